@@ -1,0 +1,173 @@
+"""Masks, and how they shrink: criteria, scopes, and the one function that prunes.
+
+A criterion gives every entry a score; :func:`prune` removes the lowest among those that survive.
+`CRITERIA` and `SCOPES` are dicts: a new criterion is one function and one line.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from lthnb.config import DENSE
+from lthnb.stream import stream_bits
+
+
+class MaskError(ValueError):
+    """A mask that cannot be: says what was found and what was expected."""
+
+
+@dataclass(frozen=True, eq=False)
+class Mask:
+    """Which entries of the table live: bool, shape (rows, size), never changed in place.
+
+    Refuses anything but booleans or the numbers 0 and 1, so that no mask scales a table by accident
+    (Frankle's open_lth does the same).
+    """
+
+    kept: np.ndarray
+
+    def __post_init__(self) -> None:
+        kept = np.asarray(self.kept)
+        if kept.ndim != 2:
+            raise MaskError(f"mask: found {kept.ndim} dimensions, expected 2 (rows × size).")
+        if kept.dtype != np.bool_:
+            wrong = kept[~np.isin(kept, (0, 1))]
+            if wrong.size:
+                raise MaskError(f"mask: found the value {wrong[0]!r}, expected only 0 and 1.")
+            kept = kept.astype(bool)
+        kept = kept.copy() if kept.flags.writeable else kept
+        kept.flags.writeable = False
+        object.__setattr__(self, "kept", kept)
+
+    @classmethod
+    def dense(cls, rows: int, size: int) -> Mask:
+        """The mask of the dense model: every entry lives."""
+        return cls(np.ones((rows, size), bool))
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(rows, F)."""
+        return self.kept.shape
+
+    @property
+    def entries(self) -> int:
+        """Entries that live, ‖M‖₀."""
+        return int(np.count_nonzero(self.kept))
+
+    @property
+    def density(self) -> float:
+        """Share of the entries that live; sparsity is one minus this."""
+        return self.entries / self.kept.size
+
+    @cached_property
+    def digest(self) -> str:
+        """`dense` where all entries live, else SHA-256 over shape and bits, first 128 bits."""
+        if self.kept.all():
+            return DENSE
+        h = hashlib.sha256(np.array(self.kept.shape, "<i8").tobytes())
+        h.update(np.packbits(self.kept).tobytes())
+        return h.hexdigest()[:32]
+
+    def __repr__(self) -> str:
+        rows, size = self.kept.shape
+        return f"Mask({rows:,} × {size}, density {self.density:.4f})"
+
+
+def magnitude(weights: np.ndarray, seed: int) -> np.ndarray:
+    """|w|: the criterion of Algorithm 1. float, the shape of `weights`; `seed` is not read."""
+    return np.abs(weights)
+
+
+def random_score(weights: np.ndarray, seed: int) -> np.ndarray:
+    """Random pruning's score: bits of the stream "prune", which know nothing of the weights.
+
+    uint64, the shape of `weights`, of which only the shape is read.
+    """
+    return stream_bits(seed, "prune", np.arange(weights.size)).reshape(weights.shape)
+
+
+CRITERIA: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {
+    "magnitude": magnitude,
+    "random": random_score,
+}
+
+# Scope → the row ranges that are pruned, each with a threshold of its own.
+SCOPES: dict[str, Callable[[int, int], list[tuple[int, int]]]] = {
+    "join": lambda users, rows: [(0, rows)],
+    "user": lambda users, rows: [(0, users)],
+    "item": lambda users, rows: [(users, rows)],
+    "user_item": lambda users, rows: [(0, users), (users, rows)],
+}
+
+
+def targets_by_rate(sizes: tuple[int, ...], rate: float, rungs: int) -> list[tuple[int, ...]]:
+    """Entries to keep at rungs 1 … I: each rung prunes exactly ``round(rate · surviving)``.
+
+    sizes: entries in each row range of the scope (Python's ``round``: halves to even).
+    """
+    out, left = [], tuple(sizes)
+    for _ in range(rungs):
+        left = tuple(n - round(rate * n) for n in left)
+        out.append(left)
+    return out
+
+
+def targets_by_density(
+    sizes: tuple[int, ...], densities: tuple[float, ...]
+) -> list[tuple[int, ...]]:
+    """Entries to keep for each density: exactly ``round(density · all)`` in each row range."""
+    return [tuple(round(density * n) for n in sizes) for density in densities]
+
+
+def prune(
+    mask: Mask, scores: np.ndarray, keep: tuple[int, ...], *, users: int, scope: str = "join"
+) -> Mask:
+    """Line 5 of Algorithm 1: the lowest scores among the surviving entries go.
+
+    scores: of the mask's shape; the lowest go first, and not-a-number is refused. keep: entries
+    that shall live afterwards, one number for each row range of the scope; a range that has no
+    more than that is left alone. users: how many of the rows are users. Of entries with equal
+    scores, those with the lower flat index (row-major) go first.
+    Raises MaskError on a wrong shape or number of ranges, a score that is not a number, or an
+    unknown scope.
+    """
+    if scores.shape != mask.kept.shape:
+        raise MaskError(f"scores: found shape {scores.shape}, expected {mask.kept.shape}.")
+    ranges = _ranges(scope, users, mask.kept.shape[0])
+    if len(keep) != len(ranges):
+        raise MaskError(f"keep: found {len(keep)} numbers, expected {len(ranges)} for {scope!r}.")
+    kept = mask.kept.copy()
+    for (first, last), wanted in zip(ranges, keep, strict=True):
+        part = kept[first:last].reshape(-1)  # a view: whole rows lie side by side
+        alive = np.flatnonzero(part)
+        score = scores[first:last].reshape(-1)[alive]
+        if score.dtype.kind == "f" and np.isnan(score).any():
+            raise MaskError(
+                "scores: found not-a-number among surviving entries; the training diverged. "
+                "Lower the learning rate."
+            )
+        count = alive.size - wanted
+        if count <= 0:
+            continue
+        threshold = np.partition(score, count - 1)[count - 1]
+        below = score < threshold
+        ties = np.flatnonzero(score == threshold)[: count - np.count_nonzero(below)]
+        part[alive[below]] = False
+        part[alive[ties]] = False
+    return Mask(kept)
+
+
+def _ranges(scope: str, users: int, rows: int) -> list[tuple[int, int]]:
+    if scope not in SCOPES:
+        raise MaskError(f"scope: found {scope!r}, expected one of {', '.join(SCOPES)}.")
+    return SCOPES[scope](users, rows)
+
+
+def range_sizes(scope: str, users: int, rows: int, size: int) -> tuple[int, ...]:
+    """Entries of the whole table in each row range of the scope."""
+    return tuple((last - first) * size for first, last in _ranges(scope, users, rows))

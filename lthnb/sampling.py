@@ -1,0 +1,161 @@
+"""X⁰ and the triplet stream: (seed, position) → users, positives, negatives.
+
+Position t of the stream draws its user from counter t, its positive from counter t + 2⁴⁰ and its
+negatives, until one is free, from t + 2·2⁴⁰, t + 3·2⁴⁰ …: each triplet is a function of (seed, t)
+alone, on every backend. As in the authors' code, the user is uniform with replacement (so that an
+epoch is |train| triplets, not one pass over the pairs), the positive is uniform among the user's
+training items, and the negative is uniform among the items that are not.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numba as nb
+import numpy as np
+import scipy.sparse as sp
+
+from lthnb.data import DataError
+from lthnb.stream import below, bits_at, stream_start, stream_uniform, torch_below, torch_bits
+
+LANE = 1 << 40  # distance between the counters of one triplet's draws; positions stay below it
+
+
+def initial_table(seed: int, rows: int, size: int) -> np.ndarray:
+    """X⁰ (Eq. 1): float64, shape (rows, size), uniform in ±√(6 / (rows + size)).
+
+    That is Xavier-uniform (Glorot and Bengio 2010) over the joint table of users and items, as
+    the authors initialise it. Entry (r, c) is element r · size + c of the stream.
+    """
+    uniform = stream_uniform(seed, "init", np.arange(rows * size, dtype=np.int64))
+    return ((2.0 * uniform - 1.0) * xavier_bound(rows, size)).reshape(rows, size)
+
+
+def xavier_bound(rows: int, size: int) -> float:
+    """√(6 / (rows + size)): the largest magnitude in X⁰."""
+    return float(np.sqrt(6.0 / (rows + size)))
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """The triplet stream of one training set.
+
+    start: the 64-bit state of the stream. users: int64 ids that can be drawn, those with a
+    training item and without all of them. indptr, indices: the training CSR (indices sorted).
+    """
+
+    start: int
+    users: np.ndarray
+    indptr: np.ndarray
+    indices: np.ndarray
+    items: int
+
+    @classmethod
+    def of(cls, train: sp.csr_matrix, seed: int) -> Sampler:
+        """The stream over `train` (users × items, sorted indices) for an order seed.
+
+        Raises DataError where no user has both a training item and an item left to be a negative.
+        """
+        degree = np.diff(train.indptr)
+        users = np.flatnonzero((degree > 0) & (degree < train.shape[1]))
+        if users.size == 0:
+            raise DataError(
+                "sampling: no user has both a training item and an item that is none; "
+                "there is no triplet to draw."
+            )
+        return cls(
+            stream_start(seed, "order"),
+            users.astype(np.int64),
+            train.indptr.astype(np.int64),
+            train.indices.astype(np.int64),
+            train.shape[1],
+        )
+
+    def draw(self, first: int, count: int) -> np.ndarray:
+        """Triplets first … first + count − 1: int64, shape (3, count): users, positives,
+        negatives, items counted from 0."""
+        out = np.empty((3, count), np.int64)
+        _draw(
+            np.uint64(self.start), first, self.users, self.indptr, self.indices, self.items, out
+        )
+        return out
+
+
+@nb.njit(cache=True, inline="never")
+def is_positive(indptr, indices, user, item):
+    """Whether `item` stands in the sorted row `user`."""
+    low, high = indptr[user], indptr[user + 1]
+    while low < high:
+        middle = (low + high) >> 1
+        if indices[middle] < item:
+            low = middle + 1
+        else:
+            high = middle
+    return low < indptr[user + 1] and indices[low] == item
+
+
+@nb.njit(cache=True)
+def draw_one(start, t, users, indptr, indices, items):
+    """Triplet t of the stream: (user, positive, negative)."""
+    lane = np.uint64(LANE)
+    t = np.uint64(t)
+    user = users[below(bits_at(start, t), users.size)]
+    row = indptr[user]
+    positive = indices[row + below(bits_at(start, t + lane), indptr[user + 1] - row)]
+    counter = t + lane + lane
+    negative = below(bits_at(start, counter), items)
+    while is_positive(indptr, indices, user, negative):
+        counter += lane
+        negative = below(bits_at(start, counter), items)
+    return user, positive, negative
+
+
+@nb.njit(cache=True, parallel=True)
+def _draw(start, first, users, indptr, indices, items, out):
+    for k in nb.prange(out.shape[1]):
+        out[0, k], out[1, k], out[2, k] = draw_one(start, first + k, users, indptr, indices, items)
+
+
+class TorchSampler:
+    """The same stream on a torch device, equal integer for integer.
+
+    Membership is a binary search among the sorted keys user · items + item, so nothing of the
+    size users × items is held.
+    """
+
+    def __init__(self, sampler: Sampler, device) -> None:
+        import torch
+
+        self.sampler = sampler
+        self.users = torch.as_tensor(sampler.users, device=device)
+        self.indptr = torch.as_tensor(sampler.indptr, device=device)
+        self.indices = torch.as_tensor(sampler.indices, device=device)
+        owner = np.repeat(np.arange(len(sampler.indptr) - 1), np.diff(sampler.indptr))
+        self.keys = torch.as_tensor(owner * sampler.items + sampler.indices, device=device)
+        self.device = device
+
+    def draw(self, first: int, count: int):
+        """As :meth:`Sampler.draw`: int64 tensor of shape (3, count) on the device."""
+        import torch
+
+        s = self.sampler
+        t = torch.arange(first, first + count, dtype=torch.int64, device=self.device)
+        users = self.users[torch_below(torch_bits(s.start, t), len(s.users))]
+        row = self.indptr[users]
+        degree = self.indptr[users + 1] - row
+        positives = self.indices[row + torch_below(torch_bits(s.start, t + LANE), degree)]
+        counter = t + 2 * LANE
+        negatives = torch_below(torch_bits(s.start, counter), s.items)
+        open_ = self._taken(users, negatives).nonzero()[:, 0]
+        while open_.numel():
+            counter[open_] += LANE
+            negatives[open_] = torch_below(torch_bits(s.start, counter[open_]), s.items)
+            open_ = open_[self._taken(users[open_], negatives[open_])]
+        return torch.stack((users, positives, negatives))
+
+    def _taken(self, users, items):
+        import torch
+
+        key = users * self.sampler.items + items
+        place = torch.searchsorted(self.keys, key).clamp_(max=len(self.keys) - 1)
+        return self.keys[place] == key

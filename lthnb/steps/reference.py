@@ -1,0 +1,100 @@
+"""The reference step: autograd and torch's Adam, in the plainest form, on any device.
+
+It is the oracle that the fast steps are compared with: float32 or float64, CPU or CUDA.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from lthnb.config import Spec
+from lthnb.data import Interactions
+from lthnb.models import BACKBONES, DTYPES, bpr_loss
+from lthnb.sampling import Sampler, TorchSampler
+
+
+class ReferenceStep:
+    """One table, trained by autograd.
+
+    table: X⁰ or another start, (rows, F); mask: bool (rows, F). The gradient is masked before Adam
+    sees it, so a pruned entry gets neither value nor moment.
+    """
+
+    def __init__(
+        self,
+        spec: Spec,
+        data: Interactions,
+        table: np.ndarray,
+        mask: np.ndarray,
+        device: str = "cpu",
+    ) -> None:
+        t = spec.training
+        dtype = DTYPES[t.dtype]
+        self.spec, self.device = spec, device
+        self.users, self.triplets = data.users, data.train.nnz
+        self.mask = None if mask.all() else torch.from_numpy(mask.copy()).to(device)
+        start = torch.from_numpy(np.where(mask, table, 0.0)).to(device, dtype)
+        self.table = torch.nn.Parameter(start)
+        self.backbone = BACKBONES[spec.model.backbone](spec.model, data, dtype, device)
+        self.adam = torch.optim.Adam([self.table], lr=t.learning_rate, fused=True)
+        sampler = Sampler.of(data.train, t.order_seed)
+        self.sampler = sampler if device == "cpu" else TorchSampler(sampler, device)
+
+    def run_epoch(self, epoch: int) -> float:
+        """Train on triplets epoch · |train| … (epoch + 1) · |train| − 1; returns their mean loss.
+
+        The last batch holds what is left, and its loss is divided by its own size.
+        """
+        t = self.spec.training
+        total = torch.zeros((), dtype=torch.float64, device=self.device)
+        first, end = epoch * self.triplets, (epoch + 1) * self.triplets
+        for at in range(first, end, t.batch_size):
+            count = min(t.batch_size, end - at)
+            loss = self._loss(torch.as_tensor(self.sampler.draw(at, count)))
+            self.adam.zero_grad(set_to_none=True)
+            loss.backward()
+            if self.mask is not None:
+                self.table.grad.mul_(self.mask)
+            self.adam.step()
+            total += loss.detach().double() * count
+        return float(total) / self.triplets
+
+    def _loss(self, triplets: torch.Tensor) -> torch.Tensor:
+        t = self.spec.training
+        outputs = self.backbone.outputs(self.table)
+        return bpr_loss(
+            outputs, self.table, triplets, users=self.users, l2=t.l2, l2_scope=t.l2_scope
+        )
+
+    def outputs(self) -> torch.Tensor:
+        """Rows to score with: (rows, F), users first, without gradient."""
+        with torch.no_grad():
+            return self.backbone.outputs(self.table.detach())
+
+    def weights(self) -> np.ndarray:
+        """A copy of the table: (rows, F)."""
+        return self.table.detach().cpu().numpy().copy()
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Table, moments and step count, as copies."""
+        moments = self.adam.state[self.table]
+        zero = torch.zeros_like(self.table)
+        return {
+            "table": self.weights(),
+            "first": moments.get("exp_avg", zero).cpu().numpy().copy(),
+            "second": moments.get("exp_avg_sq", zero).cpu().numpy().copy(),
+            "steps": np.array(float(moments.get("step", 0.0))),
+        }
+
+    def restore(self, state: dict[str, np.ndarray]) -> None:
+        """Go on from what :meth:`state` gave, to the same bits."""
+        to = {"device": self.device, "dtype": self.table.dtype}
+        with torch.no_grad():
+            self.table.copy_(torch.from_numpy(state["table"]).to(**to))
+        if state["steps"] > 0:
+            self.adam.state[self.table] = {
+                "step": torch.tensor(float(state["steps"]), dtype=torch.float32),
+                "exp_avg": torch.from_numpy(state["first"].copy()).to(**to),
+                "exp_avg_sq": torch.from_numpy(state["second"].copy()).to(**to),
+            }

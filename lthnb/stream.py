@@ -1,0 +1,94 @@
+"""The counter stream: random bits as a pure function of (seed, purpose, counter).
+
+SplitMix64 (Steele, Lea and Flood 2014, "Fast splittable pseudorandom number generators"): output n
+is a mixing of ``start + (n + 1) · GOLDEN``, so any element can be had without those before it. A
+position in a training is thus one integer, and every backend draws the same numbers. The purpose
+("init", "order", "split" …) keeps the streams of one seed apart.
+
+The arithmetic is that of 64-bit integers which wrap around, written for numpy (uint64), numba
+(uint64) and torch (int64, which wraps in the same way); a test holds the three equal, integer for
+integer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import numba as nb
+import numpy as np
+
+GOLDEN = 0x9E3779B97F4A7C15
+MIX_1 = 0xBF58476D1CE4E5B9
+MIX_2 = 0x94D049BB133111EB
+
+_U = np.uint64
+
+
+def stream_start(seed: int, purpose: str) -> int:
+    """The 64-bit state from which the stream of a seed and a purpose counts."""
+    digest = hashlib.sha256(f"lthnb stream {purpose} {int(seed)}".encode()).digest()
+    return int.from_bytes(digest[:8], "little")
+
+
+@nb.njit(inline="always")
+def mix(z):
+    """SplitMix64's finaliser on one uint64."""
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(MIX_1)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(MIX_2)
+    return z ^ (z >> np.uint64(31))
+
+
+@nb.njit(inline="always")
+def bits_at(start, counter):
+    """Element `counter` of the stream that counts from `start`; both uint64."""
+    return mix(start + (counter + np.uint64(1)) * np.uint64(GOLDEN))
+
+
+@nb.njit(inline="always")
+def below(bits, n):
+    """⌊bits · n / 2⁶⁴⌋: 64 random bits to an integer below n < 2³¹, in 64-bit arithmetic."""
+    n = np.uint64(n)
+    high = bits >> np.uint64(32)
+    low = bits & np.uint64(0xFFFFFFFF)
+    return np.int64((high * n + ((low * n) >> np.uint64(32))) >> np.uint64(32))
+
+
+def stream_bits(seed: int, purpose: str, counters: np.ndarray) -> np.ndarray:
+    """Elements of a stream, uint64, of the shape of `counters` (non-negative integers)."""
+    start = _U(stream_start(seed, purpose))
+    with np.errstate(over="ignore"):
+        z = start + (np.asarray(counters).astype(_U) + _U(1)) * _U(GOLDEN)
+        z = (z ^ (z >> _U(30))) * _U(MIX_1)
+        z = (z ^ (z >> _U(27))) * _U(MIX_2)
+        return z ^ (z >> _U(31))
+
+
+def stream_uniform(seed: int, purpose: str, counters: np.ndarray) -> np.ndarray:
+    """float64 in [0, 1) from the upper 53 bits, of the shape of `counters`."""
+    return (stream_bits(seed, purpose, counters) >> _U(11)).astype(np.float64) * 2.0**-53
+
+
+def _signed(value: int) -> int:
+    """A 64-bit pattern as the int64 that has the same bits, for torch."""
+    return value - (1 << 64) if value >= 1 << 63 else value
+
+
+def torch_bits(start: int, counters):
+    """Elements of the stream from `start` as torch int64 with the bits of the uint64 ones.
+
+    counters: int64 tensor, on any device; the result lies there too.
+    """
+    z = _signed(start) + (counters + 1) * _signed(GOLDEN)
+    z = (z ^ _shift(z, 30)) * _signed(MIX_1)
+    z = (z ^ _shift(z, 27)) * _signed(MIX_2)
+    return z ^ _shift(z, 31)
+
+
+def _shift(z, by: int):
+    """Shift right without the sign bit coming along, as uint64 does."""
+    return (z >> by) & ((1 << (64 - by)) - 1)
+
+
+def torch_below(bits, n):
+    """:func:`below` for torch int64; `n` is a number or an int64 tensor, below 2³¹."""
+    return (_shift(bits, 32) * n + ((bits & 0xFFFFFFFF) * n >> 32)) >> 32

@@ -1,0 +1,356 @@
+"""The one training loop, memoised by the store.
+
+:func:`train` is a pure function of (spec, data, initialisation, mask): asked twice, it trains once.
+A training that is stopped (Ctrl-C, SIGTERM, a time budget, a kill) goes on from its checkpoint to
+the same bits, since the triplet stream is counter-based and a position in it is one integer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from lthnb import config
+from lthnb.config import SELECTION_K, Init, Rotated, Seeded, Signs, Snapshot, Spec, run_key
+from lthnb.data import DataError, Interactions
+from lthnb.evaluation import evaluate
+from lthnb.pruning import Mask
+from lthnb.sampling import initial_table, xavier_bound
+from lthnb.steps import resolve, step_class
+from lthnb.store import Record, Store, StoreError, circumstances, pack_hits
+
+CHECKPOINT_SECONDS = 30.0  # at most this much work is lost to a kill, and one epoch
+
+
+class Stopped(Exception):
+    """A training stopped in order, its checkpoint written; the same call goes on from there.
+
+    reason: ``interrupted`` (Ctrl-C), ``terminated`` (SIGTERM) or ``time budget``.
+    """
+
+    def __init__(self, reason: str, key: str, epoch: int) -> None:
+        super().__init__(
+            f"stopped ({reason}) after epoch {epoch} of run {key[:8]}; "
+            "run the same command again to go on."
+        )
+        self.reason = reason
+
+
+class Diverged(ArithmeticError):
+    """The loss is no number any more."""
+
+
+@dataclass(frozen=True)
+class Control:
+    """How a training is watched and ended; nothing here changes a result.
+
+    store: where runs are kept. progress: a bar for trainings over two seconds. deadline: a moment
+    of ``time.monotonic()`` after which trainings stop at the next epoch's end, or None.
+    checkpoint_seconds: between two checkpoints. device: where the reference step computes. keep:
+    epochs (from 1, or ``"last"``) whose tables are stored beside the best one's.
+    """
+
+    store: Store
+    progress: bool = True
+    deadline: float | None = None
+    checkpoint_seconds: float = CHECKPOINT_SECONDS
+    device: str = "cpu"
+    keep: tuple[int | str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedRun:
+    """A finished training: its record, and on demand its weights."""
+
+    record: Record
+    spec: Spec
+    data: Interactions
+    init: Init
+    mask: Mask
+    control: Control
+
+    @property
+    def key(self) -> str:
+        return self.record.key
+
+    def weights(self, epoch: int | str = "best") -> np.ndarray:
+        """The table after an epoch: ``best``, ``last``, or a number from 1; (rows, F).
+
+        A table that the store does not have is computed by replaying the training up to there.
+        Raises ValueError for an epoch that was not run.
+        """
+        store = self.control.store
+        if epoch == "last":
+            epoch = self.record.epochs
+        if epoch != "best" and not (isinstance(epoch, int) and 1 <= epoch <= self.record.epochs):
+            raise ValueError(
+                f"run {self.key[:8]}: no weights of epoch {epoch!r}; expected 'best', 'last' or "
+                f"1 … {self.record.epochs}."
+            )
+        table = store.find_weights(self.key, epoch)
+        if table is None:
+            at = self.record.best_epoch if epoch == "best" else epoch
+            with store.lock(self.key):
+                table = _replay(self, at)
+                store.put_weights(self.key, epoch, table)
+        return table
+
+    def __repr__(self) -> str:
+        return f"TrainedRun({self.record!r})"
+
+
+def initialise(init: Init, data: Interactions, size: int, store: Store) -> np.ndarray:
+    """The table that a training starts from, before its mask: (rows, F).
+
+    Raises StoreError where it needs a run's weights or an array that the store does not have.
+    """
+    match init:
+        case Seeded():
+            return initial_table(init.seed, data.rows, size)
+        case Signs():
+            base = initialise(init.base, data, size, store)
+            return np.sign(base) * (xavier_bound(data.rows, size) / math.sqrt(3))
+        case Rotated():
+            rotation = store.get_array(init.rotation)
+            if rotation.shape != (size, size):
+                raise StoreError(
+                    f"rotation {init.rotation[:8]}: shape {rotation.shape}, expected {(size, size)}."
+                )
+            return initialise(init.base, data, size, store) @ rotation
+        case Snapshot():
+            table = store.find_weights(init.run, init.epoch)
+            if table is None:
+                raise StoreError(
+                    f"snapshot of run {init.run[:8]} at epoch {init.epoch}: not in the store; "
+                    "train that run and ask for its weights at that epoch first."
+                )
+            return table
+
+
+def train(spec: Spec, data: Interactions, init: Init, mask: Mask, control: Control) -> TrainedRun:
+    """Train a table, or return the run that did: ``train(spec, data, init, mask)`` is memoised.
+
+    spec: what and how (a step of ``auto`` is resolved first). data: as the spec's protocol wants it
+    (:meth:`Interactions.for_protocol`). init: where the table starts; mask: which entries live,
+    shape (users + items, F). The test part is scored once, with the best epoch's weights.
+
+    Raises DataError where data and protocol do not fit, Diverged where the loss is no number, and
+    Stopped where the training was stopped in order.
+    """
+    spec = resolve(spec)
+    _check_protocol(spec, data)
+    key = run_key(spec, data.digest, init, mask.digest)
+    store = control.store
+    record = store.find(key)
+    if record is None:
+        with store.lock(key):
+            record = store.find(key)  # another process may have finished it meanwhile
+            if record is None:
+                record = _train(key, spec, data, init, mask, control)
+    return TrainedRun(record, spec, data, init, mask, control)
+
+
+def _check_protocol(spec: Spec, data: Interactions) -> None:
+    protocol, valid = spec.training.protocol, data.valid.nnz
+    if protocol == "paper" and valid:
+        raise DataError(
+            f"{data.name}: protocol 'paper' trains on train and valid joined, and valid still has "
+            f"{valid} pairs; pass data.for_protocol('paper')."
+        )
+    data.for_protocol(protocol)  # refuses `validated` without a validation part
+    if protocol == "paper" and data.test.nnz == 0:
+        raise DataError(f"{data.name}: protocol 'paper' chooses epochs on test, and test is empty.")
+
+
+@dataclass
+class _Progress:
+    """Where a training stands: all that a checkpoint holds beside the step's own state."""
+
+    epoch: int = 0  # epochs done
+    best_epoch: int = 0
+    best_value: float = -1.0
+    best_table: np.ndarray | None = None
+    best_metrics: dict[str, float] | None = None
+    losses: list[float] | None = None
+    evaluations: list[list[float]] | None = None  # [epoch, recall@20, ndcg@20]
+    seconds: float = 0.0
+
+    def plain(self) -> dict[str, Any]:
+        names = ("epoch", "best_epoch", "best_value", "best_metrics", "losses", "evaluations")
+        return {name: getattr(self, name) for name in (*names, "seconds")}
+
+
+def _train(
+    key: str, spec: Spec, data: Interactions, init: Init, mask: Mask, control: Control
+) -> Record:
+    store, t = control.store, spec.training
+    began = time.monotonic()
+    step, at = _start(key, spec, data, init, mask, control, from_checkpoint=True)
+    spent = at.seconds
+    part = "test" if t.protocol == "paper" else "valid"
+    saved = time.monotonic()
+    with _stop_signals() as signals, _bar(spec, data, mask, at, control) as bar:
+        while at.epoch < t.epochs and at.epoch - at.best_epoch < t.patience:
+            loss = step.run_epoch(at.epoch)
+            at.epoch += 1
+            at.losses.append(_finite(loss, key, at.epoch))
+            if at.epoch in control.keep:
+                store.put_weights(key, at.epoch, step.weights())
+            if at.epoch % t.evaluate_every == 0 or at.epoch == t.epochs:
+                metrics = evaluate(step.outputs(), data, part).means()
+                value = metrics[f"recall@{SELECTION_K}"]
+                at.evaluations.append([at.epoch, value, metrics[f"ndcg@{SELECTION_K}"]])
+                if value > at.best_value:
+                    at.best_epoch, at.best_value = at.epoch, value
+                    at.best_table, at.best_metrics = step.weights(), metrics
+                shown = f"Recall@20 {value:.4f}, best {at.best_value:.4f}"
+                bar.set_postfix_str(shown, refresh=False)
+            bar.update()
+            now = time.monotonic()
+            at.seconds = spent + now - began
+            reason = signals[0] if signals else None
+            if reason is None and control.deadline is not None and now >= control.deadline:
+                reason = "time budget"
+            if reason or now - saved >= control.checkpoint_seconds:
+                _save(key, step, at, store)
+                saved = time.monotonic()
+            if reason:
+                raise Stopped(reason, key, at.epoch)
+    if "last" in control.keep:
+        store.put_weights(key, at.epoch, step.weights())
+    at.seconds = spent + time.monotonic() - began
+    return _finish(key, spec, data, init, mask, at, control)
+
+
+def _start(key, spec, data, init, mask, control, *, from_checkpoint: bool):
+    """A step at its beginning, or where the checkpoint stands, and the progress that goes with it."""
+    t, size = spec.training, spec.model.embedding_size
+    if mask.kept.shape != (data.rows, size):
+        raise DataError(
+            f"mask: found shape {mask.kept.shape}, expected {(data.rows, size)}, "
+            "users and items × embedding size."
+        )
+    table = initialise(init, data, size, control.store)
+    step = step_class(t.step)(spec, data, table, mask.kept, control.device)
+    at = _Progress(losses=[], evaluations=[])
+    found = control.store.find_checkpoint(key) if from_checkpoint else None
+    if found is not None:
+        arrays, state = found
+        at = _Progress(**state)
+        best = arrays.pop("best", None)
+        at.best_table = best
+        step.restore(arrays)
+    return step, at
+
+
+def _save(key: str, step, at: _Progress, store: Store) -> None:
+    best = {} if at.best_table is None else {"best": at.best_table}
+    store.put_checkpoint(key, {**step.state(), **best}, at.plain())
+
+
+def _finish(key, spec, data, init, mask, at, control) -> Record:
+    """Score test once with the best epoch's weights; write weights, then the record."""
+    store, t = control.store, spec.training
+    best = step_class(t.step)(spec, data, at.best_table, mask.kept, control.device)
+    hits = evaluate(best.outputs(), data, "test")
+    record = Record(
+        key=key,
+        spec=spec.described(),
+        data=data.summary(),
+        init=init.described(),
+        mask={"digest": mask.digest, "entries": mask.entries, "density": mask.density},
+        numerics={k: config.NUMERICS[k] for k in ("sampling", "model", "selection", t.step)},
+        results={
+            "best_epoch": at.best_epoch,
+            "epochs": at.epoch,
+            "test": hits.means(),
+            "valid": {} if t.protocol == "paper" else at.best_metrics,
+            "users_tested": len(hits.users),
+            "users_without_test": data.users - len(hits.users),
+            "losses": at.losses,
+            "evaluations": at.evaluations,
+            "hits": pack_hits(hits),
+        },
+        circumstances=circumstances(at.seconds, control.device),
+    )
+    store.put_weights(key, "best", at.best_table)
+    store.put(record)
+    store.drop_checkpoint(key)
+    return record
+
+
+def _replay(run: TrainedRun, epoch: int) -> np.ndarray:
+    """The table after an epoch, by training again up to there; nothing is evaluated."""
+    step, at = _start(
+        run.key, run.spec, run.data, run.init, run.mask, run.control, from_checkpoint=False
+    )
+    with _bar(run.spec, run.data, run.mask, at, run.control, total=epoch) as bar:
+        for number in range(epoch):
+            step.run_epoch(number)
+            bar.update()
+    return step.weights()
+
+
+def _finite(loss: float, key: str, epoch: int) -> float:
+    if not math.isfinite(loss):
+        raise Diverged(
+            f"run {key[:8]}: the loss of epoch {epoch} is {loss}; lower the learning rate or the "
+            "L2 weight."
+        )
+    return loss
+
+
+@contextlib.contextmanager
+def _stop_signals() -> Iterator[list[str]]:
+    """Collect SIGINT and SIGTERM while a training runs, so that it ends at an epoch's end.
+
+    A second signal ends it at once. Handlers can be set in the main thread alone; elsewhere
+    the list stays empty.
+    """
+    caught: list[str] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield caught
+        return
+    names = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
+    before = {number: signal.getsignal(number) for number in names}
+
+    def catch(number: int, frame: Any) -> None:
+        if caught:
+            signal.signal(number, before[number] or signal.SIG_DFL)
+            raise KeyboardInterrupt
+        caught.append(names[number])
+        print("\nlthnb: stopping at the end of this epoch …", file=sys.stderr)
+
+    for number in names:
+        signal.signal(number, catch)
+    try:
+        yield caught
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler or signal.SIG_DFL)
+
+
+def _bar(spec, data, mask, at, control, total: int | None = None):
+    """A progress bar over epochs, shown once two seconds have passed."""
+    from tqdm import tqdm
+
+    return tqdm(
+        total=total or spec.training.epochs,
+        initial=at.epoch,
+        desc=f"{data.name} {spec.model.backbone} F={spec.model.embedding_size} "
+        f"density {mask.density:.3f}",
+        unit="epoch",
+        delay=2,
+        leave=False,
+        disable=not control.progress,
+        dynamic_ncols=True,
+    )
