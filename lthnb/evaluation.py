@@ -130,7 +130,9 @@ class Hits:
         if not len(self.users):
             return {}
         return {
-            f"{metric}@{k}": float(np.mean(self.per_user(metric, k))) for k in ks for metric in METRICS
+            f"{metric}@{k}": float(np.mean(self.per_user(metric, k)))
+            for k in ks
+            for metric in METRICS
         }
 
 

@@ -39,7 +39,6 @@ from lthnb.store import Record, Store
 from lthnb.stream import stream_start
 from lthnb.training import Control, TrainedRun, train
 
-
 RANDOM = ("rp", "rp_x0")  # methods whose masks know nothing of any weights
 
 

@@ -21,7 +21,7 @@ DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
 def adjacency(train: sp.csr_matrix) -> sp.csr_matrix:
-    """D^-½ A D^-½ of Eqs. 3 and 5: float64 CSR, shape (users + items, users + items), int32 indices.
+    """D^-½ A D^-½ of Eqs. 3 and 5: float64 CSR with int32 indices, (users + items) squared.
 
     train: users × items. A node without a neighbour keeps an empty row, and so the output 0 in
     every layer but the first.

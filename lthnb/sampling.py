@@ -75,9 +75,7 @@ class Sampler:
         """Triplets first … first + count − 1: int64, shape (3, count): users, positives,
         negatives, items counted from 0."""
         out = np.empty((3, count), np.int64)
-        _draw(
-            np.uint64(self.start), first, self.users, self.indptr, self.indices, self.items, out
-        )
+        _draw(np.uint64(self.start), first, self.users, self.indptr, self.indices, self.items, out)
         return out
 
 

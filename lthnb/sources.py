@@ -546,18 +546,22 @@ class TableOptions:
 
 
 def _read_separated(path: Path, separator: str, options: TableOptions):
-    """The wanted columns of a text file, ids as text: ``007`` and ``7`` are two labels."""
+    """A table from a text file, all of it as text: ``007`` and ``7`` are two labels."""
     pd = _pandas(path.name)
     try:
         header = list(pd.read_csv(path, sep=separator, nrows=0).columns)
         _check_columns(path.name, header, options)
-        ids = {options.user: str, options.item: str}
-        wanted = [*ids, *([options.rating] if options.rating else [])]
-        return pd.read_csv(path, sep=separator, usecols=wanted, dtype=ids)
+        table = pd.read_csv(path, sep=separator, dtype=str)
     except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
         raise DataError(
             f"{path.name}: cannot be read as a table separated by {separator!r}: {error}"
         ) from error
+    if not isinstance(table.index, pd.RangeIndex):  # pandas made labels of what was too much
+        raise DataError(
+            f"{path.name}: found more values in a row than the {len(header)} columns of the "
+            "header; name each column."
+        )
+    return table
 
 
 READERS = {
@@ -630,8 +634,8 @@ def _parse_table(table, options: TableOptions, where: str) -> Raw:
         missing = table[name].isna().to_numpy()
         if missing.any():
             raise DataError(
-                f"{where}, data row {int(missing.argmax()) + 1}, column {name!r}: found an empty or "
-                f"missing id, expected one in each row; {int(missing.sum())} rows lack it."
+                f"{where}, data row {int(missing.argmax()) + 1}, column {name!r}: found an empty "
+                f"or missing id, expected one in each row; {int(missing.sum())} rows lack it."
             )
     if options.rating is not None:
         rating = pd.to_numeric(table[options.rating], errors="coerce")
@@ -640,7 +644,7 @@ def _parse_table(table, options: TableOptions, where: str) -> Raw:
             row = int(wrong.argmax())
             raise DataError(
                 f"{where}, data row {row + 1}, column {options.rating!r}: found "
-                f"{table[options.rating].iloc[row]!r}, expected a number."
+                f"{str(table[options.rating].iloc[row])!r}, expected a number."
             )
         kept = (rating >= options.threshold).to_numpy()
         counts["below_threshold"] = int((~kept).sum())
@@ -688,12 +692,26 @@ def _coded(column, where: str) -> tuple[np.ndarray, np.ndarray]:
 # The registry
 
 
-def _github(
-    repository: str, commit: str, folder: str, sha256: dict[str, str]
-) -> dict[str, tuple[str, str]]:
-    """Files of a folder at a commit, whose content cannot change: name → (address, SHA-256)."""
+SHA256 = {
+    "gowalla/test.txt": "099a2a73924e4b754dc6efd730d764f492321b53c38eb93298850c83acf57be3",
+    "gowalla/train.txt": "2fd0fe19b81beb4699ee4c20e1c1e51b010588d0c86b1cba6a1230ca128675b9",
+    "gowalla/valid.txt": "0502a04ecdbf8629d62ddecc55fc9d2dd0422bbec7c3ef6a97a46cb18e1d09c9",
+    "lastfm/data1.txt": "c82af3228cbbda2f55a39244de09ed93292894f1d0d9f1908ebb57e27598fded",
+    "lastfm/test1.txt": "de4417c0e6123284ce59a0934bcf5288ec1ec8774a18a1eef453c9952dfa48f9",
+    "tiktok-mmssl/trnMat.pkl": "1efbc49d1a7ce5268f01e3e0c558df1f8f8644628c76aa6536be4ec61d256916",
+    "tiktok-mmssl/tstMat.pkl": "e83a93787d88728572dbdd5b131bae01a90e17c340820e7b8f0a7c27e69d6f9e",
+    "tiktok-mmssl/valMat.pkl": "b6971ed696613d565613dd74b101c45b2aa002b66e8ba99cad03abf04db2397b",
+    "yelp2018/test.txt": "9cd9b37926cd1447a06625ffa7914527573fb097c10cb0bbdb1d1b8ded3742fe",
+    "yelp2018/train.txt": "1e9568725a9e833d0ac3bae01c94cd95367f73b3bb6104fd26b5f65ea5054093",
+}
+
+
+def _github(name: str, repository: str, commit: str, folder: str) -> dict[str, tuple[str, str]]:
+    """Files of a source, in a folder at a commit, whose content cannot change: file → (address,
+    SHA-256)."""
     base = f"https://raw.githubusercontent.com/{repository}/{commit}/{folder}"
-    return {file: (f"{base}/{file}", digest) for file, digest in sha256.items()}
+    files = [key.removeprefix(f"{name}/") for key in SHA256 if key.startswith(f"{name}/")]
+    return {file: (f"{base}/{file}", SHA256[f"{name}/{file}"]) for file in files}
 
 
 LIGHTGCN = ("gusye1234/LightGCN-PyTorch", "947ca2b3b1d2d3545b114145710cb06c4e57b3d2")
@@ -718,14 +736,7 @@ SOURCES: dict[str, Source] = {
             "Fetched from the repository that publishes the split, never redistributed.",
             citation="He et al. 2020, LightGCN, SIGIR; split of Wang et al. 2019, NGCF, SIGIR",
             parse=_published(parse_adjacency, train="train.txt", test="test.txt"),
-            files=_github(
-                *LIGHTGCN,
-                "data/yelp2018",
-                {
-                    "train.txt": "1e9568725a9e833d0ac3bae01c94cd95367f73b3bb6104fd26b5f65ea5054093",
-                    "test.txt": "9cd9b37926cd1447a06625ffa7914527573fb097c10cb0bbdb1d1b8ded3742fe",
-                },
-            ),
+            files=_github("yelp2018", *LIGHTGCN, "data/yelp2018"),
             expected={"users": 31_668, "items": 38_048, "train": 1_237_259, "test": 324_147},
         ),
         Source(
@@ -738,14 +749,10 @@ SOURCES: dict[str, Source] = {
                 parse_adjacency, train="train.txt", valid="valid.txt", test="test.txt"
             ),
             files=_github(
+                "gowalla",
                 "gusye1234/KD_on_Ranking",
                 "6af8f118cc0173ff065b71ea0740e9a2da8b332a",
                 "data/gowa",
-                {
-                    "train.txt": "2fd0fe19b81beb4699ee4c20e1c1e51b010588d0c86b1cba6a1230ca128675b9",
-                    "valid.txt": "0502a04ecdbf8629d62ddecc55fc9d2dd0422bbec7c3ef6a97a46cb18e1d09c9",
-                    "test.txt": "099a2a73924e4b754dc6efd730d764f492321b53c38eb93298850c83acf57be3",
-                },
             ),
             expected={
                 "users": 29_858,
@@ -762,14 +769,7 @@ SOURCES: dict[str, Source] = {
             "repository that publishes the split, never redistributed.",
             citation="Cantador, Brusilovsky and Kuflik 2011, HetRec workshop, RecSys",
             parse=_published(parse_weighted, train="data1.txt", test="test1.txt"),
-            files=_github(
-                *LIGHTGCN,
-                "data/lastfm",
-                {
-                    "data1.txt": "c82af3228cbbda2f55a39244de09ed93292894f1d0d9f1908ebb57e27598fded",
-                    "test1.txt": "de4417c0e6123284ce59a0934bcf5288ec1ec8774a18a1eef453c9952dfa48f9",
-                },
-            ),
+            files=_github("lastfm", *LIGHTGCN, "data/lastfm"),
             # Of the ids 1 … 1892 of users, twelve never occur and are given no row.
             expected={"users": 1_880, "items": 4_489, "train": 42_135, "test": 10_533},
         ),
@@ -784,14 +784,10 @@ SOURCES: dict[str, Source] = {
                 parse_pickled_matrix, train="trnMat.pkl", valid="valMat.pkl", test="tstMat.pkl"
             ),
             files=_github(
+                "tiktok-mmssl",
                 "HKUDS/DiffMM",
                 "fae20e642aeeaad4284be6f7fb3432ebb551da8e",
                 "Datasets/tiktok",
-                {
-                    "trnMat.pkl": "1efbc49d1a7ce5268f01e3e0c558df1f8f8644628c76aa6536be4ec61d256916",
-                    "valMat.pkl": "b6971ed696613d565613dd74b101c45b2aa002b66e8ba99cad03abf04db2397b",
-                    "tstMat.pkl": "e83a93787d88728572dbdd5b131bae01a90e17c340820e7b8f0a7c27e69d6f9e",
-                },
             ),
             expected={
                 "users": 9_308,

@@ -344,7 +344,7 @@ class Store:
         text = canonical(asdict(record)) + "\n"
         write_file(self._run(record.key, "record"), seal("record", text.encode()))
 
-    def keys(self) -> list[str]:
+    def run_keys(self) -> list[str]:
         """Keys of all finished trainings, in the store and in `results/`, sorted."""
         found = set()
         for base in self._places("runs"):
@@ -352,13 +352,34 @@ class Store:
                 found |= {p.name for p in base.iterdir() if (p / "record").is_file()}
         return sorted(found)
 
+    def recorded(self, **wanted: str) -> list[Record]:
+        """The records that come with the project, in `results/`, sorted by density, dense first.
+
+        wanted: `data` (name), `backbone` or `protocol` that they must have.
+        """
+        keys = [key for key in self.run_keys() if self.is_recorded_result(key)]
+        records = [record for key in keys if (record := self.find(key)) is not None]
+
+        def fits(r: Record) -> bool:
+            has = {
+                "data": r.data["name"],
+                "backbone": r.spec["model"]["backbone"],
+                "protocol": r.spec["training"]["protocol"],
+            }
+            return all(has[name] == value for name, value in wanted.items())
+
+        order = [(-r.density, r.spec["training"]["order_seed"], r.key) for r in records]
+        return [
+            r for _, r in sorted(zip(order, records, strict=True), key=lambda x: x[0]) if fits(r)
+        ]
+
     def is_recorded_result(self, key: str) -> bool:
         """Whether the run's record comes with the project, in `results/`."""
         return self.results is not None and (self.results / "runs" / key / "record").is_file()
 
     def resolve(self, prefix: str) -> str:
         """The one key that starts with `prefix`. Raises StoreError where none or several do."""
-        found = [key for key in self.keys() if key.startswith(prefix)]
+        found = [key for key in self.run_keys() if key.startswith(prefix)]
         if len(found) != 1:
             some = ", ".join(key[:12] for key in found[:5])
             raise StoreError(
@@ -381,7 +402,9 @@ class Store:
 
     def put_weights(self, key: str, epoch: int | str, table: np.ndarray) -> None:
         """Write a table of a run: that of an epoch (from 1), or of the ``best`` one."""
-        write_file(self._run(key, f"weights-{epoch}"), seal("weights", pack_arrays({"table": table})))
+        write_file(
+            self._run(key, f"weights-{epoch}"), seal("weights", pack_arrays({"table": table}))
+        )
 
     def find_weights(self, key: str, epoch: int | str) -> np.ndarray | None:
         """A table of a run, (rows, F), or None."""

@@ -45,7 +45,7 @@ class Planted(_Checked):
         5, Between(1), "fewest pairs of a user; from 5 on each has a valid and a test pair"
     )
     taste: float = setting(
-        4.0, Between(0), "how much taste counts: an item's odds rise by exp(taste · cosine)"
+        3.0, Between(0), "how much taste counts: an item's odds rise by exp(taste · cosine)"
     )
     informative: float = setting(
         1.0, Between(0, 1), "share of the users, and of the items, that have a taste at all"
@@ -240,9 +240,9 @@ def _draw(
 
     The first `by_taste`[u] by popularity · exp(taste · ⟨u, i⟩), the others uniformly. A proposal
     from popularity is kept with chance exp(taste · (⟨u, i⟩ − 1)) ≤ 1, and dropped where the item
-    is taken: that is drawing without replacement. After as many proposals as there are items the
-    rest is had by exponential races, which need no luck; the law of what is still to come does not
-    depend on how many proposals failed, so the change is exact.
+    is taken: that is drawing without replacement. After twenty proposals for each item that
+    there is, the rest is had by exponential races, which need no luck; the law of what is still to
+    come does not depend on how many proposals failed, so the change is exact.
     """
     users, items, rank = len(by_taste), len(stay), item_factors.shape[1]
     a_block = (users + BLOCKS - 1) // BLOCKS
@@ -252,7 +252,7 @@ def _draw(
             at, end_taste, end = offsets[u], offsets[u] + by_taste[u], offsets[u + 1]
             counter = np.uint64(u) * np.uint64(LANE)
             tries = 0
-            while at < end_taste and tries < items + 100:
+            while at < end_taste and tries < 20 * items:
                 tries += 1
                 bits = bits_at(start, counter)
                 coin = _unit(bits_at(start, counter + np.uint64(1)))
@@ -261,17 +261,16 @@ def _draw(
                 # The low half of bits · items is what is left of these bits once i is known.
                 if _unit(bits * np.uint64(items)) >= stay[i]:
                     i = np.int64(other[i])
-                if taken_by[i] == u:
-                    continue
                 if informative[u]:
                     cosine = 0.0
                     for f in range(rank):
                         cosine += user_factors[u, f] * item_factors[i, f]
                     if coin >= math.exp(taste * (cosine - 1.0)):
                         continue
-                taken_by[i] = u
-                out[at] = i
-                at += 1
+                if taken_by[i] != u:
+                    taken_by[i] = u
+                    out[at] = i
+                    at += 1
             if at < end_taste:
                 arrival = np.full(items, np.inf)
                 for i in range(items):
@@ -285,7 +284,9 @@ def _draw(
                     arrival[i] = math.log(-math.log(unit)) - (
                         math.log(popularity[i]) + taste * cosine
                     )
-                for i in np.argsort(arrival)[: end_taste - at]:
+                while at < end_taste:  # few are left: a scan for each is cheap, a sort is not
+                    i = arrival.argmin()
+                    arrival[i] = np.inf
                     taken_by[i] = u
                     out[at] = i
                     at += 1

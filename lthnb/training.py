@@ -9,24 +9,35 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import signal
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from lthnb import config
 from lthnb.config import SELECTION_K, Init, Rotated, Seeded, Signs, Snapshot, Spec, run_key
 from lthnb.data import DataError, Interactions
-from lthnb.evaluation import evaluate
+from lthnb.evaluation import evaluate, rank
 from lthnb.pruning import Mask
 from lthnb.sampling import initial_table, xavier_bound
 from lthnb.steps import resolve, step_class
-from lthnb.store import Record, Store, StoreError, circumstances, pack_hits
+from lthnb.store import (
+    Record,
+    Store,
+    StoreError,
+    circumstances,
+    pack_arrays,
+    pack_hits,
+    write_file,
+)
 
 CHECKPOINT_SECONDS = 30.0  # at most this much work is lost to a kill, and one epoch
 
@@ -38,11 +49,14 @@ class Stopped(Exception):
     """
 
     def __init__(self, reason: str, key: str, epoch: int) -> None:
-        super().__init__(
-            f"stopped ({reason}) after epoch {epoch} of run {key[:8]}; "
+        super().__init__(reason, key, epoch)  # the same arguments, so that it pickles
+        self.reason, self.key, self.epoch = reason, key, epoch
+
+    def __str__(self) -> str:
+        return (
+            f"stopped ({self.reason}) after epoch {self.epoch} of run {self.key[:8]}; "
             "run the same command again to go on."
         )
-        self.reason = reason
 
 
 class Diverged(ArithmeticError):
@@ -56,7 +70,8 @@ class Control:
     store: where runs are kept. progress: a bar for trainings over two seconds. deadline: a moment
     of ``time.monotonic()`` after which trainings stop at the next epoch's end, or None.
     checkpoint_seconds: between two checkpoints. device: where the reference step computes. keep:
-    epochs (from 1, or ``"last"``) whose tables are stored beside the best one's.
+    epochs (from 1, or ``"last"``) whose tables are stored beside the best one's. owner: process
+    without which nobody waits for the result; a training whose parent it is no longer stops.
     """
 
     store: Store
@@ -65,6 +80,7 @@ class Control:
     checkpoint_seconds: float = CHECKPOINT_SECONDS
     device: str = "cpu"
     keep: tuple[int | str, ...] = ()
+    owner: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,8 +120,58 @@ class TrainedRun:
                 store.put_weights(self.key, epoch, table)
         return table
 
+    def outputs(self) -> torch.Tensor:
+        """Rows to score with, from the best epoch's weights: (users + items, F), users first."""
+        spec, control = self.spec, self.control
+        step = step_class(spec.training.step)(
+            spec, self.data, self.weights(), self.mask.kept, control.device
+        )
+        return step.outputs()
+
+    def recommend(self, user: Any, n: int = 10) -> np.ndarray:
+        """Ids (columns) of the n best items for a user, those of train and valid left out.
+
+        user: a label, as in ``data.user_labels``. Raises DataError, naming the nearest label, where
+        there is no such user.
+        """
+        data = self.data
+        rows = np.flatnonzero(data.user_labels == user)
+        if not rows.size:
+            raise DataError(
+                f"{data.name}: no user {user!r}, expected a label such as "
+                f"{data.user_labels[0]!r}." + config.nearest(user, data.user_labels[:10000])
+            )
+        outputs = self.outputs()
+        known = (data.train + data.valid).tocsr()[rows]
+        known.sort_indices()
+        best = rank(outputs[rows], outputs[data.users :], known, min(n, data.items))[0]
+        return best[best >= 0]
+
+    def save(self, path: str | Path) -> Path:
+        """Write the trained table with its labels as an .npz that numpy alone can read.
+
+        Holds `table` (users + items, F; pruned entries are zero), `mask` (bool), `user_labels`,
+        `item_labels`, and `run`, the key of the record. Returns the path.
+        """
+        path = Path(path)
+        arrays = {
+            "table": self.weights(),
+            "mask": self.mask.kept,
+            "user_labels": _plain(self.data.user_labels),
+            "item_labels": _plain(self.data.item_labels),
+            "run": np.array(self.key),
+        }
+        write_file(path, pack_arrays(arrays, compress=True))
+        return path
+
     def __repr__(self) -> str:
         return f"TrainedRun({self.record!r})"
+
+
+def _plain(labels: np.ndarray) -> np.ndarray:
+    """Labels as numbers or fixed-width text, which numpy reads without pickle."""
+    labels = np.asarray(labels)
+    return labels.astype(str) if labels.dtype == object else labels
 
 
 def initialise(init: Init, data: Interactions, size: int, store: Store) -> np.ndarray:
@@ -123,7 +189,8 @@ def initialise(init: Init, data: Interactions, size: int, store: Store) -> np.nd
             rotation = store.get_array(init.rotation)
             if rotation.shape != (size, size):
                 raise StoreError(
-                    f"rotation {init.rotation[:8]}: shape {rotation.shape}, expected {(size, size)}."
+                    f"rotation {init.rotation[:8]}: shape {rotation.shape}, "
+                    f"expected {(size, size)}."
                 )
             return initialise(init.base, data, size, store) @ rotation
         case Snapshot():
@@ -217,9 +284,7 @@ def _train(
             bar.update()
             now = time.monotonic()
             at.seconds = spent + now - began
-            reason = signals[0] if signals else None
-            if reason is None and control.deadline is not None and now >= control.deadline:
-                reason = "time budget"
+            reason = _why_stop(signals, control, now)
             if reason or now - saved >= control.checkpoint_seconds:
                 _save(key, step, at, store)
                 saved = time.monotonic()
@@ -232,7 +297,7 @@ def _train(
 
 
 def _start(key, spec, data, init, mask, control, *, from_checkpoint: bool):
-    """A step at its beginning, or where the checkpoint stands, and the progress that goes with it."""
+    """A step at its beginning, or where the checkpoint stands, and its progress."""
     t, size = spec.training, spec.model.embedding_size
     if mask.kept.shape != (data.rows, size):
         raise DataError(
@@ -300,6 +365,27 @@ def _replay(run: TrainedRun, epoch: int) -> np.ndarray:
     return step.weights()
 
 
+def seconds_per_epoch(spec: Spec, data: Interactions, control: Control) -> float:
+    """About how long an epoch takes here, evaluation included: measured on one dense epoch.
+
+    The first epoch warms up what is compiled or cached, the second is timed, unless the first alone
+    took more than ten seconds.
+    """
+    mask = np.ones((data.rows, spec.model.embedding_size), bool)
+    table = initial_table(0, data.rows, spec.model.embedding_size)
+    step = step_class(spec.training.step)(spec, data, table, mask, control.device)
+    part = "test" if spec.training.protocol == "paper" else "valid"
+    for epoch in range(2):
+        began = time.monotonic()
+        step.run_epoch(epoch)
+        trained = time.monotonic() - began
+        evaluate(step.outputs(), data, part)
+        took = time.monotonic() - began
+        if took > 10:
+            break
+    return trained + (took - trained) / spec.training.evaluate_every
+
+
 def _finite(loss: float, key: str, epoch: int) -> float:
     if not math.isfinite(loss):
         raise Diverged(
@@ -307,6 +393,17 @@ def _finite(loss: float, key: str, epoch: int) -> float:
             "L2 weight."
         )
     return loss
+
+
+def _why_stop(signals: list[str], control: Control, now: float) -> str | None:
+    """The reason to stop after this epoch, if there is one."""
+    if signals:
+        return signals[0]
+    if control.owner is not None and os.getppid() != control.owner:
+        return "terminated"
+    if control.deadline is not None and now >= control.deadline:
+        return "time budget"
+    return None
 
 
 @contextlib.contextmanager

@@ -113,7 +113,9 @@ def claim(difference: Interval, margin: float = MARGIN) -> bool | None:
     return difference.low > -margin
 
 
-def sparsest_winning(densities: Sequence[float], valid_differences: Sequence[Interval]) -> int | None:
+def sparsest_winning(
+    densities: Sequence[float], valid_differences: Sequence[Interval]
+) -> int | None:
     """Index of the sparsest density that wins on valid, or None where none does.
 
     It is chosen here, on valid, and reported on test. Where the seeds are too few for a claim, a

@@ -1,0 +1,520 @@
+"""The command line: ``python -m lthnb --help``.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 75 stopped by its time budget (run the same command
+again to go on), 130 interrupted (Ctrl-C), 143 terminated.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from lthnb.config import (
+    METHODS,
+    REWINDS,
+    SCOPES,
+    Ladder,
+    Model,
+    Training,
+    explain,
+)
+
+EXIT = {"interrupted": 130, "terminated": 143, "time budget": 75}
+
+EXAMPLES = """\
+examples:
+  python -m lthnb data list                     what data there is
+  python -m lthnb ladder --profile quick        a ladder on MovieLens, dense to sparse
+  python -m lthnb ladder --source yelp2018 --protocol paper --plan
+                                                what it will cost, before anything runs
+  python -m lthnb ladder --source my.csv --seeds 0,1,2 --time-budget 600
+                                                ten minutes of it; the same again goes on
+  python -m lthnb runs list                     what has been trained
+  python -m lthnb book --profile quick          run the notebooks, build the book
+
+`python -m lthnb COMMAND --help` explains every option. Runs are kept in .store (or $LTHNB_STORE);
+published data are looked for in $LTHNB_DATA, then downloaded.
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    top = argparse.ArgumentParser(
+        prog="python -m lthnb",
+        description="Find lottery tickets in recommender models.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _run_command(commands)
+    _ladder_command(commands)
+    _runs_command(commands)
+    _data_command(commands)
+    _notebooks_command(commands)
+    _book_command(commands)
+    return top
+
+
+# Options that several commands share
+
+
+def _data_options(p: argparse.ArgumentParser) -> None:
+    group = p.add_argument_group("data")
+    group.add_argument(
+        "--source",
+        default="movielens",
+        help="a name from `data list`, or the path of a .csv or .tsv of your own (default: "
+        "movielens)",
+    )
+    group.add_argument(
+        "--option",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="an option of the source, such as threshold=3.5 or user=customer_id; again for more; "
+        "`data describe SOURCE` lists them",
+    )
+    group.add_argument(
+        "--split-seed", type=int, default=0, help="seed of the split, where none is published"
+    )
+
+
+def _setting_options(p: argparse.ArgumentParser, title: str, cls: type, skip=()) -> None:
+    """One option for each setting of a dataclass, explained by the setting itself."""
+    group = p.add_argument_group(title)
+    meanings = explain(cls)
+    for f in dataclasses.fields(cls):
+        if f.name in skip or f.name not in meanings:
+            continue
+        allowed = f.metadata["allowed"]
+        choices = {"choices": allowed} if isinstance(allowed, tuple) else {"type": type(f.default)}
+        text = meanings[f.name].partition(": ")[2].replace("%", "%%")
+        group.add_argument(
+            f"--{f.name.replace('_', '-')}",
+            default=None,
+            help=f"{text} Default: the profile's, else {f.default}.",
+            **choices,
+        )
+
+
+def _spec_options(p: argparse.ArgumentParser) -> None:
+    p.add_argument(
+        "--profile",
+        default="quick",
+        help="settings to start from: smoke, quick (default), or paper",
+    )
+    _setting_options(p, "model", Model)
+    _setting_options(p, "training", Training, skip=("order_seed",))
+    group = p.add_argument_group("running")
+    group.add_argument("--device", default="cpu", help="cpu or cuda, for the reference step")
+    group.add_argument(
+        "--time-budget", type=float, metavar="SECONDS", help="stop in order after so long (exit 75)"
+    )
+    group.add_argument("--quiet", action="store_true", help="no progress bars")
+
+
+# run and ladder
+
+
+def _run_command(commands) -> None:
+    p = commands.add_parser(
+        "run",
+        help="train one dense model",
+        description="Train the dense model of a spec, or show it when it was trained before.",
+    )
+    _data_options(p)
+    _spec_options(p)
+    p.add_argument("--seed", type=int, default=0, help="seed of X⁰ and of the order of triplets")
+    p.set_defaults(do=do_run)
+
+
+def _ladder_command(commands) -> None:
+    p = commands.add_parser(
+        "ladder",
+        help="train, prune, rewind: find tickets",
+        description="Climb a ladder (Algorithm 1, or its rivals) from the dense model down. "
+        "What was trained before is not trained again; a ladder that was stopped goes on.",
+    )
+    _data_options(p)
+    _spec_options(p)
+    group = p.add_argument_group("ladder")
+    meanings = explain(Ladder)
+
+    def add(name: str, **how: Any) -> None:
+        text = meanings.get(name, "").partition(": ")[2].replace("%", "%%")
+        group.add_argument(f"--{name.replace('_', '-')}", default=None, help=text, **how)
+
+    add("method", choices=METHODS)
+    add("pruning_rate", type=float)
+    add("rungs", type=int)
+    group.add_argument(
+        "--densities",
+        type=_numbers(float),
+        help="explicit densities instead of a rate, falling: 0.5,0.25,0.1",
+    )
+    add("scope", choices=SCOPES)
+    add("rewind", choices=REWINDS)
+    add("rewind_epoch", type=int)
+    add("prune_from", choices=("best", "last"))
+    group.add_argument(
+        "--seeds", type=_numbers(int), help="one ladder a seed: 0,1,2 (default: the profile's)"
+    )
+    group.add_argument(
+        "--workers", type=int, default=1, help="ladders side by side (0: one per core; default 1)"
+    )
+    group.add_argument(
+        "--plan",
+        action="store_true",
+        help="say what is recorded, what is missing and what it will cost; train nothing",
+    )
+    p.set_defaults(do=do_ladder)
+
+
+def _numbers(kind: type):
+    def parse(text: str) -> tuple:
+        return tuple(kind(word) for word in text.split(","))
+
+    parse.__name__ = f"list of {kind.__name__}"
+    return parse
+
+
+def _given(args: argparse.Namespace, cls: type) -> dict[str, Any]:
+    """The settings of a dataclass that were given on the command line."""
+    names = [f.name for f in dataclasses.fields(cls)]
+    return {name: getattr(args, name) for name in names if getattr(args, name, None) is not None}
+
+
+def _source_options(words: list[str]) -> dict[str, Any]:
+    """NAME=VALUE pairs; a value that reads as JSON is that, else text."""
+    options = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not equals:
+            raise SystemExit(f"lthnb: --option {word!r}: expected NAME=VALUE.")
+        try:
+            options[name] = json.loads(value)
+        except ValueError:
+            options[name] = value
+    return options
+
+
+def _load(args: argparse.Namespace, protocol: str):
+    from lthnb import sources
+
+    return sources.load(
+        args.source,
+        protocol=protocol,
+        split_seed=args.split_seed,
+        progress=not args.quiet,
+        **_source_options(args.option),
+    )
+
+
+def _prepared(args: argparse.Namespace):
+    """Profile, spec, data and control, as the options have them."""
+    from lthnb.profiles import profile
+    from lthnb.store import Store
+    from lthnb.training import Control
+
+    base = profile(args.profile)
+    spec = base.spec(args.backbone or "mf")
+    spec = dataclasses.replace(
+        spec, model=dataclasses.replace(spec.model, **_given(args, Model))
+    ).with_training(**_given(args, Training))
+    data = _load(args, spec.training.protocol)
+    deadline = None if args.time_budget is None else time.monotonic() + args.time_budget
+    control = Control(Store(), progress=not args.quiet, deadline=deadline, device=args.device)
+    return base, spec, data, control
+
+
+def do_run(args: argparse.Namespace) -> int:
+    from lthnb.config import Seeded
+    from lthnb.pruning import Mask
+    from lthnb.training import train
+
+    _, spec, data, control = _prepared(args)
+    mask = Mask.dense(data.rows, spec.model.embedding_size)
+    spec = spec.with_training(order_seed=args.seed)
+    _print_records([train(spec, data, Seeded(args.seed), mask, control).record])
+    return 0
+
+
+def do_ladder(args: argparse.Namespace) -> int:
+    from lthnb.standings import fields_of
+
+    base, spec, data, control = _prepared(args)
+    ladder = base.ladder_of(**_given(args, Ladder))
+    seeds = args.seeds if args.seeds is not None else base.seeds
+    if args.plan:
+        return _print_plan(ladder, spec, data, seeds, control)
+    [field] = fields_of([(ladder, spec)], data, seeds, control, workers=args.workers)
+    _print_records([rung.record for rungs in field.rungs for rung in rungs])
+    print(field.finding)
+    return 0
+
+
+def _print_plan(ladder, spec, data, seeds, control) -> int:
+    from lthnb.standings import fields_of
+    from lthnb.steps import resolve
+    from lthnb.training import seconds_per_epoch
+
+    [field] = fields_of([(ladder, spec)], data, seeds, control, train_missing=False)
+    print(f"{field!r}\n")
+    print("rung  density  sparsity  " + "  ".join(f"seed {s}" for s in seeds))
+    for rungs in zip(*field.rungs, strict=True):
+        states = "  ".join(f"{r.record.key[:8] if r.record else 'missing':8}" for r in rungs)
+        print(
+            f"{rungs[0].number:4}  {rungs[0].density:7.4f}  {1 - rungs[0].density:8.4f}  {states}"
+        )
+    if not field.missing:
+        print("\nEverything is recorded; nothing would be trained.")
+        return 0
+    each = seconds_per_epoch(resolve(spec), data, control)
+    done = [r.record.epochs for rungs in field.rungs for r in rungs if r.record]
+    t = spec.training
+    low = min(t.patience, t.epochs) * each * field.missing
+    high = t.epochs * each * field.missing
+    print(
+        f"\n{field.missing} trainings are missing, at about {each:.3g} s an epoch here "
+        f"(measured now, evaluation included):\n"
+        f"  at least {_duration(low)} (patience {t.patience}), "
+        f"at most {_duration(high)} (J = {t.epochs})"
+    )
+    if done:
+        mean = sum(done) / len(done)
+        print(
+            f"  {_duration(mean * each * field.missing)} if they run as long as the {len(done)} "
+            f"recorded ones ({mean:.0f} epochs)"
+        )
+    return 0
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    if seconds < 7200:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"
+
+
+def _print_records(records) -> None:
+    print("run       data        backbone  seed  density  epoch  Recall@20  NDCG@20  seconds")
+    for r in records:
+        model, training = r.spec["model"], r.spec["training"]
+        print(
+            f"{r.key[:8]}  {r.data['name'][:10]:10}  {model['backbone']:8}  "
+            f"{training['order_seed']:4}  {r.density:7.4f}  {r.best_epoch:5}  "
+            f"{r.metric('recall@20'):9.4f}  {r.metric('ndcg@20'):7.4f}  {r.seconds:7.1f}"
+        )
+
+
+# runs
+
+
+def _runs_command(commands) -> None:
+    p = commands.add_parser("runs", help="the store: list, show, remove, verify, export, import")
+    verbs = p.add_subparsers(dest="verb", required=True, metavar="VERB")
+    p.set_defaults(do=do_runs)
+    verbs.add_parser("list", help="every finished training, one line each")
+    show = verbs.add_parser("show", help="one record: spec, data, results, machine")
+    show.add_argument("run", help="the first digits of its key")
+    show.add_argument("--json", action="store_true", help="the whole record")
+    remove = verbs.add_parser("remove", help="remove trainings from the store")
+    remove.add_argument("run", nargs="+", help="the first digits of each key")
+    verbs.add_parser("verify", help="read every file; exit 1, naming it, where one is not good")
+    out = verbs.add_parser("export", help="write runs into tar files of at most 15 MB each")
+    out.add_argument("target", type=Path, help="name of the pieces, without -01.tar")
+    out.add_argument("run", nargs="*", help="first digits of keys (default: all)")
+    out.add_argument("--weights", action="store_true", help="with tables of weights and masks")
+    into = verbs.add_parser("import", help="take in what `runs export` wrote")
+    into.add_argument("piece", nargs="+", type=Path)
+
+
+def do_runs(args: argparse.Namespace) -> int:
+    from lthnb.store import Store
+
+    store = Store()
+    if args.verb == "list":
+        records = [record for key in store.run_keys() if (record := store.find(key))]
+        _print_records(records)
+        print(f"{len(records)} runs in {store.folder} and {store.results}")
+    elif args.verb == "show":
+        _show(store.find(store.resolve(args.run)), whole=args.json)
+    elif args.verb == "remove":
+        for prefix in args.run:
+            key = store.resolve(prefix)
+            store.remove(key)
+            print(f"removed {key}")
+    elif args.verb == "verify":
+        bad = list(store.verify())
+        for _, what in bad:
+            print(what)
+        print(f"{len(store.run_keys())} runs, {len(bad)} files that are not good")
+        return 1 if bad else 0
+    elif args.verb == "export":
+        keys = [store.resolve(prefix) for prefix in args.run] or store.run_keys()
+        for piece in store.export(keys, args.target, weights=args.weights):
+            print(f"{piece} ({piece.stat().st_size / 1e6:.1f} MB)")
+    else:
+        print(f"{store.import_(args.piece)} files taken in")
+    return 0
+
+
+def _show(record, whole: bool) -> None:
+    if whole:
+        print(json.dumps(dataclasses.asdict(record), indent=1))
+        return
+    short = {k: v for k, v in record.results.items() if k not in ("hits", "losses", "evaluations")}
+    for name, value in (
+        ("run", record.key),
+        ("spec", record.spec),
+        ("data", record.data),
+        ("init", record.init),
+        ("mask", record.mask),
+        ("numerics", record.numerics),
+        ("results", short),
+        ("results digest", record.results_digest),
+        ("circumstances", record.circumstances),
+    ):
+        print(f"{name}: {json.dumps(value, indent=1) if isinstance(value, dict) else value}")
+
+
+# data
+
+
+def _data_command(commands) -> None:
+    p = commands.add_parser("data", help="data sets: list, fetch, describe")
+    verbs = p.add_subparsers(dest="verb", required=True, metavar="VERB")
+    p.set_defaults(do=do_data)
+    verbs.add_parser("list", help="every named source, with its terms")
+    fetch = verbs.add_parser("fetch", help="download a source's files, checksums verified")
+    fetch.add_argument("name", nargs="+")
+    describe = verbs.add_parser("describe", help="load a source or a table and count it")
+    describe.add_argument("source")
+    describe.add_argument("--option", action="append", default=[], metavar="NAME=VALUE")
+    describe.add_argument("--split-seed", type=int, default=0)
+    describe.set_defaults(quiet=False)
+
+
+def do_data(args: argparse.Namespace) -> int:
+    from lthnb import sources
+
+    if args.verb == "list":
+        for name, source in sources.describe().items():
+            print(f"{name:14} {source['title']}\n{'':14} {source['terms']}")
+    elif args.verb == "fetch":
+        for name in args.name:
+            for file, path in sources.fetch(name).items():
+                print(f"{name}/{file}: {path}")
+    else:
+        data = _load(args, "paper")
+        if args.source in sources.SOURCES:
+            known = sources.describe(args.source)
+            print(f"{known['title']}\nterms: {known['terms']}\ncitation: {known['citation']}")
+            for line in known["options"].values():
+                print(f"option {line}")
+        validated = _load(args, "validated")
+        for name, value in {**data.statistics(), **validated.statistics()}.items():
+            print(f"{name.replace('_', ' ')}: {value:,}" if isinstance(value, int) else
+                  f"{name.replace('_', ' ')}: {value}")  # fmt: skip
+        print(f"origin: {json.dumps(validated.origin)}")
+    return 0
+
+
+# notebooks and book
+
+
+def _notebook_options(p: argparse.ArgumentParser) -> None:
+    p.add_argument("--profile", default="quick", help="smoke, quick (default) or paper")
+    p.add_argument("--jobs", type=int, default=0, help="notebooks at once (0: one per core)")
+    p.add_argument("--force", action="store_true", help="execute also what is fresh")
+    p.add_argument(
+        "-p",
+        "--parameter",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("NAME", "VALUE"),
+        help="a parameter of the notebooks, as papermill takes it; again for more",
+    )
+
+
+def _notebooks_command(commands) -> None:
+    p = commands.add_parser("notebooks", help="list the notebooks, or execute them")
+    verbs = p.add_subparsers(dest="verb", required=True, metavar="VERB")
+    p.set_defaults(do=do_notebooks)
+    verbs.add_parser("list", help="every notebook with its parameters")
+    run = verbs.add_parser("run", help="execute notebooks into _executed/PROFILE")
+    run.add_argument("name", nargs="*", help="which (default: all)")
+    _notebook_options(run)
+
+
+def _book_command(commands) -> None:
+    p = commands.add_parser(
+        "book",
+        help="execute the notebooks and build the book",
+        description="Execute the book's notebooks, build the book, and say where to open it.",
+    )
+    _notebook_options(p)
+    p.set_defaults(do=do_book)
+
+
+def do_notebooks(args: argparse.Namespace) -> int:
+    from lthnb import runner
+
+    if args.verb == "list":
+        for name in runner.notebook_names():
+            path = runner.project_root() / "notebooks" / f"{name}.ipynb"
+            print(name)
+            for parameter, default in runner.declared_parameters(path).items():
+                print(f"  {parameter} = {default!r}")
+        return 0
+    outcomes = runner.execute_all(
+        args.name or runner.notebook_names(),
+        args.profile,
+        args.jobs,
+        dict(args.parameter),
+        args.force,
+    )
+    for outcome in outcomes:
+        print(f"{outcome.name}: {outcome.status}  {outcome.message}".rstrip())
+    return 1 if any(outcome.status == "failed" for outcome in outcomes) else 0
+
+
+def do_book(args: argparse.Namespace) -> int:
+    from lthnb import runner
+
+    runner.build_book(args.profile, args.jobs, dict(args.parameter), args.force)
+    return 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command; returns the exit code. What a user can mend is one line, without traceback."""
+    args = parser().parse_args(arguments)
+    try:
+        return args.do(args)
+    except KeyboardInterrupt:
+        print("lthnb: interrupted.", file=sys.stderr)
+        return EXIT["interrupted"]
+    except BrokenPipeError:  # `… | head` closed its end
+        sys.stderr.close()
+        return 0
+    except Exception as error:
+        from lthnb.training import Stopped
+
+        if isinstance(error, Stopped):
+            print(f"lthnb: {error}", file=sys.stderr)
+            return EXIT[error.reason]
+        if type(error).__module__.startswith("lthnb."):
+            print(f"lthnb: {error}", file=sys.stderr)
+            return 1
+        raise
+
+
+if __name__ == "__main__":
+    sys.exit(main())

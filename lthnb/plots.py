@@ -1,0 +1,360 @@
+"""Records to figures and tables: the only importer of matplotlib.
+
+Colours are Okabe and Ito's, which colour-blind readers tell apart, and lines differ in marker too.
+Figures have an opaque, nearly white ground of their own, so that they read alike on a light and a
+dark page, and are sized to be read at 390 px. Legends stand below the axes, never over the data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+
+from lthnb import paper
+from lthnb.data import Interactions
+from lthnb.standings import BACKBONE_NAMES, Field
+from lthnb.store import Record
+from lthnb.training import TrainedRun
+
+INK, PAPER, GREY = "#222222", "#FCFCFA", "#5A5A5A"
+COLOURS = {  # a method or a backbone keeps its colour throughout the book
+    "imp": "#0072B2",
+    "omp": "#E69F00",
+    "rp": "#009E73",
+    "rp_x0": "#CC79A7",
+    "mf": "#0072B2",
+    "lightgcn": "#D55E00",
+}
+MARKERS = {"imp": "o", "omp": "s", "rp": "^", "rp_x0": "v", "mf": "o", "lightgcn": "s"}
+STAR = "#C00000"
+
+
+def use_style() -> None:
+    """Set the book's look for the figures that follow."""
+    sns.set_theme(
+        context="notebook",
+        style="whitegrid",
+        rc={
+            "figure.facecolor": PAPER,
+            "axes.facecolor": PAPER,
+            "savefig.facecolor": PAPER,
+            "text.color": INK,
+            "axes.labelcolor": INK,
+            "xtick.color": INK,
+            "ytick.color": INK,
+            "grid.color": "#DDDDDD",
+            "axes.edgecolor": "#888888",
+            "figure.dpi": 110,
+            "savefig.dpi": 220,
+            "font.size": 12,
+            "svg.fonttype": "none",
+        },
+    )
+
+
+def _panels(count: int, height: float = 4.2):
+    use_style()
+    fig, axes = plt.subplots(
+        count, 1, figsize=(7.2, height * count), squeeze=False, layout="constrained"
+    )
+    return fig, axes[:, 0]
+
+
+def density_axis(ax, densities: Sequence[float]) -> None:
+    """A log axis of densities in percent, dense on the left, sparser to the right."""
+    ax.set_xscale("log")
+    low, high = min(densities), max(densities)
+    ax.set_xlim(high * 1.12, low / 1.12)
+    ticks = sorted(set(densities), reverse=True)
+    # Neighbours closer than a tenth of the axis would print over each other.
+    least = max(1.12, (high / low) ** 0.09)
+    shown: list[float] = []
+    for tick in ticks:
+        if not shown or shown[-1] / tick >= least:
+            shown.append(tick)
+    ax.xaxis.set_major_locator(FixedLocator(shown))
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda d, _: f"{d:.0%}" if d >= 0.1 else f"{d:.1%}"))
+    ax.set_xlabel("density: share of the table's entries kept (sparser →)")
+
+
+def ladder_figure(fields: Sequence[Field], metric: str = "recall@20"):
+    """Recall@20 (or another metric) against density, one panel a field.
+
+    The line is the mean over seeds on test, the band ± one standard deviation over seeds (Recall@20
+    alone has one), the dashed line the dense model. A star marks the sparsest winning ticket,
+    chosen on valid; diamonds are the paper's Table 2 where the data set is the paper's.
+    """
+    title = {"recall": "Recall", "ndcg": "NDCG"}[metric.split("@")[0]] + "@" + metric.split("@")[1]
+    fig, axes = _panels(len(fields))
+    for ax, field in zip(axes, fields, strict=True):
+        backbone = field.spec.model.backbone
+        there = [s for s in field.standings if s is not None]
+        name = f"{BACKBONE_NAMES[backbone]} on {field.source}"
+        if not there:
+            ax.text(0.5, 0.5, f"{name}: not run yet", ha="center", transform=ax.transAxes)
+            ax.set_axis_off()
+            continue
+        density = [s.density for s in there]
+        value = np.array([s.results[metric] for s in there])
+        colour, marker = COLOURS[backbone], MARKERS[backbone]
+        ax.plot(density, value, marker=marker, color=colour, label="tickets (IMP), mean over seeds")
+        if metric == "recall@20" and there[0].runs > 1:
+            spread = np.array([s.spread for s in there])
+            ax.fill_between(
+                density, value - spread, value + spread, color=colour, alpha=0.18, lw=0,
+                label="± one standard deviation over seeds",
+            )  # fmt: skip
+        ax.axhline(value[0], ls="--", lw=1.4, color=GREY, label="dense model")
+        _paper_cells(ax, field, metric)
+        star = field.sparsest
+        if star is not None:
+            ax.plot(
+                star.density, star.results[metric], marker="*", ms=20, ls="", color=STAR,
+                mec="white", label="sparsest winning ticket", zorder=5,
+            )  # fmt: skip
+        density_axis(ax, density)
+        ax.set_ylabel(f"{title} on test")
+        ax.yaxis.set_major_locator(MaxNLocator(6))
+        runs = there[0].runs
+        ax.set_title(f"{name}, F = {field.spec.model.embedding_size}, {_seeds(runs)}", loc="left")
+        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2, frameon=False)
+    return fig
+
+
+def _seeds(count: int) -> str:
+    return "one seed" if count == 1 else f"{count} seeds"
+
+
+def _paper_cells(ax, field: Field, metric: str) -> None:
+    """The paper's cells of Table 2, where it has this data set and metric at this size."""
+    if field.source not in paper.DATASETS or metric not in paper.METRICS:
+        return
+    if field.spec.model.embedding_size != paper.SETTINGS.embedding_size:
+        return
+    cells = paper.cells(field.source, field.spec.model.backbone, metric)
+    ax.plot(
+        [c.density for c in cells], [c.value for c in cells], marker="D", ls="", mfc="none",
+        color=INK, label="the paper, Table 2",
+    )  # fmt: skip
+
+
+def _table(frame: pd.DataFrame, title: str, subtitle: str = ""):
+    """A great-tables table with a ground and ink of its own, legible on light and dark pages."""
+    from great_tables import GT
+
+    return (
+        GT(frame)
+        .tab_header(title=title, subtitle=subtitle or None)
+        .sub_missing(missing_text="–")
+        .tab_options(
+            table_background_color=PAPER,
+            table_font_color=INK,
+            table_font_size="14px",
+            data_row_padding="4px",
+            container_overflow_x="auto",
+        )
+        .opt_row_striping()
+        # Ids of tables are random otherwise, and a rebuilt page would differ for no reason.
+        .with_id("t" + "".join(c for c in title.lower() if c.isalnum())[:40])
+    )
+
+
+def standings_table(field: Field):
+    """Every rung with its results, its difference to dense, and both verdicts.
+
+    A rung that was not run has its line, with the reason.
+    """
+    star = field.sparsest
+    rows = []
+    for planned, s in zip(field.rungs[0], field.standings, strict=True):
+        if s is None:
+            rows.append({"rung": planned.number, "density": planned.density, "claim": "not run"})
+            continue
+        d = s.difference
+        interval = "" if np.isnan(d.low) else f" [{d.low:+.1%}, {d.high:+.1%}]"
+        dense = s.number == 0
+        rows.append(
+            {
+                "rung": s.number,
+                "density": s.density,
+                "Recall@20": s.results["recall@20"],
+                "NDCG@20": s.results["ndcg@20"],
+                "best epoch": s.epoch,
+                "Recall@20 against dense": "dense model" if dense else f"{d.mean:+.1%}{interval}",
+                "wins by definition": "" if dense else f"{s.wins} of {s.runs} runs",
+                "claim": "" if dense else CLAIMS[s.claim],
+                "runs": ", ".join(key[:8] for key in s.keys),
+            }
+            | ({"rung": f"{s.number} ★"} if s is star else {})
+        )
+    frame = pd.DataFrame(rows)
+    backbone = BACKBONE_NAMES[field.spec.model.backbone]
+    kinds = {s.difference.kind for s in field.standings if s is not None and s.number}
+    table = _table(
+        frame,
+        f"{backbone} on {field.source}: every rung, on test",
+        f"Means over {_seeds(len(field.seeds))}; intervals are 95 % ({', '.join(sorted(kinds))}). "
+        "★ is the sparsest winning ticket, chosen on valid."
+        + (f" {field.missing} trainings are not run." if field.missing else ""),
+    )
+    table = table.fmt_percent("density", decimals=1)
+    if "Recall@20" in frame:
+        table = table.fmt_number(["Recall@20", "NDCG@20"], decimals=4)
+        table = table.fmt_number("best epoch", decimals=0)
+    return table
+
+
+CLAIMS = {True: "wins", False: "not shown", None: "too few seeds"}
+
+
+def paper_table(records: Sequence[Record], backbone: str | None = None):
+    """The paper's Table 2 beside recorded runs of the same setting; one line a cell and metric.
+
+    records: runs under the `paper` protocol at the paper's embedding size; those whose density is
+    that of a cell (to 0.05 points) are shown beside it, all seeds. A cell without a run says so.
+    """
+    rows = []
+    for cell in paper.TABLE2:
+        if backbone not in (None, cell.backbone):
+            continue
+        ours = [
+            r
+            for r in records
+            if r.data["name"] == cell.dataset
+            and r.spec["model"]["backbone"] == cell.backbone
+            and r.spec["training"]["protocol"] == "paper"
+            and r.spec["model"]["embedding_size"] == paper.SETTINGS.embedding_size
+            and abs(r.density - cell.density) < 5e-4
+        ]
+        values = [r.metric(cell.metric) for r in ours]
+        rows.append(
+            {
+                "data set": paper.TITLES[cell.dataset],
+                "backbone": paper.TITLES[cell.backbone],
+                "metric": paper.TITLES[cell.metric],
+                "sparsity %": cell.sparsity_percent,
+                "paper": cell.value,
+                "ours": float(np.mean(values)) if values else None,
+                "difference": float(np.mean(values)) - cell.value if values else None,
+                "seeds": ", ".join(f"{v:.4f}" for v in sorted(values))
+                or ("not run" if cell.dataset == "yelp2018" else "data never released"),
+                "runs": ", ".join(r.key[:8] for r in ours) or None,
+            }
+        )
+    return (
+        _table(
+            pd.DataFrame(rows),
+            "Table 2, the paper's and ours" + (f": {paper.TITLES[backbone]}" if backbone else ""),
+            "Epochs chosen on test, as in the authors' code: for comparison with the paper only.",
+        )
+        .fmt_number(["paper", "ours"], decimals=4)
+        .fmt_number("difference", decimals=4, force_sign=True)
+        .fmt_number("sparsity %", decimals=2, drop_trailing_zeros=True)
+    )
+
+
+def learning_curves(field: Field, numbers: Sequence[int] | None = None):
+    """Recall@20 on the part that chooses epochs, against the epoch: dense beside some rungs.
+
+    The first seed's runs; a dot marks each run's best epoch.
+    """
+    fig, (ax,) = _panels(1)
+    rungs = [r for r in field.rungs[0] if r.record is not None]
+    if numbers is not None:
+        rungs = [r for r in rungs if r.number in numbers]
+    shades = sns.color_palette("viridis", max(len(rungs) - 1, 1))
+    for rung in rungs:
+        curve = np.array(rung.record.results["evaluations"])
+        colour = GREY if rung.number == 0 else shades[rung.number - 1]
+        label = "dense" if rung.number == 0 else f"density {rung.density:.1%}"
+        ax.plot(
+            curve[:, 0], curve[:, 1], color=colour, lw=1.6, ls="--" if rung.number == 0 else "-",
+            label=label,
+        )  # fmt: skip
+        best = curve[curve[:, 0] == rung.record.best_epoch][0]
+        ax.plot(best[0], best[1], "o", color=colour)
+    part = "test" if field.spec.training.protocol == "paper" else "valid"
+    ax.set_xlabel("epoch (one epoch is as many triplets as training pairs)")
+    ax.set_ylabel(f"Recall@20 on {part}")
+    backbone = BACKBONE_NAMES[field.spec.model.backbone]
+    ax.set_title(f"{backbone} on {field.source}, seed {field.seeds[0]}", loc="left")
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=3, frameon=False)
+    return fig
+
+
+def kept_by_degree(kept: np.ndarray, data: Interactions):
+    """Entries kept a row against how often the user or item occurs in train.
+
+    kept: a mask's bits, bool (users + items, F).
+    """
+    fig, axes = _panels(2, height=3.6)
+    degree = {
+        "users": np.diff(data.train.indptr),
+        "items": np.bincount(data.train.indices, minlength=data.items),
+    }
+    rows = {"users": kept[: data.users].sum(1), "items": kept[data.users :].sum(1)}
+    for ax, side in zip(axes, ("users", "items"), strict=True):
+        ax.plot(degree[side], rows[side], ".", ms=4, alpha=0.3, color=COLOURS["imp"])
+        frame = pd.DataFrame({"degree": degree[side], "kept": rows[side]})
+        groups = frame.groupby(pd.qcut(frame.degree.rank(method="first"), 10, labels=False))
+        means = groups.mean()
+        ax.plot(means.degree, means.kept, "o-", color=COLOURS["lightgcn"], label="mean of a tenth")
+        ax.set_xscale("symlog", linthresh=1)
+        ax.set_xlabel(f"training interactions of the {side[:-1]}")
+        ax.set_ylabel(f"entries kept of {kept.shape[1]}")
+        ax.set_title(f"{side.capitalize()}: one dot each", loc="left")
+        ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
+    return fig
+
+
+def recommendations_table(dense: TrainedRun, ticket: TrainedRun, user: Any = None, n: int = 10):
+    """One user's n best items from the dense model and from a ticket, side by side.
+
+    user: a label, or None for the first user with a test item. An item in the user's test part is
+    marked; titles are shown where the data have them.
+    """
+    data = dense.data
+    if user is None:
+        user = data.user_labels[np.flatnonzero(np.diff(data.test.indptr))[0]]
+    user = type(data.user_labels[0])(user)  # papermill gives "7" for 7
+    row = int(np.flatnonzero(data.user_labels == user)[0]) if user in data.user_labels else 0
+    wanted = set(data.test[row].indices)
+    titles = data.item_info.get("title", data.item_labels)
+    columns = {}
+    for name, run in (("dense", dense), (f"ticket, density {ticket.record.density:.1%}", ticket)):
+        best = run.recommend(user, n)
+        columns[name] = [f"{titles[item]}{' ✓' if item in wanted else ''}" for item in best]
+    frame = pd.DataFrame(columns)
+    frame.insert(0, "rank", range(1, len(frame) + 1))
+    return _table(
+        frame,
+        f"Recommendations for user {user}",
+        "✓ marks an item that is in the user's test part, which no training has seen.",
+    )
+
+
+def run_list(records: Sequence[Record]) -> pd.DataFrame:
+    """Records as a frame, one line each: what a reader needs to find a run again."""
+    rows: list[dict[str, Any]] = [
+        {
+            "run": r.key[:8],
+            "data": r.data["name"],
+            "backbone": r.spec["model"]["backbone"],
+            "protocol": r.spec["training"]["protocol"],
+            "density": r.density,
+            "seed": r.spec["training"]["order_seed"],
+            "best epoch": r.best_epoch,
+            "Recall@20": r.metric("recall@20"),
+            "NDCG@20": r.metric("ndcg@20"),
+            "seconds": r.seconds,
+        }
+        for r in records
+    ]
+    return pd.DataFrame(rows)

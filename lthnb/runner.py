@@ -1,0 +1,658 @@
+"""Notebooks through papermill, and the book.
+
+A notebook in ``notebooks/`` is a clean source; its executed copy for a profile is
+``_executed/<profile>/<name>.ipynb``, and a small JSON file of the same name beside it says what the
+copy depends on. A copy whose source, parameters, package, lock and run records are unchanged is
+fresh, and is not executed again. Rerunning writes the same bytes.
+
+Every notebook runs with its own folder as working directory, as in JupyterLab, so that a relative
+path means the same in both.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import contextlib
+import hashlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import textwrap
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from lthnb.parameters import assigned_names, unknown_parameters
+
+READ_LOG = "LTHNB_READ_LOG"  # names a file to which the store appends the keys it was asked for
+EXECUTED = "LTHNB_EXECUTED"  # tells book/_ext/executed.py where the executed copies are
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
+CELL_DONE = "@cell-done"  # what a child prints after each code cell: the parent's progress bar
+
+
+class RunnerError(RuntimeError):
+    """A notebook or the book failed; the text says where and what to do."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one notebook."""
+
+    name: str
+    copy: Path  # the executed copy
+    status: str  # "fresh", "executed" or "failed"
+    seconds: float = 0.0  # wall time, 0 for a fresh copy
+    message: str = ""  # of a failure: file, cell, its first lines, the error, the failed copy
+
+
+def project_root() -> Path:
+    """Return the folder of the checkout: the one with ``_toc.yml``, above this package."""
+    root = Path(__file__).resolve().parents[1]
+    if not (root / "_toc.yml").exists():
+        raise RunnerError(
+            f"{root} has no _toc.yml: notebooks and the book are run from a checkout of lthnb, "
+            "installed with `pip install -e .` (make does it)"
+        )
+    return root
+
+
+# --- notebooks: reading, cleaning, parameters ------------------------------------------------
+
+
+def notebook_names(root: Path | None = None) -> list[str]:
+    """Return the names of the notebooks in ``notebooks/``, sorted, without ``.ipynb``."""
+    folder = (root or project_root()) / "notebooks"
+    return sorted(path.stem for path in folder.glob("*.ipynb"))
+
+
+def declared_parameters(notebook: Path) -> dict[str, Any]:
+    """Return the names that the cell tagged ``parameters`` assigns, with their default values.
+
+    A default that is no literal is left as None. Raises RunnerError when the file is no notebook.
+    """
+    for cell in _read(notebook)["cells"]:
+        if cell["cell_type"] == "code" and "parameters" in cell["metadata"].get("tags", []):
+            statements = ast.parse("".join(cell["source"])).body
+            defaults = {}
+            for statement in statements:
+                for name in assigned_names([statement]):
+                    try:
+                        defaults[name] = ast.literal_eval(statement.value)
+                    except (ValueError, AttributeError, TypeError):
+                        defaults[name] = None
+            return defaults
+    return {}
+
+
+def check_parameters(notebook: Path, given: Mapping[str, Any]) -> None:
+    """Refuse names that the notebook does not declare; papermill itself would only log them."""
+    problems = unknown_parameters(given, declared_parameters(notebook))
+    if problems:
+        raise RunnerError(f"{notebook.name}: {'; '.join(problems)}")
+
+
+def clean_notebook(text: str) -> str:
+    """Return a notebook's text without what running it leaves behind.
+
+    Outputs, execution counts and editors' metadata go; cell ids, tags and the kernel's name stay.
+    A clean notebook comes back byte for byte.
+    """
+    nb = json.loads(text)
+    for cell in nb["cells"]:
+        tags = cell["metadata"].get("tags")
+        cell["metadata"] = {"tags": tags} if tags else {}
+        if cell["cell_type"] == "code":
+            cell["outputs"] = []
+            cell["execution_count"] = None
+        if isinstance(cell["source"], str):
+            cell["source"] = cell["source"].splitlines(keepends=True)
+    nb["metadata"] = {
+        # The name `python3` is what every Jupyter installation calls its own interpreter.
+        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+        "language_info": {"name": "python"},
+    }
+    nb["nbformat"], nb["nbformat_minor"] = 4, 5
+    for number, cell in enumerate(nb["cells"]):
+        cell.setdefault("id", f"cell-{number}")
+    return json.dumps(nb, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
+
+
+def _read(notebook: Path) -> dict:
+    try:
+        nb = json.loads(notebook.read_text(encoding="utf-8"))
+        nb["cells"]
+    except FileNotFoundError:
+        raise RunnerError(f"{notebook} does not exist") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise RunnerError(f"{notebook} is not a notebook of format 4: {error}") from error
+    return nb
+
+
+# --- one notebook ----------------------------------------------------------------------------
+
+
+def execute(
+    notebook: Path,
+    output: Path,
+    parameters: Mapping[str, Any],
+    *,
+    profile: str | None = None,
+    progress: Callable[[], None] | None = None,
+) -> None:
+    """Execute ``notebook`` in this process and write the copy to ``output``, whole or not at all.
+
+    ``profile`` is passed on as the parameter of that name where the notebook declares one;
+    ``progress`` is called after every code cell. The keys of the run records that were read go into
+    ``output`` with the ending ``.json``, beside the hashes of everything else the copy depends on.
+    Raises RunnerError naming the file, the cell, its first lines and the error; the copy as far as
+    it came is then in a folder ``failed`` beside ``output``.
+    """
+    # Here, not above: papermill is no dependency of the core, and the store takes seconds to load.
+    import papermill
+    from nbclient.exceptions import DeadKernelError
+    from papermill.exceptions import PapermillExecutionError
+    from traitlets.config import Config
+
+    from lthnb.store import record_digest, write_file
+
+    notebook, output = Path(notebook).resolve(), Path(output).resolve()
+    given = _with_profile(notebook, parameters, profile)
+    check_parameters(notebook, given)
+    dependencies = _dependencies(notebook, given)  # before, in case a file changes meanwhile
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    main_thread = threading.current_thread() is threading.main_thread()
+    begun = ""  # the id of the cell that runs
+
+    def cell_started(cell, cell_index) -> None:
+        nonlocal begun
+        injected = "injected-parameters" in cell["metadata"].get("tags", [])
+        begun = "injected-parameters" if injected else cell.get("id", "")
+        if main_thread:  # nbclient's own handlers make a stop look like a kernel that died
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+
+    def cell_done(cell, cell_index) -> None:
+        if progress is not None and cell["cell_type"] == "code":
+            progress()
+
+    failure = None
+    with tempfile.TemporaryDirectory(prefix="lthnb-") as folder:
+        unfinished, read_log = Path(folder, "copy.ipynb"), Path(folder, "keys")
+        # ipc instead of ports: two kernels that start at once can pick the same free port. Without
+        # "ip" the sockets are ./kernel-ipc-1 and so on, and notebooks of one folder share them.
+        transport = Config({"KernelManager": {"transport": "ipc", "ip": f"{folder}/kernel"}})
+        # A user's IPython start-up files and Python's random hash order must not show in a copy.
+        settings = {
+            READ_LOG: str(read_log),
+            "JUPYTER_RUNTIME_DIR": folder,
+            "IPYTHONDIR": folder,
+            "PYTHONHASHSEED": "0",
+        }
+        try:
+            with _environment(settings):
+                papermill.execute_notebook(
+                    notebook,
+                    unfinished,
+                    parameters=given,
+                    kernel_name="python3",
+                    cwd=notebook.parent,
+                    progress_bar=False,
+                    config=transport,
+                    on_cell_start=cell_started,
+                    on_cell_complete=cell_done,
+                )
+        except PapermillExecutionError as error:
+            failure = f"{error.ename}: {error.evalue}"
+        except DeadKernelError:
+            failure = "the kernel died: out of memory, most often, or it was killed"
+        except RuntimeError as error:  # the kernel did not start
+            failure = str(error)
+        if failure is None:
+            copy = _settled(unfinished, given, dependencies)
+            keys = sorted(set(read_log.read_text().split())) if read_log.exists() else []
+            sidecar = {
+                **dependencies,
+                "records": {key: record_digest(key) for key in keys},
+                "copy": _sha256(copy.encode()),
+            }
+            write_file(output, copy.encode())
+            write_file(
+                _sidecar(output), (json.dumps(sidecar, indent=1, sort_keys=True) + "\n").encode()
+            )
+            _failed(output).unlink(missing_ok=True)
+            return
+        message = _where(notebook, given, begun, failure)
+        if begun and unfinished.exists():
+            kept = _failed(output)
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(unfinished, kept)
+            message += f"\n  failed copy: {_shown(kept)}"
+    raise RunnerError(message)
+
+
+def is_fresh(
+    notebook: Path, output: Path, parameters: Mapping[str, Any], profile: str | None = None
+) -> bool:
+    """Return whether the executed copy is whole and nothing that it depends on has changed."""
+    from lthnb.store import StoreError, record_digest
+
+    notebook, output = Path(notebook).resolve(), Path(output).resolve()
+    try:
+        sidecar = json.loads(_sidecar(output).read_text())
+        records = sidecar.pop("records")
+        copy = sidecar.pop("copy")
+        return (
+            copy == _sha256(output.read_bytes())
+            and sidecar == _dependencies(notebook, _with_profile(notebook, parameters, profile))
+            and all(record_digest(key) == digest for key, digest in records.items())
+        )
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, StoreError):
+        return False
+
+
+def _with_profile(notebook: Path, parameters: Mapping[str, Any], profile: str | None) -> dict:
+    given = dict(parameters)
+    if profile is not None and "profile" in declared_parameters(notebook):
+        given.setdefault("profile", profile)
+    return given
+
+
+def _dependencies(notebook: Path, parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the hashes of what a copy depends on, the run records apart."""
+    package = Path(__file__).resolve().parent
+    files = hashlib.sha256()
+    for path in sorted(package.rglob("*.py")):
+        files.update(f"{path.relative_to(package).as_posix()}\0".encode())
+        files.update(path.read_bytes())
+    lock = package.parent / "requirements.lock"
+    return {
+        "source": _sha256(notebook.read_bytes()),
+        # through JSON, so that the dictionary compares equal to the one that is read back
+        "parameters": json.loads(json.dumps(dict(parameters), sort_keys=True)),
+        "package": files.hexdigest(),
+        "lock": _sha256(lock.read_bytes()) if lock.exists() else "",
+    }
+
+
+def _settled(path: Path, parameters: Mapping[str, Any], dependencies: Mapping[str, Any]) -> str:
+    """Return the executed notebook's text without times, warnings and random ids."""
+    nb = _read(path)
+    for cell in nb["cells"]:
+        tags = cell["metadata"].get("tags", [])
+        cell["metadata"] = {"tags": tags} if tags else {}
+        if "injected-parameters" in tags:
+            cell["id"] = "injected-parameters"  # random otherwise
+        if cell["cell_type"] == "code":
+            # Warnings name paths and line numbers of the machine, and stderr holds progress bars.
+            cell["outputs"] = [out for out in cell["outputs"] if out.get("name") != "stderr"]
+    language = nb["metadata"].get("language_info", {})
+    language.pop("version", None)
+    nb["metadata"] = {
+        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+        "language_info": language,
+        "lthnb": {
+            "parameters": dict(parameters),
+            "depends_on": _sha256(json.dumps(dependencies, sort_keys=True).encode()),
+        },
+    }
+    return json.dumps(nb, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
+
+
+def _where(notebook: Path, parameters: Mapping[str, Any], cell_id: str, error: str) -> str:
+    """Say in which cell of the source (counted from 1, text cells too) which error arose."""
+    cells = _read(notebook)["cells"]
+    place = f"{_shown(notebook)}, before the first cell"
+    lines = ""
+    if cell_id == "injected-parameters":
+        place = f"{_shown(notebook)}, the injected parameters {dict(parameters)}"
+    for number, cell in enumerate(cells, start=1):
+        if cell_id and cell.get("id") == cell_id:
+            place = f"{_shown(notebook)}, cell {number} of {len(cells)}"
+            source = "".join(cell["source"]).strip().splitlines()
+            lines = "\n".join(f"    {line}" for line in source[:4])
+            lines = "\n" + lines + ("\n    …" if len(source) > 4 else "")
+    error = re.sub(r"\x1b\[[0-9;]*m", "", error).strip()
+    return f"{place}:{lines}\n  {textwrap.shorten(error, 600, placeholder=' …')}"
+
+
+def _sidecar(output: Path) -> Path:
+    return output.with_suffix(".json")
+
+
+def _failed(output: Path) -> Path:
+    return output.parent / "failed" / output.name
+
+
+def _shown(path: Path) -> str:
+    """Return a path as a person would type it: relative to where they stand, if below."""
+    with contextlib.suppress(ValueError):
+        return str(path.relative_to(Path.cwd()))
+    return str(path)
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+@contextlib.contextmanager
+def _environment(changes: Mapping[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in changes}
+    os.environ.update(changes)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+# --- many notebooks --------------------------------------------------------------------------
+
+
+def executed_folder(profile: str, root: Path | None = None) -> Path:
+    """Return the folder of the executed copies of a profile."""
+    return (root or project_root()) / "_executed" / profile
+
+
+def execute_all(
+    names: Iterable[str],
+    profile: str,
+    jobs: int = 0,
+    parameters: Mapping[str, Any] | None = None,
+    force: bool = False,
+    root: Path | None = None,
+) -> list[Outcome]:
+    """Execute the named notebooks, ``jobs`` at once (0: one per core), each in its own process.
+
+    Names are those of ``notebooks/`` without ``.ipynb``. ``parameters`` are passed to every
+    notebook; unknown names are refused before anything runs. Fresh copies are left as they are
+    unless ``force``. Returns one Outcome per name, in order; a failure is an Outcome, and the other
+    notebooks go on. Interrupted (Ctrl-C, SIGTERM), it stops the children and leaves no half file.
+    """
+    root = root or project_root()
+    names, known = list(names), notebook_names(root)
+    problems = unknown_parameters(names, known)
+    if problems:
+        raise RunnerError("; ".join(problems).replace("parameter", "notebook"))
+    given = dict(parameters or {})
+    sources = {name: root / "notebooks" / f"{name}.ipynb" for name in names}
+    for source in sources.values():
+        check_parameters(source, given)
+    copies = {name: executed_folder(profile, root) / f"{name}.ipynb" for name in names}
+    todo = [
+        name for name in names if force or not is_fresh(sources[name], copies[name], given, profile)
+    ]
+    outcomes = {name: Outcome(name, copies[name], "fresh") for name in names if name not in todo}
+    if todo:
+        cores = os.cpu_count() or 1
+        jobs = max(1, min(jobs or cores, len(todo)))
+        threads = {name: str(max(1, cores // jobs)) for name in THREADS}
+        cells = {name: _code_cells(sources[name], given, profile) for name in todo}
+        waiting = list(todo)
+        with _Children() as children, _bar(sum(cells.values())) as bar:
+            while waiting or children.running:
+                while waiting and len(children.running) < jobs:
+                    name = waiting.pop(0)
+                    command = [
+                        *(sys.executable, "-m", "lthnb.runner", "execute"),
+                        *(str(sources[name]), str(copies[name]), "--profile", profile),
+                        *("--parameters", json.dumps(given)),
+                    ]
+                    children.start(name, command, {**os.environ, **threads}, bar)
+                bar.set_postfix_str(", ".join(children.running), refresh=sys.stderr.isatty())
+                for name, code, seconds, message in children.finished():
+                    status = "executed" if code == 0 else "failed"
+                    message = "" if code == 0 else message
+                    outcomes[name] = Outcome(name, copies[name], status, seconds, message)
+    return [outcomes[name] for name in names]
+
+
+def _bar(cells: int) -> tqdm:
+    # Cells as the unit: the first chapter takes long. A log file gets a line now and then.
+    often = 0.1 if sys.stderr.isatty() else 15
+    return tqdm(total=cells, unit="cell", desc="notebooks", mininterval=often, dynamic_ncols=True)
+
+
+def _code_cells(notebook: Path, parameters: Mapping[str, Any], profile: str) -> int:
+    cells = [cell for cell in _read(notebook)["cells"] if cell["cell_type"] == "code"]
+    return len(cells) + bool(_with_profile(notebook, parameters, profile))  # the injected one
+
+
+class _Children:
+    """Child processes, each with a thread that reads what it prints; all stopped at the end."""
+
+    def __init__(self) -> None:
+        self.running: dict[str, tuple[subprocess.Popen, threading.Thread, list[str], float]] = {}
+        self._before: Any = None
+
+    def __enter__(self) -> _Children:
+        if threading.current_thread() is threading.main_thread():
+            # SIGTERM unwinds like Ctrl-C, so that the children are stopped on the way out.
+            self._before = signal.signal(signal.SIGTERM, _exit_on_signal)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process, *_rest in self.running.values():
+            process.terminate()
+        for process, *_rest in self.running.values():
+            try:
+                process.wait(timeout=15)  # a kernel gets five seconds to end
+            except subprocess.TimeoutExpired:
+                process.kill()  # its kernel watches it, and ends by itself
+                process.wait()
+        if self._before is not None:
+            signal.signal(signal.SIGTERM, self._before)
+
+    def start(self, name: str, command: list[str], environment: dict, bar: tqdm) -> None:
+        process = subprocess.Popen(
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+            start_new_session=True,  # Ctrl-C reaches the parent only, which then stops the rest
+        )
+        lines: list[str] = []
+
+        def listen() -> None:
+            for line in process.stdout:
+                if line.rstrip() == CELL_DONE:
+                    bar.update()
+                else:
+                    lines.append(line.rstrip())
+
+        thread = threading.Thread(target=listen, daemon=True)
+        thread.start()
+        self.running[name] = (process, thread, lines, time.monotonic())
+
+    def finished(self) -> list[tuple[str, int, float, str]]:
+        """Wait until a child has ended, or a fifth of a second; return those that have."""
+        time.sleep(0.2)
+        ended = []
+        for name, (process, thread, lines, begun) in list(self.running.items()):
+            if process.poll() is not None:
+                thread.join()
+                process.stdout.close()
+                del self.running[name]
+                text = "\n".join(lines[-30:]) or f"{name}: ended with code {process.returncode}"
+                ended.append((name, process.returncode, time.monotonic() - begun, text))
+        return ended
+
+
+def _exit_on_signal(number: int, frame: object) -> None:
+    raise SystemExit(128 + number)
+
+
+# --- the book --------------------------------------------------------------------------------
+
+
+def book_notebooks(root: Path | None = None) -> list[str]:
+    """Return the names of the notebooks that the table of contents lists, in its order."""
+    text = ((root or project_root()) / "_toc.yml").read_text(encoding="utf-8")
+    return re.findall(r"^[ -]*file:\s*notebooks/([\w-]+)", text, flags=re.MULTILINE)
+
+
+def build_book(
+    profile: str = "quick",
+    jobs: int = 0,
+    parameters: Mapping[str, Any] | None = None,
+    force: bool = False,
+    root: Path | None = None,
+) -> Path:
+    """Execute the book's notebooks, build the book, and return the path of its ``index.html``.
+
+    The book of a profile is ``_build/<profile>/html``, its log ``_build/<profile>/build.log``.
+    Nothing is built when nothing changed. A warning is an error, and a failed build leaves the book
+    of before in its place. Raises RunnerError with the lines that matter.
+    """
+    from lthnb.store import write_file
+
+    root = root or project_root()
+    started = time.monotonic()
+    outcomes = execute_all(book_notebooks(root), profile, jobs, parameters, force, root)
+    for outcome in outcomes:
+        took = f" in {outcome.seconds:.0f} s" if outcome.seconds else ""
+        print(f"  {outcome.name}: {outcome.status}{took}")
+    failed = [outcome for outcome in outcomes if outcome.status == "failed"]
+    if failed:
+        raise RunnerError("\n".join(outcome.message for outcome in failed))
+
+    folder = root / "_build" / profile
+    index, log, stamp = folder / "html" / "index.html", folder / "build.log", folder / "built.json"
+    inputs = json.dumps(_book_inputs(root, profile), sort_keys=True)
+    if not force and index.exists() and stamp.exists() and stamp.read_text() == inputs:
+        print(f"The book is up to date: {index.as_uri()}")
+        return index
+    folder.mkdir(parents=True, exist_ok=True)
+    print(f"Building the book (log: {_shown(log)})")
+    # Always from nothing, and into a folder of its own: glue goes stale in an incremental build.
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".new-") as new:
+        code = _jupyter_book(root, Path(new), executed_folder(profile, root), log)
+        made = Path(new, "_build", "html")
+        if code != 0 or not (made / "index.html").exists():
+            lines = "\n".join(
+                f"  {line}" for line in _essential(log.read_text(encoding="utf-8"), root)
+            )
+            raise RunnerError(f"the book was not built:\n{lines}\n  log: {_shown(log)}")
+        stamp.unlink(missing_ok=True)
+        shutil.rmtree(folder / "html", ignore_errors=True)
+        made.rename(folder / "html")
+        write_file(stamp, inputs.encode())
+    print(f"Book built in {time.monotonic() - started:.0f} s. Open {_shown(index)}")
+    print(f"  {index.as_uri()}")
+    return index
+
+
+def _book_inputs(root: Path, profile: str) -> dict[str, str]:
+    """Return path → hash of every file that goes into the book."""
+    files = [root / "_config.yml", root / "_toc.yml", root / "requirements.lock"]
+    files += [path for path in (root / "book").rglob("*") if "__pycache__" not in path.parts]
+    for name in book_notebooks(root):
+        files += [root / "notebooks" / f"{name}.ipynb"]
+        files += [executed_folder(profile, root) / f"{name}.ipynb"]
+    return {
+        path.relative_to(root).as_posix(): _sha256(path.read_bytes())
+        for path in sorted(files)
+        if path.is_file()
+    }
+
+
+def _jupyter_book(root: Path, output: Path, executed: Path, log: Path) -> int:
+    """Run ``jupyter-book build`` and return its exit code; its words go to ``log``."""
+    command = [
+        *(sys.executable, "-c", "from jupyter_book.cli.main import main; main()"),
+        *("build", str(root)),
+        *("-W", "-n", "--keep-going", "--all", "--path-output", str(output)),
+    ]
+    environment = {**os.environ, EXECUTED: str(executed), "PYTHONUTF8": "1", "NO_COLOR": "1"}
+    with _Children(), open(log, "w", encoding="utf-8") as file:
+        process = subprocess.Popen(
+            command, cwd=root, env=environment, stdin=subprocess.DEVNULL,
+            stdout=file, stderr=subprocess.STDOUT, start_new_session=True,
+        )  # fmt: skip
+        try:
+            return process.wait()
+        except BaseException:
+            process.terminate()
+            process.wait()
+            raise
+
+
+def _essential(log: str, root: Path, limit: int = 20) -> list[str]:
+    """Return the log's warnings and errors, each once and with short paths; else its end."""
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", log).replace(f"{root}{os.sep}", "")
+    lines = [line.strip() for line in plain.splitlines() if line.strip()]
+    telling = [line for line in lines if re.search(r"\b(WARNING|ERROR|CRITICAL)\b|Error:", line)]
+    found = list(dict.fromkeys(telling or lines[-limit:]))
+    more = [f"… and {len(found) - limit} more"] if len(found) > limit else []
+    return found[:limit] + more
+
+
+# --- python -m lthnb.runner: what the parent process and make call ------------------------------
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """``execute`` one notebook in this process, or ``clean`` sources; return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m lthnb.runner", description=main.__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    one = commands.add_parser("execute", help="execute one notebook; used by execute_all")
+    one.add_argument("notebook", type=Path)
+    one.add_argument("output", type=Path)
+    one.add_argument("--profile")
+    one.add_argument("--parameters", type=json.loads, default={}, help="a JSON object")
+    clean = commands.add_parser("clean", help="remove outputs and editors' metadata")
+    clean.add_argument("notebooks", type=Path, nargs="*")
+    clean.add_argument("--check", action="store_true", help="only say which are not clean")
+    options = parser.parse_args(arguments)
+    if options.command == "clean":
+        return _clean(options.notebooks, options.check)
+    signal.signal(signal.SIGTERM, _exit_on_signal)
+    try:
+        execute(
+            options.notebook,
+            options.output,
+            options.parameters,
+            profile=options.profile,
+            progress=lambda: print(CELL_DONE, flush=True),
+        )
+    except RunnerError as error:
+        print(error)
+        return 1
+    return 0
+
+
+def _clean(notebooks: list[Path], check: bool) -> int:
+    dirty = 0
+    for path in notebooks:
+        if not path.exists():  # a pattern that matched nothing
+            continue
+        text = path.read_text(encoding="utf-8")
+        cleaned = clean_notebook(text)
+        if cleaned != text:
+            dirty += 1
+            print(
+                f"{path}: {'has outputs or noise; `make format` cleans it' if check else 'cleaned'}"
+            )
+            if not check:
+                path.write_text(cleaned, encoding="utf-8")
+    return 1 if check and dirty else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

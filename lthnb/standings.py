@@ -1,0 +1,245 @@
+"""Ladders over seeds, and where they stand: from records to verdicts.
+
+A *field* is one ladder climbed with several seeds. Its standings are one line a rung: results over
+seeds, the paired difference to dense, and both readings of winning (see `verdicts`).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+
+from lthnb.config import Ladder, Spec
+from lthnb.data import Interactions
+from lthnb.lottery import Planned, climb, plan
+from lthnb.store import Record
+from lthnb.training import Control
+from lthnb.verdicts import (
+    Interval,
+    claim,
+    relative_difference,
+    sparsest_winning,
+    user_bootstrap,
+    wins_by_definition,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Field:
+    """A ladder over seeds: `rungs[s][i]` is rung i with seed s, recorded or missing."""
+
+    ladder: Ladder
+    spec: Spec
+    source: str
+    seeds: tuple[int, ...]
+    rungs: tuple[tuple[Planned, ...], ...]
+
+    @property
+    def missing(self) -> int:
+        """Trainings that are not recorded."""
+        return sum(rung.record is None for rungs in self.rungs for rung in rungs)
+
+    def records(self, number: int) -> list[Record] | None:
+        """The records of a rung, one a seed; None where one is missing."""
+        found = [rungs[number].record for rungs in self.rungs]
+        return None if None in found else found
+
+    @cached_property
+    def standings(self) -> list[Standing | None]:
+        """One :class:`Standing` a rung, None where a training of it, or of the dense model, is
+        missing. Rung 0 stands against itself, with differences of zero.
+        """
+        rungs = [self.records(number) for number in range(len(self.rungs[0]))]
+        return [
+            None if records is None or rungs[0] is None else _standing(number, records, rungs[0])
+            for number, records in enumerate(rungs)
+        ]
+
+    @property
+    def sparsest(self) -> Standing | None:
+        """The sparsest winning ticket, chosen on valid; None where no rung wins there."""
+        there = [s for s in self.standings if s is not None]
+        index = sparsest_winning([s.density for s in there], [s.difference_valid for s in there])
+        return None if index is None else there[index]
+
+    @property
+    def to_take_home(self) -> int:
+        """Number of the rung to use: the sparsest that wins on valid; where none does beyond
+        doubt, the sparsest whose mean on valid is not below the dense model's; else the last run.
+
+        Raises ValueError where nothing was run.
+        """
+        there = [s for s in self.standings if s is not None]
+        if not there:
+            raise ValueError(f"{self!r}: no rung was run; there is nothing to choose from.")
+        level = [s for s in there if s.number and s.difference_valid.mean >= 0]
+        return (self.sparsest or (level or there)[-1]).number
+
+    @property
+    def first_seed(self) -> tuple[Ladder, Spec]:
+        """Ladder and spec of the first seed, to climb again (which trains nothing anew)."""
+        return _seeded(self.ladder, self.spec, self.seeds[0])
+
+    @property
+    def finding(self) -> str:
+        """What the field shows, in a sentence or two that name their numbers."""
+        return _finding(self)
+
+    def __repr__(self) -> str:
+        total = len(self.seeds) * len(self.rungs[0])
+        return (
+            f"Field({self.source}, {self.spec.model.backbone}, {self.ladder.method}, "
+            f"{len(self.seeds)} seeds, {total - self.missing} of {total} trainings recorded)"
+        )
+
+
+def fields_of(
+    contests: Sequence[tuple[Ladder, Spec]],
+    data: Interactions,
+    seeds: Sequence[int],
+    control: Control,
+    *,
+    train_missing: bool = True,
+    workers: int = 1,
+) -> list[Field]:
+    """Climb each ladder once for each seed, or look up what is recorded of it.
+
+    contests: ladder and spec of each field. A seed s sets both X⁰ and the order of triplets. With
+    `train_missing` false nothing is trained, and what is not in the store or in `results/` stays
+    missing. workers: processes that climb side by side, sharing the cores (0: one per core); they
+    meet in the store alone, so the records are the same.
+    """
+    fields = [[_seeded(ladder, spec, s) for s in seeds] for ladder, spec in contests]
+    if train_missing:
+        todo = [
+            (ladder, spec, data, control)
+            for row in fields
+            for ladder, spec in row
+            if any(rung.record is None for rung in plan(ladder, spec, data, control.store))
+        ]
+        _climb_all(todo, workers or os.cpu_count() or 1, control.progress)
+    return [
+        Field(
+            ladder,
+            spec,
+            data.name,
+            tuple(seeds),
+            tuple(tuple(plan(*pair, data, control.store)) for pair in row),
+        )
+        for (ladder, spec), row in zip(contests, fields, strict=True)
+    ]
+
+
+def _seeded(ladder: Ladder, spec: Spec, seed: int) -> tuple[Ladder, Spec]:
+    return replace(ladder, seed=seed), spec.with_training(order_seed=seed)
+
+
+def _climb_all(todo: list[tuple], workers: int, progress: bool) -> None:
+    """Climb ladders, in this process or side by side; a bar counts the ladders that are done."""
+    if workers <= 1 or len(todo) <= 1:
+        for ladder in todo:
+            _climb_to_the_end(*ladder)
+        return
+    # Here, not above: the core runs without joblib, one ladder after the other.
+    from joblib import Parallel, delayed, parallel_config
+    from tqdm import tqdm
+
+    workers = min(workers, len(todo))
+    threads, me = max(1, (os.cpu_count() or 1) // workers), os.getpid()
+    with parallel_config("loky", n_jobs=workers, inner_max_num_threads=threads):
+        done = Parallel(return_as="generator_unordered")(
+            # A worker whose parent was killed stops at the next epoch's end.
+            delayed(_climb_to_the_end)(*ladder[:3], replace(ladder[3], progress=False, owner=me))
+            for ladder in todo
+        )
+        for _ in tqdm(done, total=len(todo), desc="ladders", unit="ladder", disable=not progress):
+            pass
+
+
+def _climb_to_the_end(ladder: Ladder, spec: Spec, data: Interactions, control: Control) -> None:
+    for _ in climb(ladder, spec, data, control):
+        pass
+
+
+@dataclass(frozen=True)
+class Standing:
+    """One rung over all seeds.
+
+    results: metric → mean over seeds, on test. difference, difference_valid: to dense in Recall@20,
+    relative, paired by seed (over users where there is one run). wins: in how many of the `runs`
+    the rung wins by definition. claim: the verdict over seeds, None where they do not carry one.
+    epoch: mean best epoch. keys: the runs.
+    """
+
+    number: int
+    density: float
+    runs: int
+    results: dict[str, float]
+    spread: float
+    difference: Interval
+    difference_valid: Interval
+    wins: int
+    claim: bool | None
+    epoch: float
+    keys: tuple[str, ...]
+
+
+def _standing(number: int, records: list[Record], dense: list[Record]) -> Standing:
+    # Under `paper` there is no validation part: epochs were chosen on test, and so is the ticket.
+    chosen = "valid" if records[0].results["valid"] else "test"
+    recall = {part: [r.metric("recall@20", part) for r in records] for part in ("test", chosen)}
+    base = {part: [r.metric("recall@20", part) for r in dense] for part in ("test", chosen)}
+    over_seeds = {part: relative_difference(recall[part], base[part]) for part in recall}
+    difference = over_seeds["test"]
+    if len(records) == 1:
+        difference = user_bootstrap(records[0].hits(), dense[0].hits())
+    wins = sum(
+        wins_by_definition(a, r.best_epoch, b, d.best_epoch, r.density)
+        for a, b, r, d in zip(recall[chosen], base[chosen], records, dense, strict=True)
+    )
+    names = records[0].results["test"]
+    return Standing(
+        number=number,
+        density=records[0].density,
+        runs=len(records),
+        results={m: float(np.mean([r.metric(m) for r in records])) for m in names},
+        spread=float(np.std(recall["test"], ddof=1)) if len(records) > 1 else 0.0,
+        difference=difference,
+        difference_valid=over_seeds[chosen],
+        wins=wins,
+        claim=claim(difference) if number else None,
+        epoch=float(np.mean([r.best_epoch for r in records])),
+        keys=tuple(r.key for r in records),
+    )
+
+
+def _finding(field: Field) -> str:
+    name = f"{BACKBONE_NAMES[field.spec.model.backbone]} on {field.source}"
+    dense, star = field.standings[0], field.sparsest
+    if dense is None:
+        return f"{name}: not run yet ({field.missing} trainings missing)."
+    part = "test" if field.spec.training.protocol == "paper" else "valid"
+    if star is None:
+        return (
+            f"{name}: no rung wins on {part}; the dense model's Recall@20 on test is "
+            f"{dense.results['recall@20']:.4f}."
+        )
+    d = star.difference
+    sure = {True: "it holds as a claim", False: "it does not hold as a claim", None: "no claim"}
+    why = (
+        "" if star.claim is not None else f", {star.runs} run{'s' * (star.runs > 1)} being too few"
+    )
+    return (
+        f"{name}: the sparsest winning ticket, chosen on {part}, keeps {star.density:.1%} of the "
+        f"entries. On test its Recall@20 is {star.results['recall@20']:.4f} against "
+        f"{dense.results['recall@20']:.4f} dense, {d.mean:+.1%} "
+        f"(95 % interval {d.low:+.1%} to {d.high:+.1%}, {d.kind}): {sure[star.claim]}{why}. "
+        f"By the paper's definition it wins in {star.wins} of {star.runs} runs."
+    )
+
+
+BACKBONE_NAMES = {"mf": "MF", "lightgcn": "LightGCN"}

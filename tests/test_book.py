@@ -1,0 +1,164 @@
+"""The book as files: every page is there, shows the executed copies, and needs no network."""
+
+import importlib.util
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from conftest import toc_files
+
+from lthnb import runner
+
+ROOT = Path(__file__).resolve().parents[1]
+in_book = pytest.mark.xdist_group("book")  # one worker builds it
+
+
+class Loaded(HTMLParser):
+    """Addresses that a page loads by itself (links that a reader may follow are not)."""
+
+    def __init__(self, page: Path) -> None:
+        super().__init__()
+        self.found: list[str] = []
+        self.feed(page.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag, attrs):
+        given = dict(attrs)
+        if tag in ("script", "img", "iframe", "source", "video", "audio", "embed"):
+            self.found.append(given.get("src") or "")
+        elif tag == "link" and given.get("rel") not in ("canonical", "author", "search"):
+            self.found.append(given.get("href") or "")
+
+
+def test_toc_and_notebooks_agree():
+    listed = {Path(name).name for name in toc_files() if name.startswith("notebooks/")}
+    assert listed == set(runner.notebook_names(ROOT))
+    assert runner.book_notebooks(ROOT) == [
+        Path(name).name for name in toc_files() if name.startswith("notebooks/")
+    ]
+
+
+@in_book
+def test_every_page_is_there(book):
+    for name in toc_files():
+        assert (book / f"{name}.html").is_file(), name
+    assert (book / "index.html").is_file()
+
+
+@in_book
+def test_pages_load_nothing_from_elsewhere(book):
+    for page in book.rglob("*.html"):
+        for address in Loaded(page).found:
+            remote = re.match(r"(?:https?:)?//", address)
+            assert not remote, f"{page.relative_to(book)} loads {address}"
+
+
+@in_book
+def test_no_script_names_a_cdn(book):
+    for page in book.rglob("*.html"):
+        for script in re.findall(
+            r"<script[^>]*>(.*?)</script>", page.read_text("utf-8"), re.DOTALL
+        ):
+            assert "unpkg.com" not in script, page
+            assert "cdn" not in script.lower(), page
+
+
+@in_book
+def test_what_pages_load_exists(book):
+    for page in book.rglob("*.html"):
+        if "_static" in page.parts:
+            continue
+        for address in Loaded(page).found:
+            path = address.partition("?")[0].partition("#")[0]
+            if path and not path.startswith("data:"):
+                assert (page.parent / path).exists(), f"{page.relative_to(book)}: {address}"
+
+
+@in_book
+def test_notebooks_are_shown_executed_and_offered_clean(book):
+    for name in runner.book_notebooks(ROOT):
+        page = (book / "notebooks" / f"{name}.html").read_text(encoding="utf-8")
+        assert "cell_output" in page, f"{name} is shown without outputs"
+        source = (ROOT / "notebooks" / f"{name}.ipynb").read_bytes()
+        assert (book / "_sources" / "notebooks" / f"{name}.ipynb").read_bytes() == source
+
+
+@in_book
+def test_a_second_build_does_nothing(book):
+    before = (book / "index.html").stat().st_mtime_ns
+    assert runner.build_book("smoke") == book / "index.html"
+    assert (book / "index.html").stat().st_mtime_ns == before
+
+
+# The extension
+
+
+def swap(monkeypatch, folder: Path, source: str) -> tuple[list[str], list, list]:
+    """Run the extension over one document; return its text, dependencies and warnings."""
+    spec = importlib.util.spec_from_file_location("executed", ROOT / "book/_ext/executed.py")
+    executed = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(executed)
+    monkeypatch.setenv(runner.EXECUTED, str(folder))
+    noted, warned, content = [], [], ["clean"]
+    logger = SimpleNamespace(warning=lambda *words, **_: warned.append(words[0] % words[1:]))
+    monkeypatch.setattr(executed.logging, "getLogger", lambda name: logger)
+    env = SimpleNamespace(doc2path=lambda name: source, note_dependency=noted.append)
+    executed.swap(SimpleNamespace(env=env, srcdir="."), "some/document", content)
+    return content, noted, warned
+
+
+def test_extension_swaps_in_the_copy(monkeypatch, tmp_path):
+    (tmp_path / "existence.ipynb").write_text("executed", encoding="utf-8")
+    content, noted, warned = swap(monkeypatch, tmp_path, "notebooks/existence.ipynb")
+    assert content == ["executed"]
+    assert noted == [str(tmp_path / "existence.ipynb")]
+    assert warned == []
+
+
+def test_extension_warns_of_a_missing_copy(monkeypatch, tmp_path):
+    content, noted, warned = swap(monkeypatch, tmp_path, "notebooks/existence.ipynb")
+    assert content == ["clean"]
+    assert noted == []
+    assert "existence.ipynb" in warned[0]
+
+
+def test_extension_leaves_prose_alone(monkeypatch, tmp_path):
+    assert swap(monkeypatch, tmp_path, "book/introduction.md") == (["clean"], [], [])
+
+
+# The build
+
+
+@pytest.mark.slow
+def test_a_warning_fails_the_build_and_keeps_the_old_book(tmp_path, capsys):
+    """A book of one page and one notebook, with the project's own configuration."""
+    shutil.copytree(ROOT / "book/_ext", tmp_path / "book/_ext")
+    shutil.copytree(ROOT / "book/_static", tmp_path / "book/_static")
+    shutil.copy(ROOT / "_config.yml", tmp_path)
+    (tmp_path / "book/references.bib").write_text("")
+    page = tmp_path / "book/introduction.md"
+    page.write_text("# Introduction\n\nSome words.\n")
+    toc = "format: jb-book\nroot: book/introduction\nchapters:\n  - file: notebooks/one\n"
+    (tmp_path / "_toc.yml").write_text(toc)
+    cells = [
+        {"cell_type": "markdown", "metadata": {}, "source": "# One"},
+        {"cell_type": "code", "metadata": {}, "source": "print(6 * 7)"},
+    ]
+    (tmp_path / "notebooks").mkdir()
+    notebook = tmp_path / "notebooks/one.ipynb"
+    notebook.write_text(runner.clean_notebook(json.dumps({"cells": cells})))
+
+    index = runner.build_book("smoke", root=tmp_path)
+    assert index == tmp_path / "_build/smoke/html/index.html"
+    assert index.as_uri() in capsys.readouterr().out
+    assert "42" in (index.parent / "notebooks/one.html").read_text(encoding="utf-8")
+
+    page.write_text("# Introduction\n\n[to nowhere](missing.md)\n")
+    with pytest.raises(runner.RunnerError, match=r"introduction\.md.*missing\.md"):
+        runner.build_book("smoke", root=tmp_path)
+    assert index.exists()
+    left = {path.name for path in (tmp_path / "_build/smoke").iterdir()}
+    assert left == {"html", "build.log", "built.json"}

@@ -1,0 +1,239 @@
+"""Interactions: what they refuse, how they are split, and what changes their digest."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from lthnb.data import (
+    PARTS,
+    RAW_SHARES,
+    VALID_SHARE_OF_TRAIN,
+    DataError,
+    Interactions,
+    pick_per_user,
+    to_csr,
+)
+
+MATRICES = hnp.arrays(
+    np.int8, st.tuples(st.integers(1, 12), st.integers(1, 40)), elements=st.integers(0, 1)
+)
+
+
+def matrix_of(users=60, items=80, share=0.3, seed=0) -> sp.csr_matrix:
+    rng = np.random.default_rng(seed)
+    return to_csr(*np.nonzero(rng.random((users, items)) < share), (users, items))
+
+
+def split(matrix: sp.csr_matrix, name="toy", seed=0, **more) -> Interactions:
+    train, valid, test = pick_per_user(matrix, seed, *RAW_SHARES)
+    users, items = matrix.shape
+    labels = {"user_labels": np.arange(users), "item_labels": np.arange(items)}
+    return Interactions(name, train, valid, test, **labels, **more)
+
+
+def pairs(matrix: sp.csr_matrix) -> set[tuple[int, int]]:
+    return set(zip(*(a.tolist() for a in matrix.nonzero()), strict=True))
+
+
+class TestToCsr:
+    def test_duplicates_count_once_however_many(self):
+        """300 of one pair would wrap around in int8."""
+        matrix = to_csr(np.full(300, 1), np.full(300, 2), (3, 4))
+        assert matrix.nnz == 1
+        assert matrix.toarray().tolist() == [[0] * 4, [0, 0, 1, 0], [0] * 4]
+
+    def test_form(self):
+        matrix = to_csr(np.array([1, 0, 1]), np.array([3, 2, 0]), (2, 4))
+        assert matrix.format == "csr"
+        assert matrix.dtype == np.int8
+        assert matrix.indices.dtype == np.int32
+        assert matrix.indices.tolist() == [2, 0, 3]
+
+    def test_no_pair_at_all(self):
+        assert to_csr(np.empty(0, int), np.empty(0, int), (2, 3)).nnz == 0
+
+
+class TestPickPerUser:
+    @settings(deadline=None)
+    @given(MATRICES, st.integers(0, 3))
+    def test_disjoint_and_reassembles(self, dense, seed):
+        matrix = to_csr(*np.nonzero(dense), dense.shape)
+        parts = pick_per_user(matrix, seed, *RAW_SHARES)
+        assert sum(p.nnz for p in parts) == matrix.nnz
+        assert sum(parts[1:], parts[0]).toarray().tolist() == dense.tolist()
+
+    @settings(deadline=None)
+    @given(MATRICES, st.integers(0, 3))
+    def test_sizes_follow_the_rule(self, dense, seed):
+        matrix = to_csr(*np.nonzero(dense), dense.shape)
+        train, valid, test = pick_per_user(matrix, seed, *RAW_SHARES)
+        for user, n in enumerate(dense.sum(axis=1)):
+            v, t = int(n * 0.1 + 0.5), int(n * 0.2 + 0.5)
+            expected = (n - v - t, v, t) if n - v - t >= 1 else (n, 0, 0)
+            assert tuple(p[user].nnz for p in (train, valid, test)) == expected
+
+    @pytest.mark.parametrize("degree", [1, 2])
+    def test_user_with_few_interactions_is_kept_for_training(self, degree):
+        matrix = to_csr(np.repeat(np.arange(5), degree), np.arange(5 * degree), (5, 5 * degree))
+        train, valid, test = pick_per_user(matrix, 0, *RAW_SHARES)
+        assert (train.nnz, valid.nnz, test.nnz) == (5 * degree, 0, 0)
+
+    def test_shares_near_seven_one_two(self):
+        matrix = matrix_of(200, 300)
+        shares = [p.nnz / matrix.nnz for p in pick_per_user(matrix, 0, *RAW_SHARES)]
+        np.testing.assert_allclose(shares, (0.7, 0.1, 0.2), atol=0.005)
+
+    def test_published_train_becomes_seven_eighths(self):
+        matrix = matrix_of(200, 300)
+        _, valid = pick_per_user(matrix, 0, VALID_SHARE_OF_TRAIN)
+        assert valid.nnz / matrix.nnz == pytest.approx(1 / 8, abs=0.003)
+
+    def test_order_of_rows_does_not_matter(self):
+        matrix = matrix_of()
+        users, items = matrix.nonzero()
+        order = np.random.default_rng(1).permutation(len(users))
+        shuffled = to_csr(users[order], items[order], matrix.shape)
+        assert split(matrix).digest == split(shuffled).digest
+
+    def test_seeds_differ_and_repeat(self):
+        digests = [split(matrix_of(), seed=s).digest for s in (0, 1, 0)]
+        assert digests[0] == digests[2] != digests[1]
+
+    def test_every_item_of_a_user_is_as_likely(self):
+        """No item is preferred by its place: 10 items, 2 of them to test, over many seeds."""
+        matrix = to_csr(np.zeros(10, int), np.arange(10), (1, 10))
+        tests = [pick_per_user(matrix, seed, *RAW_SHARES)[2] for seed in range(1000)]
+        drawn = np.concatenate([t.toarray() for t in tests]).sum(axis=0, dtype=int)
+        assert drawn.sum() == 2000
+        assert np.abs(drawn - 200).max() < 5 * np.sqrt(1000 * 0.2 * 0.8)
+
+
+class TestDigest:
+    def test_pinned(self):
+        """The digest is in every run's key: if it changes, no recorded run is found again."""
+        matrix = to_csr(np.arange(40) % 4, np.arange(40) % 37, (4, 37))
+        assert split(matrix).digest == "eda210ba91936a8474e27cb3d4551029"
+
+    def test_changes_when_a_pair_moves(self):
+        data = split(matrix_of())
+        user, item = (int(a[0]) for a in data.test.nonzero())
+        test, train = data.test.tolil(), data.train.tolil()
+        test[user, item], train[user, item] = 0, 1
+        moved = replace(data, train=sp.csr_matrix(train), test=sp.csr_matrix(test))
+        assert moved.digest != data.digest
+
+    def test_changes_with_the_shape(self):
+        data = split(matrix_of())
+        wider = [to_csr(*getattr(data, p).nonzero(), (data.users, data.items + 1)) for p in PARTS]
+        labels = np.arange(data.items + 1)
+        other = Interactions("toy", *wider, user_labels=data.user_labels, item_labels=labels)
+        assert other.digest != data.digest
+
+    def test_name_labels_and_origin_are_left_out(self):
+        data = split(matrix_of())
+        other = split(matrix_of(), name="other", origin={"source": "elsewhere"})
+        assert replace(other, user_labels=data.user_labels + 7).digest == data.digest
+
+    @pytest.mark.parametrize("index_type", [np.int32, np.int64])
+    def test_index_type_is_left_out(self, index_type):
+        data = split(matrix_of())
+        train = data.train.copy()
+        train.indices = train.indices.astype(index_type)
+        train.indptr = train.indptr.astype(index_type)
+        assert replace(data, train=train).digest == data.digest
+
+
+class TestProtocols:
+    def test_paper_trains_on_train_and_valid(self):
+        data = split(matrix_of())
+        paper = data.for_protocol("paper")
+        assert pairs(paper.train) == pairs(data.train) | pairs(data.valid)
+        assert paper.valid.nnz == 0
+        assert paper.test is data.test
+        assert paper.train.has_sorted_indices
+        assert paper.train.dtype == np.int8
+        assert paper.digest != data.digest
+
+    def test_carved_valid_goes_back_to_the_published_train(self):
+        published = matrix_of()
+        train, valid = pick_per_user(published, 0, VALID_SHARE_OF_TRAIN)
+        none = sp.csr_matrix(published.shape, dtype=np.int8)
+        labels = {"user_labels": np.arange(60), "item_labels": np.arange(80)}
+        data = Interactions("toy", train, valid, none, **labels)
+        assert pairs(data.for_protocol("paper").train) == pairs(published)
+
+    def test_validated_is_the_data_itself(self):
+        data = split(matrix_of())
+        assert data.for_protocol("validated") is data
+
+    def test_validated_needs_a_validation_pair(self):
+        data = split(matrix_of()).for_protocol("paper")
+        with pytest.raises(DataError, match=r"toy: .*'validated'.*valid is empty"):
+            data.for_protocol("validated")
+
+    def test_unknown_protocol(self):
+        with pytest.raises(DataError, match=r"found 'validate', .*Did you mean 'validated'"):
+            split(matrix_of()).for_protocol("validate")
+
+
+class TestRefusals:
+    def test_pair_in_two_parts(self):
+        data = split(matrix_of())
+        with pytest.raises(DataError, match=r"toy: \d+ pairs stand both in train and in test"):
+            replace(data, train=data.train + data.test)
+
+    def test_other_shape(self):
+        data = split(matrix_of())
+        with pytest.raises(
+            DataError, match=r"part 'valid' has shape \(2, 2\), expected \(60, 80\)"
+        ):
+            replace(data, valid=sp.csr_matrix((2, 2), dtype=np.int8))
+
+    def test_other_format(self):
+        data = split(matrix_of())
+        with pytest.raises(DataError, match="part 'test' must be a scipy CSR"):
+            replace(data, test=data.test.tocoo())
+
+    def test_nothing_to_train_on(self):
+        data = split(matrix_of())
+        with pytest.raises(DataError, match="no training pair"):
+            replace(data, train=sp.csr_matrix(data.train.shape, dtype=np.int8))
+
+    def test_labels_of_another_length(self):
+        data = split(matrix_of())
+        with pytest.raises(DataError, match="3 item_labels, expected 80"):
+            replace(data, item_labels=np.arange(3))
+
+
+class TestDescriptions:
+    def test_statistics(self):
+        users, items = np.array([0, 0, 1, 2]), np.array([0, 1, 0, 3])
+        train = to_csr(users[:3], items[:3], (4, 4))
+        test = to_csr(users[3:], items[3:], (4, 4))
+        empty = sp.csr_matrix((4, 4), dtype=np.int8)
+        labels = {"user_labels": np.arange(4), "item_labels": np.arange(4)}
+        found = Interactions("toy", train, empty, test, **labels).statistics()
+        assert found["interactions"] == 4
+        assert found["density"] == 4 / 16
+        assert found["user_degree"] == [0, 0, 0.5, 1.25, 2]
+        assert found["users_without_train"] == 2
+        assert found["users_without_test"] == 3
+        assert found["items_unseen_in_train"] == 2
+
+    def test_summary_is_plain_data(self):
+        summary = split(matrix_of(), origin={"source": "toy"}).summary()
+        assert json.loads(json.dumps(summary)) == summary
+
+    def test_shown_as_text_and_html(self):
+        data = split(matrix_of())
+        assert repr(data).startswith("Interactions('toy', users=60, items=80, train=")
+        assert "<b>toy</b>" in data._repr_html_()
+
+    def test_rows_are_users_and_items(self):
+        assert split(matrix_of()).rows == 140

@@ -1,0 +1,316 @@
+"""The paper's numbers as data, compared with the paper's own text.
+
+The text is not ours to ship. Where it lies beside the checkout (``../shared/paper.txt``, or the
+file that LTHNB_PAPER names), every cell of Tables 1 to 3 and every quote is compared with it;
+elsewhere those tests are skipped, and what can be checked without the text still is.
+"""
+
+import ast
+import os
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from lthnb import paper
+
+ROOT = Path(__file__).resolve().parents[1]
+TEXT = Path(os.environ.get("LTHNB_PAPER") or ROOT.parent / "shared" / "paper.txt")
+DATASET = {"Yelp2018": "yelp2018", "TikTok": "tiktok", "Kwai": "kwai"}
+ROW = {"MF": "mf", "LightGCN": "lightgcn", "LCM": "lcm", "Winning Ticket": "ticket"}
+
+
+@pytest.fixture(scope="module")
+def text() -> str:
+    if not TEXT.is_file():
+        pytest.skip(f"the paper's text is not at {TEXT}; set LTHNB_PAPER to compare with it")
+    return TEXT.read_text(encoding="utf-8")
+
+
+# Each parser gives {key: number}; ours gives the same shape, so one comparison serves all tables.
+
+
+def block(text: str, caption: str) -> list[list[str]]:
+    """The lines of the table under a caption, cut at tabs."""
+    assert text.count(caption) == 1, f"{caption!r} stands {text.count(caption)} times in the text"
+    lines = text[text.index(caption) :].splitlines()[1:]
+    while not lines[0].strip():
+        lines.pop(0)
+    return [line.split("\t") for line in lines[: [not x.strip() for x in lines].index(True)]]
+
+
+def printed_table1(text: str) -> dict:
+    out = {}
+    for row in block(text, "TABLE 1 Statistics"):
+        if row[0] in DATASET:
+            for column, cell in zip(
+                ("users", "items", "interactions", "filled"), row[1:], strict=True
+            ):
+                out[DATASET[row[0]], column] = float(cell.replace(",", ""))
+    return out
+
+
+def printed_cells(rows: list[list[str]], columns: list[tuple]) -> dict:
+    """Rows of (data set, name, values), the data set printed on the first row of its group only."""
+    out, dataset = {}, None
+    for row in rows:
+        if len(row) != 2 + len(columns) or row[1] not in ROW:
+            continue
+        dataset = DATASET[row[0]] if row[0] else dataset
+        for column, cell in zip(columns, row[2:], strict=True):
+            out[(dataset, ROW[row[1]], *column)] = float(cell)
+    return out
+
+
+def printed_table2(text: str) -> dict:
+    rows = block(text, "TABLE 2 The Recall@20")
+    # The head is one column short in the text: "Sparsity (%)" stands over the rows' names.
+    (head,) = [row for row in rows if "Sparsity (%)" in row]
+    at = head.index("Sparsity (%)") + 1
+    sparsities = [float(cell) for cell in head[at : at + 4]]
+    return printed_cells(rows, [(m, s) for m in paper.METRICS for s in sparsities])
+
+
+def printed_table3(text: str) -> dict:
+    rows = block(text, "TABLE 3 The Recall@20")
+    (sizes,) = [row for row in rows if "Original Size" in row]
+    (shares,) = [row for row in rows if "Sparsity (%)" in row]
+    sizes = [int(cell) for cell in sizes if cell.isdigit()]
+    shares = [int(cell) for cell in shares if cell.isdigit()]
+    columns = [
+        (paper.METRICS[i // 4], sizes[i // 2], share) for i, share in enumerate(shares)
+    ]  # a size heads two shares, a metric two sizes
+    return printed_cells(rows, columns)
+
+
+def our_table1() -> dict:
+    return {
+        (row.dataset, column): getattr(row, column)
+        for row in paper.TABLE1
+        for column in ("users", "items", "interactions", "filled")
+    }
+
+
+def our_table2() -> dict:
+    return {(c.dataset, c.backbone, c.metric, c.sparsity_percent): c.value for c in paper.TABLE2}
+
+
+def our_table3() -> dict:
+    return {
+        (c.dataset, c.method, c.metric, c.original_size, c.density_percent): c.value
+        for c in paper.TABLE3
+    }
+
+
+TABLES = {
+    "1": (printed_table1, our_table1, 3 * 4),
+    "2": (printed_table2, our_table2, 3 * 2 * 8),
+    "3": (printed_table3, our_table3, 3 * 2 * 8),
+}
+
+
+def differences(printed: dict, ours: dict) -> dict:
+    """Every key with a number on one side only, or with two numbers."""
+    keys = printed.keys() | ours.keys()
+    return {k: (printed.get(k), ours.get(k)) for k in keys if printed.get(k) != ours.get(k)}
+
+
+@pytest.mark.parametrize("table", TABLES)
+class TestTablesAgainstTheText:
+    def test_every_cell_is_the_printed_one(self, text, table):
+        read, ours, size = TABLES[table]
+        printed = read(text)
+        assert len(printed) == len(ours()) == size
+        assert differences(printed, ours()) == {}
+
+    def test_one_changed_digit_is_found(self, text, table):
+        """The comparison itself is tested: any cell changed in its last digit must show up."""
+        read, ours, size = TABLES[table]
+        lines = "\n".join("\t".join(row) for row in block(text, f"TABLE {table} "))
+        numbers = [m for m in re.finditer(r"[\d,.]*\d(?=\t|\n|$)", lines) if len(m[0]) >= 5]
+        changed = 0
+        for m in numbers:
+            last = lines[m.end() - 1]
+            other = lines[: m.end() - 1] + str((int(last) + 1) % 10) + lines[m.end() :]
+            caption = re.search(rf"TABLE {table} .*", text)[0]
+            found = differences(read(f"{caption}\n\n{other}\n\n"), ours())
+            changed += len(found) == 1
+        assert changed >= size, f"{changed} of {size} changed cells were found"
+
+
+def test_quotes_stand_in_the_text(text):
+    def plain(s: str) -> str:
+        return re.sub(r"\s+", " ", s.replace("*", ""))
+
+    missing = [c.id for c in paper.CLAIMS if plain(c.quote) not in plain(text)]
+    assert missing == []
+
+
+@pytest.mark.parametrize(
+    ("id", "what"), [("omp-sparsity", "sparsity"), ("omp-recall", "Recall@20")]
+)
+def test_numbers_of_imp_over_omp_stand_in_the_text_in_order(text, id, what):
+    values = [n.value for n in paper.claim(id).numbers]
+    assert [n.backbone for n in paper.claim(id).numbers] == ["mf"] * 3 + ["lightgcn"] * 3
+    phrases = [
+        f"{a}%, {b}% and {c}% improvements in highest {what}"
+        for a, b, c in (values[:3], values[3:])
+    ]
+    assert 0 < text.find(phrases[0]) < text.find(phrases[1]), phrases
+
+
+def test_settings_stand_in_the_text(text):
+    s = paper.SETTINGS
+    for words in (
+        f"We apply {s.optimizer}³³ as the optimizer with the learning rate of {s.learning_rate}",
+        f"weight λ of {s.l2:.4f} and the batch size of {s.batch_size}",
+        f"number J is {s.epochs}",
+        f"is {s.pruning_rate} and the pruning iteration number I is {s.prunings}.",
+        f"K = {s.k}$",
+        "ratio of {}:{}:{}".format(*s.split),
+    ):
+        found = words in re.sub(r"\s+", " ", text)
+        assert found, words
+
+
+class TestWithoutTheText:
+    def test_a_sparsity_is_its_rungs(self):
+        for c in paper.TABLE2:
+            assert round(100 * (1 - 0.9**c.rung), 2) == c.sparsity_percent
+            assert c.density == pytest.approx(1 - c.sparsity_percent / 100, abs=6e-5)
+
+    def test_every_cell_stands_once(self):
+        assert len(our_table2()) == len(paper.TABLE2) == 48
+        assert len(our_table3()) == len(paper.TABLE3) == 48
+        assert {c.where for c in paper.TABLE2} | {c.where for c in paper.TABLE3} == {
+            c.where for c in (*paper.TABLE2, *paper.TABLE3)
+        }
+        assert len({c.where for c in (*paper.TABLE2, *paper.TABLE3)}) == 96
+
+    def test_table_1_agrees_with_itself(self):
+        for row in paper.TABLE1:
+            assert round(row.interactions / (row.users * row.items), 5) == row.filled
+
+    def test_yelp2018_is_the_public_train_and_test_pairs(self):
+        assert paper.table1("yelp2018").interactions == 1_237_259 + 324_147
+
+    @pytest.mark.parametrize(
+        ("id", "rung"), [("kwai-mf", 29), ("kwai-lightgcn", 10)], ids=["mf", "lightgcn"]
+    )
+    def test_gains_in_words_follow_from_table_2(self, id, rung):
+        for n, metric in zip(paper.claim(id).numbers, paper.METRICS, strict=True):
+            by_rung = {c.rung: c.value for c in paper.cells(n.dataset, n.backbone, metric)}
+            assert 100 * (by_rung[rung] / by_rung[0] - 1) == pytest.approx(n.value, abs=0.06)
+
+    @pytest.mark.parametrize("density", [50, 25])
+    def test_gains_over_lcm_follow_from_table_3(self, density):
+        for n, metric in zip(paper.claim(f"lcm-{density}").numbers, paper.METRICS, strict=True):
+            ticket, lcm = (
+                paper.table3("yelp2018", m, metric, 128, density).value for m in ("ticket", "lcm")
+            )
+            # 10.54 is printed where the cells give 10.548
+            assert 100 * (ticket / lcm - 1) == pytest.approx(n.value, abs=0.0101)
+
+    def test_slips_about_numbers_are_slips(self):
+        assert 0.9**30 > 0.04 > 0.9**33 > 0.03  # three-percent
+        assert [round(0.9**i, 3) for i in (11, 12)] == [0.314, 0.282]
+        best = paper.table2("yelp2018", "mf", "recall@20", 0).value * 1.188  # omp-18.8
+        assert best > max(c.value for c in paper.cells("yelp2018", "mf", "recall@20")) + 0.005
+        falls = {n.what: n.value for n in paper.claim("rp-falls").numbers}  # three-ways
+        over = {
+            id: next(
+                n.value
+                for n in paper.claim(id).numbers
+                if (n.dataset, n.backbone) == ("tiktok", "lightgcn")
+            )
+            for id in ("omp-sparsity", "omp-recall")
+        }
+        for id, what, stated in (
+            ("omp-sparsity", "highest winning sparsity, rp under imp", 27.3),
+            ("omp-recall", "best recall@20, rp under imp", 0.7),
+        ):
+            implied = 100 * (1 - (1 - falls[what] / 100) * (1 + over[id] / 100))
+            assert implied > stated + 0.15
+
+    def test_ids_are_unique_and_every_claim_can_be_decided(self):
+        for entries in (paper.CLAIMS, paper.SLIPS):
+            assert len({e.id for e in entries}) == len(entries)
+        assert all(c.decided_by and c.quote and c.section for c in paper.CLAIMS)
+        assert {c.id for c in paper.CLAIMS if c.open} == {"efficient-search", "interaction-tickets"}
+        assert [f.number for f in paper.FIGURES] == list(range(1, 8))
+
+    def test_numbers_of_claims_stand_in_their_quotes(self):
+        for c in paper.CLAIMS:
+            quoted = {float(x) for x in re.findall(r"\d+(?:\.\d+)?", c.quote)}
+            for n in c.numbers:
+                if c.id.startswith("omp-") and n.backbone == "lightgcn":
+                    continue  # another sentence; compared with the text above
+                assert n.value in quoted, (c.id, n)
+
+    def test_slips_named_in_notes_exist(self):
+        for c in paper.CLAIMS:
+            for id in re.findall(r"the slip\s+`([^`]+)`", c.note):
+                assert paper.slip(id).ours
+
+    def test_the_protocol_page_lists_the_same_slips(self):
+        page = (ROOT / "book" / "protocol.md").read_text(encoding="utf-8")
+        printed = re.findall(r"^\| (\*\*.*) \|$", page, re.MULTILINE)
+        assert printed == [
+            f"**{s.where}:** {s.printed} | {s.problem} | {s.ours}".replace("|M|", r"\|M\|")
+            for s in paper.SLIPS
+        ]
+
+    def test_only_the_standard_library_is_imported(self):
+        tree = ast.parse(Path(paper.__file__).read_text(encoding="utf-8"))
+        modules = {
+            (n.module if isinstance(n, ast.ImportFrom) else n.names[0].name).split(".")[0]
+            for n in ast.walk(tree)
+            if isinstance(n, ast.Import | ast.ImportFrom)
+        }
+        assert modules <= set(sys.stdlib_module_names)
+
+
+class TestLookUps:
+    def test_they_find(self):
+        assert paper.table2("kwai", "mf", "recall@20", 95.29).value == 0.0529
+        assert paper.table2("kwai", "mf", "recall@20", 95.29).rung == 29
+        assert paper.table3("tiktok", "lcm", "ndcg@20", 128, 25).value == 0.0885
+        assert [c.rung for c in paper.cells("tiktok", "lightgcn", "ndcg@20")] == [0, 3, 10, 29]
+        assert len(paper.cells("tiktok", "lightgcn")) == 8
+        assert paper.table1("kwai").users == 7010
+        assert paper.figure(4).backbones == ("lightgcn",)
+        (gowalla,) = paper.references("gowalla", "lightgcn")
+        assert (gowalla.recall, gowalla.ndcg) == (0.1824, 0.1547)
+        assert paper.references("gowalla", "mf") == ()
+
+    @pytest.mark.parametrize(
+        ("call", "arguments", "says"),
+        [
+            (paper.table1, ("yelp",), "dataset: found 'yelp', .*yelp2018, tiktok, kwai.*Did you"),
+            (paper.table2, ("gowalla", "mf", "recall@20", 0), "dataset: found 'gowalla'"),
+            (paper.table2, ("kwai", "MF", "recall@20", 0), "backbone: found 'MF', .*mf, lightgcn"),
+            (paper.table2, ("kwai", "mf", "recall", 0), "metric: found 'recall'.*'recall@20'"),
+            (paper.table2, ("kwai", "mf", None, 0), "metric: found None"),
+            (paper.table2, ("kwai", "mf", "recall@20", 0.271), "found 0.271.*27.1, 65.13, 95.29"),
+            (paper.table3, ("kwai", "mf", "recall@20", 64, 25), "method: found 'mf'.*lcm, ticket"),
+            (
+                paper.table3,
+                ("kwai", "lcm", "recall@20", 32, 25),
+                "original_size: found 32.*64, 128",
+            ),
+            (
+                paper.table3,
+                ("kwai", "lcm", "recall@20", 64, 75),
+                "density_percent: found 75.*25, 50",
+            ),
+            (paper.cells, ("kwai", "ngcf"), "backbone: found 'ngcf'"),
+            (paper.claim, ("kwai-mg",), "claim: found 'kwai-mg'.*Did you mean 'kwai-mf'"),
+            (paper.slip, ("alfa",), "slip: found 'alfa'"),
+            (paper.figure, (8,), "figure: found 8"),
+            (paper.references, ("amazon", "lightgcn"), "dataset: found 'amazon'"),
+        ],
+    )
+    def test_they_refuse_what_is_unknown(self, call, arguments, says):
+        with pytest.raises(LookupError, match=says):
+            call(*arguments)

@@ -1,0 +1,169 @@
+"""Typed parameters: what papermill's command line passes, and what is refused."""
+
+import json
+import subprocess
+import sys
+from typing import Literal, Optional
+
+import pytest
+
+from lthnb.parameters import ParameterError, coerce, parameters
+
+
+@pytest.mark.parametrize(
+    ("value", "kind", "expected"),
+    [
+        (3, int, 3),
+        ("3", int, 3),
+        ("1e3", int, 1000),
+        (3.0, int, 3),
+        ("-2", int, -2),
+        ("1e-3", float, 0.001),
+        (1, float, 1.0),
+        ("inf", float, float("inf")),
+        ("true", bool, True),
+        ("False", bool, False),
+        (True, bool, True),
+        ("gowalla", str, "gowalla"),
+        ("true", str, "true"),
+        (2018, str, "2018"),
+        (1.5, str, "1.5"),
+        ("[1,2]", list[int], [1, 2]),
+        ("[1, 2]", list[float], [1.0, 2.0]),
+        ("[1e-3, '2']", list[float], [0.001, 2.0]),
+        ('["a", "b"]', list[str], ["a", "b"]),
+        ("[gowalla, lastfm]", list[str], ["gowalla", "lastfm"]),
+        ("[]", list[int], []),
+        (5, list[int], [5]),
+        ("5", list[int], [5]),
+        ("gowalla", list[str], ["gowalla"]),
+        ((1, 2), list[int], [1, 2]),
+        ("null", int | None, None),
+        ("None", Optional[int], None),  # noqa: UP045 - the older spelling must work too
+        (None, float | None, None),
+        ("4", int | None, 4),
+        ("null", list[int] | None, None),
+        ("quick", Literal["smoke", "quick"], "quick"),
+    ],
+)
+def test_coerces(value, kind, expected):
+    found = coerce(value, kind)
+    assert found == expected
+    assert type(found) is type(expected)
+
+
+@pytest.mark.parametrize(
+    ("value", "kind", "words"),
+    [
+        ("many", int, ["'many'", "int", "whole number"]),
+        (1.5, int, ["1.5", "int"]),
+        ("nan", int, ["'nan'", "int"]),
+        (True, int, ["True", "int"]),
+        ("yes", bool, ["'yes'", "true or false"]),
+        (1, bool, ["1", "true or false"]),
+        (None, str, ["None", "str"]),
+        (True, str, ["True", "str"]),
+        (True, float, ["True", "float"]),
+        ("[1, x]", list[int], ["'x'", "int"]),
+        ("[1, 2", list[int], ["closing bracket"]),
+        ({"a": 1}, list[str], ["list[str]"]),
+        ("quik", Literal["smoke", "quick"], ["'quik'", "quick"]),
+        ("1", dict, ["dict", "not supported"]),
+        ("1", int | str, ["not supported"]),
+    ],
+)
+def test_refuses_with_found_expected_and_advice(value, kind, words):
+    with pytest.raises(ParameterError) as error:
+        coerce(value, kind)
+    for word in words:
+        assert word in str(error.value)
+
+
+def notebook_namespace(**changes):
+    """What `globals()` holds in a notebook after the parameters cell and an injected one."""
+    namespace = {
+        "__annotations__": {"source": str, "seeds": list[int], "train_missing": bool},
+        "source": "movielens-small",
+        "seeds": [0],
+        "train_missing": False,
+        "In": ["", "source: str = 'movielens-small'"],
+        "unrelated": object(),
+    }
+    return {**namespace, **changes}
+
+
+def test_defaults_pass_through():
+    p = parameters(notebook_namespace())
+    assert vars(p) == {"source": "movielens-small", "seeds": [0], "train_missing": False}
+
+
+def test_injected_text_takes_the_declared_type():
+    p = parameters(notebook_namespace(seeds="[1, 2]", train_missing="true"))
+    assert p.seeds == [1, 2]
+    assert p.train_missing is True
+
+
+def test_unknown_injected_name_is_refused_with_the_nearest():
+    injected = '# Parameters\nsource = "lastfm"\ntrain_misssing = "true"\n'
+    space = notebook_namespace(In=["", injected], train_misssing="true")
+    with pytest.raises(ParameterError, match=r"train_misssing.*Did you mean 'train_missing'"):
+        parameters(space)
+
+
+def test_every_problem_is_named_at_once():
+    space = notebook_namespace(
+        In=["", "# Parameters\nsede = 1\n"], seeds="[x]", train_missing="perhaps"
+    )
+    with pytest.raises(ParameterError) as error:
+        parameters(space)
+    for word in ("sede", "seeds:", "train_missing:"):
+        assert word in str(error.value)
+
+
+def test_only_the_last_injected_cell_counts():
+    """In JupyterLab a corrected cell is run again, and `In` still holds the wrong one."""
+    cells = ["", "# Parameters\nsede = 1\n", "# Parameters\nseeds = [1]\n", "p = parameters(…)"]
+    assert parameters(notebook_namespace(In=cells, seeds=[1])).seeds == [1]
+
+
+def test_declared_without_a_value_is_refused():
+    space = notebook_namespace()
+    del space["source"]
+    with pytest.raises(ParameterError, match=r"source has no value.*default"):
+        parameters(space)
+
+
+def test_can_be_called_again_and_changes_nothing():
+    space = notebook_namespace(seeds="3")
+    before = dict(space)
+    assert parameters(space) == parameters(space)
+    assert space == before
+
+
+def test_annotations_as_text():
+    space = notebook_namespace()
+    space["__annotations__"] = {"source": "str", "seeds": "list[int]", "train_missing": "bool"}
+    assert parameters(space).seeds == [0]
+
+
+def test_in_a_real_ipython():
+    """Annotations and `In` are IPython's: cells as papermill has them, in a real one."""
+    cells = [
+        "rate: float = 0.1  # …\nseeds: list[int] = [0]  # …\nlimit: int | None = None  # …",
+        '# Parameters\nrate = "1e-3"\nseeds = "[4, 5]"\n',
+        "from lthnb.parameters import parameters\np = parameters(globals())",
+        "seeds = 7",
+        "p = parameters(globals())",
+    ]
+    program = f"""
+import json
+from IPython.core.interactiveshell import InteractiveShell
+shell = InteractiveShell.instance(history_length=0)
+for cell in {cells!r}:
+    shell.run_cell(cell, store_history=True).raise_error()
+print(json.dumps(vars(shell.user_ns["p"])))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    last = done.stdout.strip().splitlines()[-1]
+    assert json.loads(last) == {"rate": 0.001, "seeds": [7], "limit": None}
