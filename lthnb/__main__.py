@@ -172,6 +172,9 @@ def _ladder_command(commands) -> None:
         action="store_true",
         help="say what is recorded, what is missing and what it will cost; train nothing",
     )
+    group.add_argument(
+        "--figure", type=Path, metavar="FILE", help="draw Recall@20 against density into a .png"
+    )
     p.set_defaults(do=do_ladder)
 
 
@@ -255,6 +258,12 @@ def do_ladder(args: argparse.Namespace) -> int:
     [field] = fields_of([(ladder, spec)], data, seeds, control, workers=args.workers)
     _print_records([rung.record for rungs in field.rungs for rung in rungs])
     print(field.finding)
+    if args.figure:
+        # Here, not above: a ladder runs where matplotlib is not installed.
+        from lthnb.plots import ladder_figure
+
+        ladder_figure([field]).savefig(args.figure)
+        print(f"drawn: {args.figure}")
     return 0
 
 
@@ -317,7 +326,7 @@ def _print_records(records) -> None:
 
 
 def _runs_command(commands) -> None:
-    p = commands.add_parser("runs", help="the store: list, show, remove, verify, export, import")
+    p = commands.add_parser("runs", help="the store: list, show, remove, record, verify, …")
     verbs = p.add_subparsers(dest="verb", required=True, metavar="VERB")
     p.set_defaults(do=do_runs)
     verbs.add_parser("list", help="every finished training, one line each")
@@ -326,6 +335,8 @@ def _runs_command(commands) -> None:
     show.add_argument("--json", action="store_true", help="the whole record")
     remove = verbs.add_parser("remove", help="remove trainings from the store")
     remove.add_argument("run", nargs="+", help="the first digits of each key")
+    keep = verbs.add_parser("record", help="copy records into results/, as the book's evidence")
+    keep.add_argument("run", nargs="+", help="the first digits of each key")
     verbs.add_parser("verify", help="read every file; exit 1, naming it, where one is not good")
     out = verbs.add_parser("export", help="write runs into tar files of at most 15 MB each")
     out.add_argument("target", type=Path, help="name of the pieces, without -01.tar")
@@ -350,6 +361,10 @@ def do_runs(args: argparse.Namespace) -> int:
             key = store.resolve(prefix)
             store.remove(key)
             print(f"removed {key}")
+    elif args.verb == "record":
+        for prefix in args.run:
+            for path in store.record_result(store.resolve(prefix)):
+                print(f"{path} ({path.stat().st_size / 1e3:.0f} kB)")
     elif args.verb == "verify":
         bad = list(store.verify())
         for _, what in bad:
@@ -412,17 +427,16 @@ def do_data(args: argparse.Namespace) -> int:
             for file, path in sources.fetch(name).items():
                 print(f"{name}/{file}: {path}")
     else:
-        data = _load(args, "paper")
         if args.source in sources.SOURCES:
             known = sources.describe(args.source)
             print(f"{known['title']}\nterms: {known['terms']}\ncitation: {known['citation']}")
             for line in known["options"].values():
                 print(f"option {line}")
-        validated = _load(args, "validated")
-        for name, value in {**data.statistics(), **validated.statistics()}.items():
-            print(f"{name.replace('_', ' ')}: {value:,}" if isinstance(value, int) else
-                  f"{name.replace('_', ' ')}: {value}")  # fmt: skip
-        print(f"origin: {json.dumps(validated.origin)}")
+        data = _load(args, "validated")
+        for name, value in data.statistics().items():
+            shown = f"{value:,}" if isinstance(value, int) else value
+            print(f"{name.replace('_', ' ')}: {shown}")
+        print(f"origin: {json.dumps(data.origin)}")
     return 0
 
 

@@ -235,6 +235,14 @@ class Training(_Checked):
     )
     dtype: str = setting("float32", ("float32", "float64"), "type of the table and the moments")
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.evaluate_every > self.patience < self.epochs:
+            raise ConfigError(
+                f"Training.evaluate_every: found {self.evaluate_every}, expected at most patience "
+                f"= {self.patience}; training would stop before the first evaluation."
+            )
+
 
 @dataclass(frozen=True)
 class Spec(_Checked):
@@ -330,8 +338,13 @@ def init_from(described: dict[str, Any]) -> Init:
 def spec_from(described: dict[str, Any]) -> Spec:
     """The spec that ``described()`` gave, as read back from a record; an unknown setting is refused
     with the nearest known name."""
-    parts = {}
-    for name, cls in (("model", Model), ("training", Training)):
+    parts, classes = {}, {"model": Model, "training": Training}
+    for name in described:
+        if name not in classes:
+            raise ConfigError(
+                f"spec: unknown part {name!r}, expected model or training." + nearest(name, classes)
+            )
+    for name, cls in classes.items():
         given = described.get(name, {})
         known = {f.name for f in dataclasses.fields(cls)}
         for key in given:

@@ -82,7 +82,7 @@ def top_k_torch(scores: torch.Tensor, known: sp.csr_matrix, k: int) -> np.ndarra
     items = scores.shape[1]
     k_found = min(k, items)
     if scores.dtype == torch.float32:
-        bits = scores.view(torch.int32).to(torch.int64)
+        bits = (scores + 0.0).view(torch.int32).to(torch.int64)  # −0 becomes +0, its equal
         ordered = torch.where(bits >= 0, bits, bits ^ 0x7FFFFFFF)
         keys = (ordered << 32) | (0xFFFFFFFF - torch.arange(items, device=scores.device))
         ids = 0xFFFFFFFF - (torch.topk(keys, k_found, dim=1).values & 0xFFFFFFFF)

@@ -186,9 +186,9 @@ def _pruned(ladder: Ladder, source: TrainedRun, before: Mask | StoredMask, keep)
         weights = np.broadcast_to(0.0, shape) if random else source.weights(ladder.prune_from)
         scores = CRITERIA[about["criterion"]](weights, about.get("seed", 0))
         pruned = prune(Mask(before.kept), scores, keep, users=data.users, scope=ladder.scope)
-        store.put_mask(
-            key, pruned.kept, {**about, "digest": pruned.digest, "entries": pruned.entries}
-        )
+        result = {"digest": pruned.digest, "entries": pruned.entries}
+        with store.lock(key):
+            store.put_mask(key, pruned.kept, {**about, **result})
         return pruned
 
     def fetch() -> np.ndarray:

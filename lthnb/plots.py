@@ -303,14 +303,18 @@ def kept_by_degree(kept: np.ndarray, data: Interactions):
     for ax, side in zip(axes, ("users", "items"), strict=True):
         ax.plot(degree[side], rows[side], ".", ms=4, alpha=0.3, color=COLOURS["imp"])
         frame = pd.DataFrame({"degree": degree[side], "kept": rows[side]})
-        groups = frame.groupby(pd.qcut(frame.degree.rank(method="first"), 10, labels=False))
-        means = groups.mean()
-        ax.plot(means.degree, means.kept, "o-", color=COLOURS["lightgcn"], label="mean of a tenth")
+        # Rows of equal degree stay together, so there may be fewer than ten groups.
+        means = frame.groupby(pd.qcut(frame.degree, 10, labels=False, duplicates="drop")).mean()
+        ax.plot(
+            means.degree, means.kept, "o-", color=COLOURS["lightgcn"],
+            label=f"mean of about a tenth of the {side}",
+        )  # fmt: skip
         ax.set_xscale("symlog", linthresh=1)
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
         ax.set_xlabel(f"training interactions of the {side[:-1]}")
         ax.set_ylabel(f"entries kept of {kept.shape[1]}")
         ax.set_title(f"{side.capitalize()}: one dot each", loc="left")
-        ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
+        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), frameon=False)
     return fig
 
 
@@ -321,7 +325,7 @@ def recommendations_table(dense: TrainedRun, ticket: TrainedRun, user: Any = Non
     marked; titles are shown where the data have them.
     """
     data = dense.data
-    if user is None:
+    if user is None or user == "":
         user = data.user_labels[np.flatnonzero(np.diff(data.test.indptr))[0]]
     user = type(data.user_labels[0])(user)  # papermill gives "7" for 7
     row = int(np.flatnonzero(data.user_labels == user)[0]) if user in data.user_labels else 0

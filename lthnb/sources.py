@@ -35,7 +35,16 @@ from lthnb.data import (
 )
 from lthnb.synthetic import Planted, synthetic_pairs, synthetic_truth
 
-__all__ = ["SOURCES", "Raw", "Source", "describe", "fetch", "load", "synthetic_truth"]
+__all__ = [
+    "SOURCES",
+    "Raw",
+    "Source",
+    "describe",
+    "fetch",
+    "load",
+    "options_for",
+    "synthetic_truth",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,6 +130,21 @@ def load(
     data = _assemble(known.name, raw, split_seed, origin)
     _verify_statistics(known, data)
     return data.for_protocol(protocol)
+
+
+def options_for(source: Any, **options: Any) -> dict[str, Any]:
+    """Of some options, those that a source reads, for :func:`load`.
+
+    A table of one's own reads `user`, `item` and, where `rating` names a column, `rating` and
+    `threshold`; a named source reads its own (MovieLens its `threshold`). So one set of options can
+    stand above a notebook that takes any source.
+    """
+    if isinstance(source, str) and not _looks_like_path(source):
+        names = [f.name for f in dataclasses.fields(_source(source).options)]
+    else:
+        rated = ["rating", "threshold"] if options.get("rating") else []
+        names = ["user", "item", *rated]
+    return {name: value for name, value in options.items() if name in names}
 
 
 def describe(source: str | None = None) -> dict[str, Any]:
@@ -601,8 +625,9 @@ def _load_table(source: Any, options: dict[str, Any], protocol: str, seed: int) 
         where, name = source.name, source.stem
         if not source.is_file():
             raise DataError(
-                f"{source}: no such file, expected a table ({' or '.join(READERS)}) or one of "
-                f"the sources {', '.join(SOURCES)}." + nearest(source, SOURCES)
+                f"{source}: no such file (looked in {Path.cwd()}), expected a table "
+                f"({' or '.join(READERS)}) or one of the sources {', '.join(SOURCES)}."
+                + nearest(source, SOURCES)
             )
         if source.suffix.lower() not in READERS:
             raise DataError(

@@ -39,6 +39,7 @@ from lthnb.config import canonical, digest_text
 from lthnb.evaluation import Hits
 
 FORMAT = 1
+TEMPORARY = ".tmp-"  # what unfinished files are called
 PIECE_BYTES = 15_000_000  # most bytes in one piece of an export
 
 
@@ -98,7 +99,7 @@ def unseal(kind: str, content: bytes, name: str) -> bytes:
 def write_file(path: Path, content: bytes) -> None:
     """Write all or nothing: a temporary file beside it, flushed to disk, then renamed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=".tmp-", dir=path.parent)
+    handle, temporary = tempfile.mkstemp(prefix=f"{TEMPORARY}{path.name}-", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
@@ -333,11 +334,9 @@ class Store:
 
     def find(self, key: str) -> Record | None:
         """The record of a finished training, or None."""
+        _note_read(key)  # a miss too: a page that says "not run" is stale once it was
         payload = self._first("record", "runs", key, "record")
-        if payload is None:
-            return None
-        _note_read(key)
-        return Record(**json.loads(payload))
+        return None if payload is None else Record(**json.loads(payload))
 
     def put(self, record: Record) -> None:
         """Write a record: the last file of a training, so that a record means a finished one."""
@@ -478,23 +477,11 @@ class Store:
         folder = self.folder / "locks"
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / f"{key}.lock"):
+            # Whoever left a temporary file of this key is dead: a living writer holds the lock.
+            for leftovers in (f"runs/{key}/{TEMPORARY}*", f"masks/{TEMPORARY}{key}*"):
+                for path in self.folder.glob(leftovers):
+                    path.unlink(missing_ok=True)
             yield
-
-    def sweep(self) -> int:
-        """Remove temporary files that killed processes left behind; returns how many.
-
-        Only those of dead writers can be older than an hour: a write takes seconds.
-        """
-        import time
-
-        old = [
-            path
-            for path in self.folder.rglob(".tmp-*")
-            if time.time() - path.stat().st_mtime > 3600
-        ]
-        for path in old:
-            path.unlink(missing_ok=True)
-        return len(old)
 
     def verify(self) -> Iterator[tuple[Path, str]]:
         """Read every file; yields (path, what is wrong) for each that is not good.
@@ -512,6 +499,27 @@ class Store:
                         raise DamagedFile(f"{path}: is the record of {key}.")
                 except StoreError as error:
                     yield path, str(error)
+
+    def record_result(self, key: str) -> list[Path]:
+        """Copy a finished training's record into `results/`, with the prunings that gave its mask;
+        no tables of weights. Returns the files written there.
+
+        Raises StoreError where there is no record of it in the store, or no `results/` folder.
+        """
+        source = self._run(key, "record")
+        if self.results is None or not source.is_file():
+            raise StoreError(f"run {key}: no record of it in {self.folder}; nothing was copied.")
+        digest = json.loads(unseal("record", source.read_bytes(), str(source)))["mask"]["digest"]
+        files = [source]
+        for path in sorted((self.folder / "masks").glob("*")):
+            if path.suffix == ".bits" or path.name.startswith(TEMPORARY):
+                continue
+            if json.loads(unseal("pruning", path.read_bytes(), str(path)))["digest"] == digest:
+                files.append(path)
+        written = [self.results / path.relative_to(self.folder) for path in files]
+        for path, place in zip(files, written, strict=True):
+            write_file(place, path.read_bytes())
+        return written
 
     def export(self, keys: list[str], target: Path, *, weights: bool = False) -> list[Path]:
         """Write runs, and all prunings, into tar files of at most 15 MB: `target`-01.tar, …

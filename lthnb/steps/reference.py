@@ -94,7 +94,9 @@ class ReferenceStep:
             self.table.copy_(torch.from_numpy(state["table"]).to(**to))
         if state["steps"] > 0:
             self.adam.state[self.table] = {
-                "step": torch.tensor(float(state["steps"]), dtype=torch.float32),
+                "step": torch.tensor(
+                    float(state["steps"]), dtype=torch.float32, device=self.device
+                ),
                 "exp_avg": torch.from_numpy(state["first"].copy()).to(**to),
                 "exp_avg_sq": torch.from_numpy(state["second"].copy()).to(**to),
             }

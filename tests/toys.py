@@ -1,0 +1,122 @@
+"""Toy data, specs and stores that several tests share."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import scipy.sparse as sp
+
+from lthnb.config import Model, Seeded, Spec, Training
+from lthnb.data import Interactions, pick_per_user, to_csr
+from lthnb.pruning import Mask
+from lthnb.store import Store
+from lthnb.training import Control, TrainedRun, train
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# The synthetic source at its smallest, as options of the command line.
+TINY = ["--source", "synthetic"]
+for option in ("users=60", "items=40", "interactions=600", "rank=2"):
+    TINY += ["--option", option]
+TINY += ["--profile", "smoke", "--quiet"]
+
+
+def interactions(train, valid, test, name: str = "toy") -> Interactions:
+    """Three dense 0/1 arrays as Interactions."""
+    parts = [
+        sp.csr_matrix(to_csr(*np.nonzero(part), np.shape(part))) for part in (train, valid, test)
+    ]
+    users, items = np.shape(train)
+    return Interactions(name, *parts, np.arange(users), np.arange(items))
+
+
+def toy_data(users: int = 40, items: int = 30, share: float = 0.3, seed: int = 0) -> Interactions:
+    """Random pairs, split 7:1:2 by user; two groups of users prefer two groups of items."""
+    rng = np.random.default_rng(seed)
+    same = (np.arange(users)[:, None] % 2) == (np.arange(items)[None, :] % 2)
+    pairs = rng.random((users, items)) < share * np.where(same, 1.6, 0.4)
+    parts = pick_per_user(to_csr(*np.nonzero(pairs), pairs.shape), seed, 0.1, 0.2)
+    return Interactions(f"toy{seed}", *parts, np.arange(users), np.arange(items))
+
+
+def toy_spec(backbone: str = "mf", size: int = 4, **training) -> Spec:
+    """Four epochs of small batches; a step by name, so that keys can be made from it."""
+    settings = {
+        **{"epochs": 4, "patience": 4, "learning_rate": 2e-2, "batch_size": 64},
+        **{"step": "reference"},
+        **training,
+    }
+    return Spec(Model(backbone, size), Training(**settings))
+
+
+def dense(data: Interactions, spec: Spec) -> Mask:
+    return Mask.dense(data.rows, spec.model.embedding_size)
+
+
+def half(data: Interactions, spec: Spec, seed: int = 0) -> Mask:
+    """A random mask of about half density."""
+    rng = np.random.default_rng(seed)
+    return Mask(rng.random((data.rows, spec.model.embedding_size)) < 0.5)
+
+
+def quiet(store: Store, **settings) -> Control:
+    return Control(store, progress=False, **settings)
+
+
+def trained(store: Store, data: Interactions, spec: Spec, mask=None, init=None, **s) -> TrainedRun:
+    """Train with defaults for all that a test does not care about."""
+    mask = dense(data, spec) if mask is None else mask
+    return train(spec, data, Seeded(0) if init is None else init, mask, quiet(store, **s))
+
+
+def environment(folder: Path, **more: str) -> dict[str, str]:
+    """The environment of a subprocess whose store and results lie under `folder`."""
+    return {
+        **os.environ,
+        "LTHNB_STORE": str(folder / "store"),
+        "LTHNB_RESULTS": str(folder / "results"),
+        "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")]),
+        **more,
+    }
+
+
+def command(folder: Path, *words: str, **more: str) -> subprocess.CompletedProcess:
+    """Run ``python -m lthnb`` to its end, away from any real store."""
+    return subprocess.run(
+        [sys.executable, "-m", "lthnb", *map(str, words)],
+        env=environment(folder, **more),
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def count_epochs(monkeypatch) -> list[int]:
+    """A list that grows by one number with every epoch that any reference step runs."""
+    from lthnb.steps.reference import ReferenceStep
+
+    ran, original = [], ReferenceStep.run_epoch
+
+    def counted(self, epoch):
+        ran.append(epoch)
+        return original(self, epoch)
+
+    monkeypatch.setattr(ReferenceStep, "run_epoch", counted)
+    return ran
+
+
+def count_trainings(monkeypatch) -> list[str]:
+    """A list that grows by one key with every training that is computed, not looked up."""
+    from lthnb import training
+
+    keys, original = [], training._train
+
+    def counted(key, *rest):
+        keys.append(key)
+        return original(key, *rest)
+
+    monkeypatch.setattr(training, "_train", counted)
+    return keys
