@@ -84,14 +84,26 @@ def bpr_loss(
     """
     rows = triplets + triplets.new_tensor([[0], [users], [users]])
     u, i, j = functional.embedding(rows, outputs)
-    loss = functional.softplus((u * j).sum(1) - (u * i).sum(1)).mean()
+    size = triplets.shape[1]
+    loss = _total(functional.softplus((u * j).sum(1) - (u * i).sum(1))) / size
     if l2 == 0:
         return loss
-    size = triplets.shape[1]
     if l2_scope == "table":
-        return loss + l2 * table.square().sum() / size
+        return loss + l2 * _total(table.square()) / size
     layer0 = torch.stack((u, i, j)) if outputs is table else functional.embedding(rows, table)
-    return loss + l2 * 0.5 * layer0.square().sum() / size
+    return loss + l2 * 0.5 * _total(layer0.square()) / size
+
+
+def _total(values: torch.Tensor) -> torch.Tensor:
+    """The sum of all values, in an order that does not depend on the number of threads.
+
+    From 32,768 elements on, torch cuts a sum to a single number into a part for each thread; a sum
+    within a row is never cut.
+    """
+    values = values.reshape(-1)
+    while len(values) > 8192:
+        values = functional.pad(values, (0, -len(values) % 256)).view(-1, 256).sum(1)
+    return values.sum()
 
 
 class MF:

@@ -98,8 +98,7 @@ def ladder_figure(fields: Sequence[Field], metric: str = "recall@20"):
         there = [s for s in field.standings if s is not None]
         name = f"{BACKBONE_NAMES[backbone]} on {field.source}"
         if not there:
-            ax.text(0.5, 0.5, f"{name}: not run yet", ha="center", transform=ax.transAxes)
-            ax.set_axis_off()
+            _say_not_run(ax, name)
             continue
         density = [s.density for s in there]
         value = np.array([s.results[metric] for s in there])
@@ -126,6 +125,11 @@ def ladder_figure(fields: Sequence[Field], metric: str = "recall@20"):
         ax.set_title(f"{name}, F = {field.spec.model.embedding_size}, {_seeds(runs)}", loc="left")
         ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2, frameon=False)
     return fig
+
+
+def _say_not_run(ax, name: str) -> None:
+    ax.text(0.5, 0.5, f"{name}: not run yet", ha="center", transform=ax.transAxes)
+    ax.set_axis_off()
 
 
 def _seeds(count: int) -> str:
@@ -269,7 +273,11 @@ def learning_curves(field: Field, numbers: Sequence[int] | None = None):
     rungs = [r for r in field.rungs[0] if r.record is not None]
     if numbers is not None:
         rungs = [r for r in rungs if r.number in numbers]
-    shades = sns.color_palette("viridis", max(len(rungs) - 1, 1))
+    backbone = BACKBONE_NAMES[field.spec.model.backbone]
+    if not rungs:
+        _say_not_run(ax, f"{backbone} on {field.source}")
+        return fig
+    shades = sns.color_palette("viridis", max(rungs[-1].number, 1))
     for rung in rungs:
         curve = np.array(rung.record.results["evaluations"])
         colour = GREY if rung.number == 0 else shades[rung.number - 1]
@@ -283,7 +291,6 @@ def learning_curves(field: Field, numbers: Sequence[int] | None = None):
     part = "test" if field.spec.training.protocol == "paper" else "valid"
     ax.set_xlabel("epoch (one epoch is as many triplets as training pairs)")
     ax.set_ylabel(f"Recall@20 on {part}")
-    backbone = BACKBONE_NAMES[field.spec.model.backbone]
     ax.set_title(f"{backbone} on {field.source}, seed {field.seeds[0]}", loc="left")
     ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=3, frameon=False)
     return fig

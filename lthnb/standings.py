@@ -93,7 +93,7 @@ class Field:
         total = len(self.seeds) * len(self.rungs[0])
         return (
             f"Field({self.source}, {self.spec.model.backbone}, {self.ladder.method}, "
-            f"{len(self.seeds)} seeds, {total - self.missing} of {total} trainings recorded)"
+            f"seeds {list(self.seeds)}, {total - self.missing} of {total} trainings recorded)"
         )
 
 

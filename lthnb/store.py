@@ -102,6 +102,8 @@ def write_file(path: Path, content: bytes) -> None:
     handle, temporary = tempfile.mkstemp(prefix=f"{TEMPORARY}{path.name}-", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
+            if os.name == "posix":
+                os.fchmod(handle, 0o644)  # mkstemp's files are for their owner alone
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
@@ -110,6 +112,8 @@ def write_file(path: Path, content: bytes) -> None:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
         raise
+    if os.name != "posix":  # elsewhere a folder cannot be flushed
+        return
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)
@@ -493,10 +497,7 @@ class Store:
                 if not path.is_file() or path.parent.name == "locks" or path.suffix == ".md":
                     continue
                 try:
-                    kind = _kind_of(path, base)
-                    payload = unseal(kind, path.read_bytes(), str(path))
-                    if kind == "record" and (key := json.loads(payload)["key"]) != path.parent.name:
-                        raise DamagedFile(f"{path}: is the record of {key}.")
+                    _check_file(path, base, path.read_bytes(), str(path))
                 except StoreError as error:
                     yield path, str(error)
 
@@ -536,6 +537,12 @@ class Store:
         for path in sorted((self.folder / "masks").glob("*")):
             if weights or path.suffix != ".bits":
                 files.append((path, path.relative_to(self.folder)))
+        # What a damaged file was set aside as, or a write under way, is no part of a run.
+        files = [
+            (path, name)
+            for path, name in files
+            if path.suffix != ".damaged" and not path.name.startswith(TEMPORARY)
+        ]
         pieces: list[list] = [[]]
         size = 0
         for path, name in files:
@@ -570,8 +577,11 @@ class Store:
         Each file is checked before it is kept. Raises DamagedFile, naming it, where one is not good
         or bears a name that no export gives; files before it are kept.
         """
+        return sum(self._import_piece(piece) for piece in pieces)
+
+    def _import_piece(self, piece: Path) -> int:
         taken = 0
-        for piece in pieces:
+        try:
             with tarfile.open(piece) as tar:
                 for member in tar:
                     path = Path(member.name)
@@ -579,10 +589,21 @@ class Store:
                     if not member.isfile() or ".." in path.parts or path.is_absolute():
                         raise DamagedFile(f"{piece}: holds {member.name!r}, no file of a store.")
                     content = tar.extractfile(member).read()
-                    unseal(_kind_of(place, self.folder), content, f"{piece}: {member.name}")
+                    _check_file(place, self.folder, content, f"{piece}: {member.name}")
                     write_file(place, content)
                     taken += 1
+        except tarfile.TarError as error:
+            raise DamagedFile(f"{piece}: no whole tar file ({error}).") from error
         return taken
+
+
+def _check_file(path: Path, base: Path, content: bytes, name: str) -> None:
+    """Refuse, as `name`, what must not lie at `path` of the store in `base`: a damaged file, one of
+    another kind, or the record of another key."""
+    kind = _kind_of(path, base)
+    payload = unseal(kind, content, name)
+    if kind == "record" and (key := json.loads(payload)["key"]) != path.parent.name:
+        raise DamagedFile(f"{name}: is the record of {key}.")
 
 
 def _kind_of(path: Path, base: Path) -> str:

@@ -47,7 +47,7 @@ def t_interval(values: Sequence[float], level: float = LEVEL) -> Interval:
     n, mean = len(values), float(np.mean(values))
     if n < 2:
         return Interval(mean, float("nan"), float("nan"), "none", n)
-    half = stats.t.ppf((1 + level) / 2, n - 1) * float(np.std(values, ddof=1)) / np.sqrt(n)
+    half = float(stats.t.ppf((1 + level) / 2, n - 1) * np.std(values, ddof=1) / np.sqrt(n))
     return Interval(mean, mean - half, mean + half, "t over seeds", n)
 
 
