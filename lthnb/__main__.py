@@ -433,8 +433,7 @@ def do_data(args: argparse.Namespace) -> int:
             for line in known["options"].values():
                 print(f"option {line}")
         data = _load(args, "validated")
-        for name, value in data.statistics().items():
-            shown = f"{value:,}" if isinstance(value, int) else value
+        for name, shown in data.described().items():
             print(f"{name.replace('_', ' ')}: {shown}")
         print(f"origin: {json.dumps(data.origin)}")
     return 0

@@ -156,14 +156,22 @@ class Interactions:
         }
 
     def _repr_html_(self) -> str:
-        s = self.statistics()
         cells = "".join(
-            f"<tr><th style='text-align:left'>{k.replace('_', ' ')}</th><td>{v:,}</td></tr>"
-            if isinstance(v, int)
-            else f"<tr><th style='text-align:left'>{k.replace('_', ' ')}</th><td>{v}</td></tr>"
-            for k, v in s.items()
+            f"<tr><th style='text-align:left'>{name.replace('_', ' ')}</th><td>{shown}</td></tr>"
+            for name, shown in self.described().items()
         )
         return f"<b>{self.name}</b><table>{cells}</table>"
+
+    def described(self) -> dict[str, str]:
+        """:meth:`statistics` as text for people."""
+        out = {}
+        for name, value in self.statistics().items():
+            if isinstance(value, list):
+                low, first, middle, third, high = (f"{v:,.0f}" for v in value)
+                out[name] = f"{low} to {high}, quartiles {first}, {middle}, {third}"
+            else:
+                out[name] = f"{value:,}" if isinstance(value, int) else f"{value:.5f}"
+        return out
 
     def __repr__(self) -> str:
         s = self.statistics()

@@ -110,7 +110,7 @@ def climb(ladder: Ladder, spec: Spec, data: Interactions, control: Control) -> I
     # Tables that a later rung will ask for are kept on the way rather than computed twice.
     wanted = (ladder.rewind_epoch,) if ladder.rewind == "late" else ()
     wanted += ("last",) if ladder.prune_from == "last" else ()
-    control = replace(control, keep=wanted)
+    control = replace(control, keep=(*control.keep, *wanted))
     mask: Mask | StoredMask = Mask.dense(data.rows, size)
     dense = last = train(spec, data, Seeded(ladder.seed), mask, control)
     yield Rung(0, mask, dense)

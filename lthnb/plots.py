@@ -182,7 +182,7 @@ def standings_table(field: Field):
             rows.append({"rung": planned.number, "density": planned.density, "claim": "not run"})
             continue
         d = s.difference
-        interval = "" if np.isnan(d.low) else f" [{d.low:+.1%}, {d.high:+.1%}]"
+        interval = "" if np.isnan(d.low) else f" ({d.low:+.1%} to {d.high:+.1%})"
         dense = s.number == 0
         rows.append(
             {
@@ -190,9 +190,9 @@ def standings_table(field: Field):
                 "density": s.density,
                 "Recall@20": s.results["recall@20"],
                 "NDCG@20": s.results["ndcg@20"],
-                "best epoch": s.epoch,
-                "Recall@20 against dense": "dense model" if dense else f"{d.mean:+.1%}{interval}",
-                "wins by definition": "" if dense else f"{s.wins} of {s.runs} runs",
+                "epoch": s.epoch,
+                "Recall@20 to dense": "" if dense else f"{d.mean:+.1%}{interval}",
+                "by definition": "" if dense else f"{s.wins} of {s.runs}",
                 "claim": "" if dense else CLAIMS[s.claim],
                 "runs": ", ".join(key[:8] for key in s.keys),
             }
@@ -211,8 +211,17 @@ def standings_table(field: Field):
     table = table.fmt_percent("density", decimals=1)
     if "Recall@20" in frame:
         table = table.fmt_number(["Recall@20", "NDCG@20"], decimals=4)
-        table = table.fmt_number("best epoch", decimals=0)
-    return table
+        table = table.fmt_number("epoch", decimals=0)
+    return _small_keys(table) if "runs" in frame else table
+
+
+def _small_keys(table):
+    """Keys of runs are there to be copied, not read: small, and the last to take up width."""
+    from great_tables import loc, style
+
+    return table.tab_style(
+        style.text(font="monospace", size="10px"), loc.body(columns="runs")
+    ).cols_width({"runs": "70px"})
 
 
 CLAIMS = {True: "wins", False: "not shown", None: "too few seeds"}
@@ -252,7 +261,7 @@ def paper_table(records: Sequence[Record], backbone: str | None = None):
                 "runs": ", ".join(r.key[:8] for r in ours) or None,
             }
         )
-    return (
+    return _small_keys(
         _table(
             pd.DataFrame(rows),
             "Table 2, the paper's and ours" + (f": {paper.TITLES[backbone]}" if backbone else ""),

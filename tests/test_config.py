@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 import pytest
+from toys import interactions, toy_data
 
 from lthnb import config
 from lthnb.config import (
@@ -30,7 +31,6 @@ from lthnb.config import (
     spec_from,
 )
 from lthnb.lottery import pruning_of, start_of
-from toys import interactions, toy_data
 
 CLASSES = (Model, Training, Ladder, Seeded)
 REFERENCE = Spec(training=Training(step="reference"))
@@ -107,7 +107,7 @@ def test_an_integer_for_a_float_is_that_float():
     "densities", [(1.0,), (0.0,), (0.5, 0.5), (0.2, 0.5), (-0.1,), (0.5, math.nan), (1.5,)]
 )
 def test_densities_must_fall_between_one_and_zero(densities):
-    with pytest.raises(ConfigError, match="Ladder.densities"):
+    with pytest.raises(ConfigError, match=r"Ladder\.densities"):
         Ladder(densities=densities)
 
 

@@ -1,12 +1,15 @@
 """Toy data, specs and stores that several tests share."""
 
+import multiprocessing
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import numba
 import numpy as np
 import scipy.sparse as sp
+import torch
 
 from lthnb.config import Model, Seeded, Spec, Training
 from lthnb.data import Interactions, pick_per_user, to_csr
@@ -15,6 +18,10 @@ from lthnb.store import Store
 from lthnb.training import Control, TrainedRun, train
 
 ROOT = Path(__file__).resolve().parents[1]
+
+# Toys gain nothing from threads, and on a busy machine threads wait for each other for long.
+torch.set_num_threads(1)
+numba.set_num_threads(1)
 
 # The synthetic source at its smallest, as options of the command line.
 TINY = ["--source", "synthetic"]
@@ -78,12 +85,14 @@ def environment(folder: Path, **more: str) -> dict[str, str]:
         "LTHNB_STORE": str(folder / "store"),
         "LTHNB_RESULTS": str(folder / "results"),
         "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")]),
+        **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1"),
         **more,
     }
 
 
 def command(folder: Path, *words: str, **more: str) -> subprocess.CompletedProcess:
     """Run ``python -m lthnb`` to its end, away from any real store."""
+    folder.mkdir(parents=True, exist_ok=True)
     return subprocess.run(
         [sys.executable, "-m", "lthnb", *map(str, words)],
         env=environment(folder, **more),
@@ -92,6 +101,16 @@ def command(folder: Path, *words: str, **more: str) -> subprocess.CompletedProce
         text=True,
         timeout=300,
     )
+
+
+def processes():
+    """A context for processes that start at once: they are forked from one that has imported all.
+
+    Its ``Process`` has ``kill()`` and ``exitcode``; a target must be a function of a test module.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["toys", "lthnb.lottery"])
+    return context
 
 
 def count_epochs(monkeypatch) -> list[int]:

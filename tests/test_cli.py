@@ -1,0 +1,290 @@
+"""The command line: help, exit codes, and every verb on tiny planted data."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from toys import TINY, command, environment
+
+from lthnb.__main__ import EXIT, main, parser
+from lthnb.config import Ladder, Model, Training, explain
+from lthnb.store import Store
+
+COMMANDS = [
+    (),
+    ("run",),
+    ("ladder",),
+    ("runs",),
+    *[("runs", v) for v in ("list", "show", "remove", "record", "verify", "export", "import")],
+    ("data",),
+    *[("data", verb) for verb in ("list", "fetch", "describe")],
+    ("notebooks",),
+    *[("notebooks", verb) for verb in ("list", "run")],
+    ("book",),
+]
+
+
+@pytest.fixture
+def cli(tmp_path, monkeypatch, capsys):
+    """Run a command in this process, with a store of its own: (exit code, output, errors)."""
+    monkeypatch.setenv("LTHNB_STORE", str(tmp_path / "store"))
+    monkeypatch.setenv("LTHNB_RESULTS", str(tmp_path / "results"))
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words):
+        try:
+            code = main([str(word) for word in words])
+        except SystemExit as left:  # argparse
+            code = left.code
+        shown = capsys.readouterr()
+        return code, shown.out, shown.err
+
+    run.store = Store(tmp_path / "store", tmp_path / "results")
+    return run
+
+
+@pytest.fixture
+def filled(cli):
+    """A store with a ladder of three rungs."""
+    assert cli("ladder", *TINY, "--seeds", "0")[0] == 0
+    return cli
+
+
+class TestHelp:
+    @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+    def test_of_every_command(self, cli, words):
+        code, out, err = cli(*words, "--help")
+        assert code == 0
+        assert err == ""
+        assert f"usage: python -m lthnb {' '.join(words)}".rstrip() in out
+        if words not in (("runs", "list"), ("runs", "verify"), ("data", "list")):
+            assert len(out.splitlines()) > 5
+
+    def test_gives_examples_that_parse(self, cli):
+        out = cli("--help")[1]
+        assert "examples:" in out
+        examples = [line.strip() for line in out.splitlines() if line.startswith("  python -m")]
+        assert len(examples) >= 5
+        for line in examples:
+            parser().parse_args(line.split("   ")[0].split()[3:])
+
+    def test_every_setting_is_an_option_and_explained(self, cli):
+        out = " ".join(cli("ladder", "--help")[1].split())
+        for cls in (Model, Training, Ladder):
+            for name in explain(cls):
+                if name not in ("order_seed", "seed"):
+                    assert f"--{name.replace('_', '-')} " in out
+        assert "L2 term" in out
+
+    def test_exit_codes_are_told_apart(self):
+        assert EXIT == {"interrupted": 130, "terminated": 143, "time budget": 75}
+
+
+class TestWrongUse:
+    @pytest.mark.parametrize(
+        "words",
+        [
+            (),
+            ("ladders",),
+            ("run", "--backbone", "lightgnc"),
+            ("run", "--embedding-size", "large"),
+            ("ladder", "--method", "omg"),
+            ("ladder", "--seeds", "0,x"),
+            ("ladder", "--densities", "0.5,?"),
+            ("run", "--time-budget", "soon"),
+            ("run", "--no-such-option"),
+            ("runs",),
+            ("runs", "show"),
+            ("data", "describe"),
+        ],
+        ids=" ".join,
+    )
+    def test_of_the_command_line_is_code_2(self, cli, words):
+        code, out, err = cli(*words)
+        assert code == 2
+        assert "usage:" in err
+        assert out == ""
+
+    @pytest.mark.parametrize(
+        ("words", "says"),
+        [
+            (("run", "--source", "yelp2081"), "Did you mean 'yelp2018'"),
+            (("data", "describe", "gowala"), "Did you mean 'gowalla'"),
+            (("run", *TINY, "--option", "user=60"), "Did you mean 'users'"),
+            (("run", *TINY, "--option", "users=-1"), "Planted.users: found -1"),
+            (("run", *TINY, "--embedding-size", "0"), "Model.embedding_size: found 0"),
+            (("run", *TINY, "--learning-rate", "nan"), "Training.learning_rate: found nan"),
+            (("run", *TINY, "--profile", "quik"), "Did you mean 'quick'"),
+            (("ladder", *TINY, "--densities", "0.1,0.5"), "Ladder.densities"),
+            (("ladder", *TINY, "--method", "rp", "--rewind", "late"), "no trained weights"),
+            (("runs", "show", "abc"), "found 0 runs"),
+            (("runs", "remove", "abc"), "found 0 runs"),
+            (("runs", "import", "no-such.tar"), "no-such.tar"),
+            (("run", "--source", "no-such.csv"), "no-such.csv"),
+        ],
+        ids=lambda value: " ".join(value[:1] + value[-2:]) if isinstance(value, tuple) else "",
+    )
+    def test_what_a_user_can_mend_is_one_line_and_code_1(self, cli, words, says):
+        code, _, err = cli(*words)
+        assert code == 1
+        assert says in err
+        assert err.startswith("lthnb: ")
+        assert len(err.splitlines()) == 1
+
+    def test_an_option_without_a_value(self, cli):
+        code, _, _ = cli("run", *TINY, "--option", "users")
+        assert code == "lthnb: --option 'users': expected NAME=VALUE."
+
+
+class TestTraining:
+    def test_run_and_again(self, cli):
+        code, out, _ = cli("run", *TINY)
+        assert code == 0
+        [key] = cli.store.run_keys()
+        record = cli.store.find(key)
+        assert key[:8] in out
+        assert f"{record.metric('recall@20'):.4f}" in out
+        assert cli("run", *TINY)[1] == out
+        assert cli.store.run_keys() == [key]
+
+    def test_options_reach_the_run(self, cli):
+        words = ("--backbone", "lightgcn", "--layers", "2", "--embedding-size", "6", "--l2", "0.5")
+        more = ("--epochs", "2", "--seed", "3", "--protocol", "paper", "--split-seed", "1")
+        assert cli("run", *TINY, *words, *more)[0] == 0
+        record = cli.store.find(cli.store.run_keys()[0])
+        assert record.spec["model"]["backbone"] == "lightgcn"
+        assert (record.spec["model"]["layers"], record.spec["model"]["embedding_size"]) == (2, 6)
+        training = record.spec["training"]
+        assert (training["l2"], training["epochs"], training["order_seed"]) == (0.5, 2, 3)
+        assert training["protocol"] == "paper"
+        assert record.init == {"init": "seeded", "seed": 3}
+        assert record.data["users"] == 60
+
+    def test_ladder(self, cli):
+        words = ("--method", "omp", "--densities", "0.5,0.25,0.1", "--seeds", "0,1")
+        code, out, _ = cli("ladder", *TINY, *words)
+        assert code == 0
+        assert len(cli.store.run_keys()) == 8
+        assert "MF on synthetic" in out
+        for key in cli.store.run_keys():
+            assert key[:8] in out
+
+    def test_workers_give_the_same_records(self, tmp_path):
+        """Two ladders side by side, in processes of their own, and one after the other."""
+        digests = []
+        for workers in ("1", "2"):
+            folder = tmp_path / workers
+            words = ("ladder", *TINY, "--seeds", "0,1", "--rungs", "1", "--workers", workers)
+            done = command(folder, *words)
+            assert done.returncode == 0, done.stderr
+            store = Store(folder / "store", None)
+            digests.append({key: store.find(key).results_digest for key in store.run_keys()})
+        assert len(digests[0]) == 4
+        assert digests[0] == digests[1]
+
+    def test_plan(self, cli):
+        code, out, _ = cli("ladder", *TINY, "--plan", "--seeds", "0,1")
+        assert code == 0
+        assert cli.store.run_keys() == []
+        assert "6 trainings are missing" in out
+        assert out.count("missing ") >= 6
+        cli("ladder", *TINY, "--seeds", "0")
+        out = cli("ladder", *TINY, "--plan", "--seeds", "0,1")[1]
+        assert "3 trainings are missing" in out
+        assert all(key[:8] in out for key in cli.store.run_keys())
+        out = cli("ladder", *TINY, "--plan", "--seeds", "0")[1]
+        assert "nothing would be trained" in out
+
+
+class TestRuns:
+    def test_list(self, filled):
+        code, out, _ = filled("runs", "list")
+        assert code == 0
+        assert all(key[:8] in out for key in filled.store.run_keys())
+        assert "3 runs in" in out
+
+    def test_show(self, filled):
+        key = filled.store.run_keys()[0]
+        code, out, _ = filled("runs", "show", key[:10])
+        assert code == 0
+        assert key in out
+        assert filled.store.find(key).results_digest in out
+        whole = json.loads(filled("runs", "show", key, "--json")[1])
+        assert whole["results"] == filled.store.find(key).results
+
+    def test_remove(self, filled):
+        key = filled.store.run_keys()[0]
+        assert filled("runs", "remove", key[:10])[1] == f"removed {key}\n"
+        assert key not in filled.store.run_keys()
+
+    def test_verify(self, filled):
+        code, out, _ = filled("runs", "verify")
+        assert code == 0
+        assert "3 runs, 0 files that are not good" in out
+        path = filled.store.folder / "runs" / filled.store.run_keys()[0] / "weights-best"
+        path.write_bytes(path.read_bytes()[:-1])
+        code, out, _ = filled("runs", "verify")
+        assert code == 1
+        assert str(path) in out
+
+    def test_export_and_import(self, filled, tmp_path, monkeypatch):
+        code, out, _ = filled("runs", "export", tmp_path / "moved", "--weights")
+        assert code == 0
+        assert "moved-01.tar" in out
+        keys = filled.store.run_keys()
+        monkeypatch.setenv("LTHNB_STORE", str(tmp_path / "elsewhere"))
+        code, out, _ = filled("runs", "import", tmp_path / "moved-01.tar")
+        assert code == 0
+        assert "10 files taken in" in out  # three records and tables, two prunings and masks
+        assert Store(tmp_path / "elsewhere", None).run_keys() == keys
+        piece = tmp_path / "moved-01.tar"
+        piece.write_bytes(piece.read_bytes()[:1500])
+        assert filled("runs", "import", piece)[0] == 1
+
+    def test_record(self, filled):
+        filled.store.results.mkdir()
+        key = filled.store.run_keys()[0]
+        assert filled("runs", "record", key)[0] == 0
+        assert filled.store.is_recorded_result(key)
+
+
+class TestData:
+    def test_list(self, cli):
+        code, out, _ = cli("data", "list")
+        assert code == 0
+        for name in ("yelp2018", "gowalla", "movielens", "synthetic"):
+            assert name in out
+
+    def test_describe(self, cli):
+        code, out, _ = cli(
+            "data", "describe", "synthetic", "--option", "users=60", "--option", "items=40",
+            "--option", "interactions=600",
+        )  # fmt: skip
+        assert code == 0
+        assert "users: 60\n" in out
+        assert "interactions: 600\n" in out
+        assert "users without test: 0\n" in out
+
+    def test_describe_a_table_of_ones_own(self, cli, tmp_path):
+        pytest.importorskip("pandas")
+        rows = [f"u{u},i{i}" for u in range(12) for i in range(u % 5, u % 5 + 8)]
+        (tmp_path / "mine.csv").write_text("user,item\n" + "\n".join(rows))
+        code, out, _ = cli("data", "describe", tmp_path / "mine.csv")
+        assert code == 0
+        assert "users: 12\n" in out
+        assert "interactions: 96\n" in out
+
+
+def test_a_closed_pipe_is_no_error(tmp_path):
+    """`… | head -1` closes its end early."""
+    done = subprocess.run(
+        f"{sys.executable} -m lthnb data list | head -1; echo ${{PIPESTATUS[0]}}",
+        shell=True,
+        executable="/bin/bash",
+        env=environment(tmp_path),
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.splitlines()[-1] == "0"
+    assert "Traceback" not in done.stderr

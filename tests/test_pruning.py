@@ -1,0 +1,181 @@
+"""Masks: how many entries go at each rung, which ones, and what is refused."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from lthnb.config import DENSE
+from lthnb.pruning import (
+    CRITERIA,
+    SCOPES,
+    Mask,
+    MaskError,
+    magnitude,
+    prune,
+    random_score,
+    range_sizes,
+    targets_by_density,
+    targets_by_rate,
+)
+
+SHAPES = st.tuples(st.integers(2, 30), st.integers(1, 9))
+
+
+def tables(shape, few_values=False):
+    """Random weights; with few values there are many ties."""
+    elements = (
+        st.sampled_from([-1.0, -0.5, -0.0, 0.0, 0.5, 1.0]) if few_values else st.floats(-1, 1)
+    )
+    return hnp.arrays(np.float64, shape, elements=elements)
+
+
+class TestMask:
+    @pytest.mark.parametrize("value", [0.5, 2, -1, np.nan, 1e-9])
+    def test_refuses_what_would_scale(self, value):
+        kept = np.ones((3, 2))
+        kept[1, 1] = value
+        with pytest.raises(MaskError, match="expected only 0 and 1"):
+            Mask(kept)
+
+    @pytest.mark.parametrize("shape", [(4,), (2, 2, 2)])
+    def test_refuses_other_dimensions(self, shape):
+        with pytest.raises(MaskError, match="expected 2"):
+            Mask(np.ones(shape, bool))
+
+    def test_takes_numbers_and_keeps_bits(self):
+        mask = Mask(np.array([[0, 1, 1], [1.0, 0, 0]]))
+        assert mask.kept.dtype == np.bool_
+        assert (mask.entries, mask.density, mask.shape) == (3, 0.5, (2, 3))
+
+    def test_cannot_be_changed(self):
+        given_bits = np.ones((3, 2), bool)
+        mask = Mask(given_bits)
+        given_bits[0, 0] = False
+        assert mask.kept.all()
+        with pytest.raises(ValueError, match="read-only"):
+            mask.kept[0, 0] = False
+        with pytest.raises(AttributeError):
+            mask.kept = given_bits
+
+    def test_digest(self):
+        """`dense` for no mask at all, else bits and shape."""
+        assert Mask.dense(4, 3).digest == DENSE == "dense"
+        bits = np.ones((4, 3), bool)
+        bits[2, 1] = False
+        other = np.ones((4, 3), bool)
+        other[2, 2] = False
+        digests = {Mask(b).digest for b in (bits, other, bits.reshape(3, 4), bits.reshape(6, 2))}
+        assert len(digests) == 4
+        assert Mask(bits).digest == "c8e2efe86c496b9df231f5aae7ba1015"
+
+
+class TestTargets:
+    @given(st.integers(1, 10**7), st.floats(0.001, 0.999), st.integers(0, 40))
+    def test_each_rung_prunes_its_rate_of_what_survives(self, entries, rate, rungs):
+        left = [entries, *(n for (n,) in targets_by_rate((entries,), rate, rungs))]
+        assert len(left) == rungs + 1
+        for before, after in itertools.pairwise(left):
+            assert before - after == round(rate * before)
+            assert 0 <= after <= before
+
+    def test_the_papers_sparsities(self):
+        """1 − 0.9^i of Yelp2018's table at size 32: 27.1, 65.13 and 95.29 % (Table 2)."""
+        entries = (31_668 + 38_048) * 32
+        kept = [n for (n,) in targets_by_rate((entries,), 0.1, 30)]
+        for rung, sparsity in ((3, 0.271), (10, 0.6513), (29, 0.9529)):
+            assert 1 - kept[rung - 1] / entries == pytest.approx(sparsity, abs=5e-5)
+
+    def test_by_density(self):
+        assert targets_by_density((1000, 10), (0.5, 0.25)) == [(500, 5), (250, 2)]
+
+    def test_range_sizes(self):
+        sizes = {scope: range_sizes(scope, 3, 10, 4) for scope in SCOPES}
+        assert sizes == {"join": (40,), "user": (12,), "item": (28,), "user_item": (12, 28)}
+
+
+class TestPrune:
+    @settings(max_examples=150)
+    @given(st.data(), SHAPES, st.sampled_from(list(SCOPES)), st.floats(0.01, 0.99), st.booleans())
+    def test_ladder_of_rungs(self, data, shape, scope, rate, few_values):
+        """Down a ladder: exact counts, the lowest go, ties by flat index, and nothing returns."""
+        rows, size = shape
+        users = data.draw(st.integers(1, rows - 1))
+        mask = Mask.dense(rows, size)
+        sizes = range_sizes(scope, users, rows, size)
+        for keep in targets_by_rate(sizes, rate, 3):
+            scores = np.abs(data.draw(tables(shape, few_values)))
+            after = prune(mask, scores, keep, users=users, scope=scope)
+            assert not (after.kept & ~mask.kept).any()  # what was pruned stays so
+            outside = np.ones(rows, bool)
+            for (first, last), wanted in zip(SCOPES[scope](users, rows), keep, strict=True):
+                outside[first:last] = False
+                # By the definition: sort survivors by (score, flat index), drop from the front.
+                alive = [
+                    (scores[r, c], r * size + c)
+                    for r in range(first, last)
+                    for c in range(size)
+                    if mask.kept[r, c]
+                ]
+                expected = {index for _, index in sorted(alive)[len(alive) - wanted :]}
+                found = np.flatnonzero(after.kept[first:last]) + first * size
+                assert set(found.tolist()) == expected
+                assert len(expected) == wanted
+            assert (after.kept[outside] == mask.kept[outside]).all()
+            mask = after
+
+    def test_one_threshold_for_all_or_one_a_side(self):
+        """Users' weights are all small: `join` takes them alone, `user_item` half of each side."""
+        scores = np.concatenate([np.arange(8), 100 + np.arange(8)]).reshape(4, 4).astype(float)
+        joint = prune(Mask.dense(4, 4), scores, (8,), users=2)
+        assert joint.kept.sum(1).tolist() == [0, 0, 4, 4]
+        each = prune(Mask.dense(4, 4), scores, (4, 4), users=2, scope="user_item")
+        assert each.kept.sum(1).tolist() == [0, 4, 0, 4]
+
+    def test_a_range_that_has_no_more_is_left_alone(self):
+        mask = Mask(np.array([[True, False], [False, False], [True, True]]))
+        assert prune(mask, np.ones((3, 2)), (5,), users=1).digest == mask.digest
+
+    def test_not_a_number_is_refused_among_survivors_only(self):
+        scores = np.ones((3, 2))
+        scores[0, 0] = np.nan
+        with pytest.raises(MaskError, match="not-a-number"):
+            prune(Mask.dense(3, 2), scores, (4,), users=1)
+        alive = np.ones((3, 2), bool)
+        alive[0, 0] = False
+        assert prune(Mask(alive), scores, (4,), users=1).entries == 4
+
+    def test_wrong_arguments_are_named(self):
+        dense, scores = Mask.dense(3, 2), np.ones((3, 2))
+        with pytest.raises(MaskError, match=r"found shape \(2, 3\), expected \(3, 2\)"):
+            prune(dense, scores.T, (4,), users=1)
+        with pytest.raises(MaskError, match="found 1 numbers, expected 2 for 'user_item'"):
+            prune(dense, scores, (4,), users=1, scope="user_item")
+        with pytest.raises(MaskError, match="'users', expected one of join"):
+            prune(dense, scores, (4,), users=1, scope="users")
+
+
+class TestCriteria:
+    def test_magnitude_is_the_absolute_value(self):
+        assert magnitude(np.array([[-2.0, 1.0]]), 9).tolist() == [[2, 1]]
+
+    def test_random_reads_no_weight(self):
+        a, b = np.zeros((30, 8)), np.random.default_rng(0).normal(size=(30, 8))
+        assert np.array_equal(random_score(a, 4), random_score(b, 4))
+        assert not np.array_equal(random_score(a, 4), random_score(a, 5))
+
+    def test_random_pruning_is_spread_evenly(self):
+        """Half of 40,000 entries: each row of 200 keeps about half, none far off."""
+        mask = prune(
+            Mask.dense(200, 200), random_score(np.zeros((200, 200)), 1), (20_000,), users=100
+        )
+        for counts in (mask.kept.sum(0), mask.kept.sum(1)):
+            assert abs(counts - 100).max() < 40  # over five standard deviations (7.1)
+
+    def test_all_have_one_shape(self):
+        weights = np.random.default_rng(0).normal(size=(5, 3))
+        for criterion in CRITERIA.values():
+            assert criterion(weights, 0).shape == (5, 3)

@@ -1,0 +1,521 @@
+"""Files: all or nothing, damage detected at every byte, and runs that move between stores."""
+
+import io
+import json
+import os
+import tarfile
+import time
+from dataclasses import asdict, replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from toys import count_trainings, half, processes, toy_data, toy_spec, trained
+
+from lthnb import store as store_module
+from lthnb.config import Seeded
+from lthnb.evaluation import Hits
+from lthnb.store import (
+    DamagedFile,
+    Record,
+    Store,
+    StoreError,
+    pack_arrays,
+    pack_hits,
+    record_digest,
+    seal,
+    unpack_arrays,
+    unpack_hits,
+    unseal,
+    write_file,
+)
+
+KEY = "0123456789abcdef0123456789abcdef"
+
+
+def record_of(key: str = KEY, **results) -> Record:
+    """A small record; its key answers to nothing."""
+    return Record(key, {}, {"name": "toy"}, {}, {"density": 1.0}, {}, {"test": {}, **results})
+
+
+def leftovers(folder) -> list[str]:
+    return [p.name for p in folder.rglob("*") if p.is_file() and p.name.startswith(".tmp-")]
+
+
+def put_record(store: Store, key: str = KEY):
+    store.put(record_of(key))
+    return store.folder / "runs" / key / "record"
+
+
+class TestSeal:
+    @given(st.binary(max_size=200))
+    def test_round_trip(self, payload):
+        assert unseal("record", seal("record", payload), "x") == payload
+
+    def test_every_changed_byte_is_detected(self):
+        """Each byte of a record in turn, each in three ways."""
+        good = seal("record", json.dumps(asdict(record_of(hits="abc"))).encode())
+        for place in range(len(good)):
+            for flip in (0x01, 0x20, 0xFF):
+                bad = bytearray(good)
+                bad[place] ^= flip
+                with pytest.raises(DamagedFile, match="some/file"):
+                    unseal("record", bytes(bad), "some/file")
+
+    def test_every_truncation_and_any_addition_is_detected(self):
+        good = seal("record", b'{"key": "value"}\n')
+        for length in range(len(good)):
+            with pytest.raises(DamagedFile):
+                unseal("record", good[:length], "x")
+        for more in (b"\n", b"\0", good):
+            with pytest.raises(DamagedFile):
+                unseal("record", good + more, "x")
+
+    @pytest.mark.parametrize("content", [b"", b"\n", b"PNG\r\n\x1a", b"lthnb record", b"a b c d\n"])
+    def test_a_foreign_file_is_none_of_ours(self, content):
+        with pytest.raises(DamagedFile, match="not a file of lthnb"):
+            unseal("record", content, "x")
+
+    def test_another_kind_is_refused(self):
+        with pytest.raises(DamagedFile, match="holds 'weights', expected 'record'"):
+            unseal("record", seal("weights", b""), "x")
+
+    def test_a_newer_format_says_to_update(self, monkeypatch):
+        """A good file of a later version is not damaged, and must not be set aside."""
+        monkeypatch.setattr(store_module, "FORMAT", 2)
+        newer = seal("record", b"{}")
+        monkeypatch.undo()
+        with pytest.raises(StoreError, match="format 2, this version reads 1; update lthnb") as e:
+            unseal("record", newer, "x")
+        assert not isinstance(e.value, DamagedFile)
+
+
+class TestWriting:
+    def test_writes_and_replaces(self, tmp_path):
+        path = tmp_path / "a" / "b"
+        for content in (b"one", b"two"):
+            write_file(path, content)
+            assert path.read_bytes() == content
+        assert [p.name for p in path.parent.iterdir()] == ["b"]
+
+    @pytest.mark.parametrize("broken", ["replace", "fsync"])
+    @pytest.mark.parametrize("error", [OSError(28, "No space left"), KeyboardInterrupt()])
+    def test_a_failed_write_leaves_the_old_file_and_nothing_else(
+        self, tmp_path, monkeypatch, broken, error
+    ):
+        path = tmp_path / "file"
+        write_file(path, b"old")
+
+        def fail(*arguments):
+            raise error
+
+        monkeypatch.setattr(os, broken, fail)
+        with pytest.raises(type(error)):
+            write_file(path, b"new")
+        monkeypatch.undo()
+        assert path.read_bytes() == b"old"
+        assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+    def test_is_on_disk_before_it_has_its_name(self, tmp_path, monkeypatch):
+        """Content is flushed, then renamed, then the folder is: a power cut leaves all or none."""
+        done = []
+        for name in ("fsync", "replace"):
+            original = getattr(os, name)
+            monkeypatch.setattr(os, name, lambda *a, o=original, n=name: (done.append(n), o(*a))[1])
+        write_file(tmp_path / "file", b"x")
+        assert done == ["fsync", "replace", "fsync"]
+
+    def test_temporary_files_of_the_dead_go_when_their_key_is_locked(self, tmp_path):
+        store = Store(tmp_path, results=None)
+        path = put_record(store)
+        dead = path.with_name(f"{store_module.TEMPORARY}record-xyz")
+        dead.write_bytes(b"half a rec")
+        other = tmp_path / "runs" / ("f" * 32) / f"{store_module.TEMPORARY}record-xyz"
+        write_file(other, b"being written")
+        with store.lock(KEY):
+            assert not dead.exists()
+        assert other.exists()
+        assert store.find(KEY) == record_of()
+
+
+class TestArrays:
+    @settings(max_examples=25)
+    @given(hnp.arrays(hnp.scalar_dtypes(), hnp.array_shapes()), st.booleans())
+    def test_round_trip(self, values, compress):
+        back = unpack_arrays(pack_arrays({"a": values, "b": np.arange(3)}, compress))
+        assert back["a"].dtype == values.dtype
+        assert back["a"].tobytes() == values.tobytes()
+        assert back["b"].tolist() == [0, 1, 2]
+
+    def test_nothing_is_executed(self):
+        buffer = io.BytesIO()
+        np.savez(buffer, a=np.array([{}], object))
+        with pytest.raises(ValueError, match="pickle"):
+            unpack_arrays(buffer.getvalue())
+
+    @settings(max_examples=60)
+    @given(st.data(), st.integers(0, 40), st.integers(1, 32))
+    def test_hits_round_trip(self, data, users, places):
+        ids = sorted(data.draw(st.sets(st.integers(0, 10**6), min_size=users, max_size=users)))
+        bits = data.draw(hnp.arrays(bool, (users, places)))
+        relevant = data.draw(hnp.arrays(np.int64, users, elements=st.integers(1, 10**5)))
+        back = unpack_hits(json.loads(json.dumps(pack_hits(Hits(np.array(ids), bits, relevant)))))
+        assert back.users.tolist() == ids
+        assert back.hits.dtype == bool
+        assert np.array_equal(back.hits, bits)
+        assert np.array_equal(back.relevant, relevant)
+
+    def test_array_by_digest(self, tmp_path):
+        store = Store(tmp_path, results=None)
+        values = np.linalg.qr(np.random.default_rng(0).normal(size=(4, 4)))[0]
+        name = store.put_array(values)
+        assert np.array_equal(store.get_array(name), values)
+        assert store.put_array(np.asfortranarray(values)) == name
+        assert store.put_array(values.astype("f4")) != name
+        with pytest.raises(StoreError, match="put it there first"):
+            store.get_array("0" * 32)
+
+    def test_mask_round_trip(self, tmp_path):
+        store = Store(tmp_path, results=None)
+        kept = np.random.default_rng(0).random((7, 5)) < 0.4
+        assert store.find_mask_bits(KEY) is None
+        assert store.find_pruning(KEY) is None
+        store.put_mask(KEY, kept, {"digest": "d", "entries": int(kept.sum())})
+        assert np.array_equal(store.find_mask_bits(KEY), kept)
+        assert store.find_pruning(KEY) == {"digest": "d", "entries": int(kept.sum())}
+
+    def test_checkpoint_round_trip(self, tmp_path):
+        store = Store(tmp_path, results=None)
+        assert store.find_checkpoint(KEY) is None
+        store.put_checkpoint(KEY, {"table": np.arange(3.0)}, {"epoch": 2, "losses": [0.1]})
+        arrays, state = store.find_checkpoint(KEY)
+        assert (list(arrays), state) == (["table"], {"epoch": 2, "losses": [0.1]})
+        store.drop_checkpoint(KEY)
+        store.drop_checkpoint(KEY)
+        assert store.find_checkpoint(KEY) is None
+
+
+class TestRecords:
+    def test_round_trip(self, tmp_path):
+        store = Store(tmp_path, results=None)
+        record = record_of(losses=[0.1 + 0.2, 1e-17])
+        store.put(record)
+        assert store.find(KEY) == record
+        assert store.find(KEY).results_digest == record.results_digest
+        assert store.run_keys() == [KEY]
+
+    def test_results_digest_leaves_circumstances_out(self):
+        record = record_of(losses=[0.5])
+        assert replace(record, circumstances={"seconds": 9}).results_digest == record.results_digest
+        assert record_of(losses=[0.5 + 2**-53]).results_digest != record.results_digest
+
+    def test_a_damaged_record_is_named_and_set_aside(self, tmp_path, capsys):
+        store = Store(tmp_path, results=None)
+        path = put_record(store)
+        path.write_bytes(path.read_bytes()[:-5])
+        assert store.find(KEY) is None
+        shown = capsys.readouterr().err
+        assert str(path) in shown
+        assert "checksum" in shown
+        assert "set aside as record.damaged" in shown
+        assert not path.exists()
+        assert path.with_name("record.damaged").exists()
+
+    @pytest.mark.parametrize("name", ["record", "weights-best"])
+    def test_a_damaged_file_is_computed_anew(self, tmp_path, name, capsys):
+        store = Store(tmp_path, results=None)
+        data, spec = toy_data(), toy_spec()
+        first = trained(store, data, spec)
+        table = first.weights()
+        path = tmp_path / "runs" / first.key / name
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 1
+        path.write_bytes(bytes(content))
+        again = trained(store, data, spec)
+        assert again.record.results_digest == first.record.results_digest
+        assert np.array_equal(again.weights(), table)
+        assert str(path) in capsys.readouterr().err
+        unseal(name.partition("-")[0], path.read_bytes(), "whole again")
+
+    def test_a_damaged_checkpoint_starts_over(self, tmp_path, monkeypatch, capsys):
+        store = Store(tmp_path, results=None)
+        run = trained(store, toy_data(), toy_spec())
+        (tmp_path / "runs" / run.key / "record").unlink()
+        (tmp_path / "runs" / run.key / "checkpoint").write_bytes(b"lthnb checkpoint 1 ab\nxyz")
+        again = trained(store, toy_data(), toy_spec())
+        assert again.record.results_digest == run.record.results_digest
+        assert "checkpoint: its checksum" in capsys.readouterr().err
+
+    def test_a_newer_record_is_not_trained_over(self, tmp_path, monkeypatch):
+        store = Store(tmp_path, results=None)
+        run = trained(store, toy_data(), toy_spec())
+        path = tmp_path / "runs" / run.key / "record"
+        payload = unseal("record", path.read_bytes(), "x")
+        monkeypatch.setattr(store_module, "FORMAT", 2)
+        newer = seal("record", payload)
+        monkeypatch.undo()
+        path.write_bytes(newer)
+        with pytest.raises(StoreError, match="update lthnb"):
+            trained(store, toy_data(), toy_spec())
+        assert path.read_bytes() == newer
+
+    def test_a_key_by_its_first_digits(self, tmp_path):
+        store = Store(tmp_path, results=None)
+        for key in (KEY, KEY[:-1] + "0", "f" * 32):
+            put_record(store, key)
+        assert store.resolve("f") == "f" * 32
+        assert store.resolve(KEY) == KEY
+        with pytest.raises(StoreError, match="found 2 runs"):
+            store.resolve("0123")
+        with pytest.raises(StoreError, match="found 0 runs"):
+            store.resolve("e")
+
+    def test_remove(self, tmp_path):
+        store = Store(tmp_path, results=None)
+        run = trained(store, toy_data(), toy_spec())
+        store.remove(run.key)
+        assert store.find(run.key) is None
+        assert not (tmp_path / "runs" / run.key).exists()
+        with pytest.raises(StoreError, match="nothing was removed"):
+            store.remove(run.key)
+
+    def test_an_unknown_metric_names_the_known(self, tmp_path):
+        record = trained(Store(tmp_path, results=None), toy_data(), toy_spec()).record
+        assert record.metric("recall@20") == record.results["test"]["recall@20"]
+        with pytest.raises(KeyError, match=r"no 'recall@30' on test, there is recall@5"):
+            record.metric("recall@30")
+
+
+class TestResultsFolder:
+    def test_is_looked_up_and_never_written(self, tmp_path, monkeypatch, capsys):
+        data, spec = toy_data(), toy_spec()
+        first = Store(tmp_path / "one", results=None)
+        run = trained(first, data, spec)
+        results = tmp_path / "results" / "runs" / run.key
+        results.mkdir(parents=True)
+        (results / "record").write_bytes((first.folder / "runs" / run.key / "record").read_bytes())
+        second = Store(tmp_path / "two", tmp_path / "results")
+        keys = count_trainings(monkeypatch)
+        assert trained(second, data, spec).record == run.record
+        assert keys == []
+        assert second.is_recorded_result(run.key)
+        assert not first.is_recorded_result(run.key)
+        assert [r.key for r in second.recorded(backbone="mf", data="toy0")] == [run.key]
+        assert second.recorded(backbone="lightgcn") == []
+        # Weights are not there: they are replayed, into the store.
+        assert np.array_equal(trained(second, data, spec).weights(), run.weights())
+        assert [p.name for p in results.iterdir()] == ["record"]
+        # A damaged one is passed over, not touched.
+        (results / "record").write_bytes(b"torn")
+        assert trained(second, data, spec).record.results_digest == run.record.results_digest
+        assert "passed over" in capsys.readouterr().err
+        assert keys == [run.key]
+        assert (results / "record").read_bytes() == b"torn"
+
+    def test_environment_names_both(self, tmp_path, monkeypatch):
+        monkeypatch.setenv("LTHNB_STORE", str(tmp_path / "s"))
+        monkeypatch.setenv("LTHNB_RESULTS", str(tmp_path / "r"))
+        monkeypatch.setenv("LTHNB_READ_LOG", str(tmp_path / "log"))
+        store = Store()
+        assert (store.folder, store.results) == (tmp_path / "s", tmp_path / "r")
+        assert record_digest(KEY) is None
+        put_record(store)
+        assert record_digest(KEY) == record_of().results_digest
+        assert set((tmp_path / "log").read_text().split()) == {KEY}
+
+    def test_record_result_copies_what_is_evidence(self, tmp_path):
+        store = Store(tmp_path / "s", tmp_path / "r")
+        data, spec = toy_data(), toy_spec()
+        mask = half(data, spec)
+        run = trained(store, data, spec, mask)
+        store.put_mask(KEY, mask.kept, {"digest": mask.digest, "entries": mask.entries})
+        store.put_mask("f" * 32, mask.kept, {"digest": "another", "entries": 1})
+        written = store.record_result(run.key)
+        names = [p.relative_to(tmp_path / "r").as_posix() for p in written]
+        assert names == [f"runs/{run.key}/record", f"masks/{KEY}"]
+        assert list(store.verify()) == []
+        with pytest.raises(StoreError, match="nothing was copied"):
+            store.record_result("0" * 32)
+
+
+class TestVerify:
+    def test_names_what_is_not_good(self, tmp_path):
+        store = Store(tmp_path, results=None)
+        run = trained(store, toy_data(), toy_spec())
+        store.put_mask(KEY, np.eye(3, dtype=bool), {})
+        store.put_array(np.eye(2))
+        with store.lock(KEY):
+            pass
+        (tmp_path / "README.md").write_text("what this is")
+        assert list(store.verify()) == []
+        runs = tmp_path / "runs"
+        misplaced = runs / ("f" * 32) / "record"
+        write_file(misplaced, (runs / run.key / "record").read_bytes())
+        torn = runs / run.key / "weights-best"
+        torn.write_bytes(torn.read_bytes()[:-1])
+        foreign = tmp_path / "masks" / "notes.txt"
+        foreign.write_text("mine")
+        stray = tmp_path / "stray"
+        stray.write_text("")
+        found = dict(store.verify())
+        assert set(found) == {misplaced, torn, foreign, stray}
+        assert f"is the record of {run.key}" in found[misplaced]
+        assert "checksum" in found[torn]
+        assert all(str(path) in what for path, what in found.items())
+
+
+class TestSharing:
+    @pytest.fixture
+    def full(self, tmp_path):
+        """A store with three trainings and two prunings."""
+        store = Store(tmp_path / "full", results=None)
+        for seed in range(3):
+            trained(store, toy_data(), toy_spec(), init=Seeded(seed))
+        for key in (KEY, "f" * 32):
+            store.put_mask(key, np.random.default_rng(0).random((70, 4)) < 0.5, {"digest": key})
+        return store
+
+    @staticmethod
+    def files(store, weights):
+        return {
+            p.relative_to(store.folder).as_posix(): p.read_bytes()
+            for p in store.folder.rglob("*")
+            if p.is_file()
+            and p.parent.name != "locks"
+            and (weights or (not p.name.startswith("weights") and p.suffix != ".bits"))
+        }
+
+    @pytest.mark.parametrize("weights", [False, True])
+    def test_round_trip_in_pieces(self, full, tmp_path, monkeypatch, weights):
+        monkeypatch.setattr(store_module, "PIECE_BYTES", 32_000)
+        pieces = full.export(full.run_keys(), tmp_path / "out", weights=weights)
+        assert len(pieces) > 1
+        assert [p.name for p in pieces][:2] == ["out-01.tar", "out-02.tar"]
+        assert max(p.stat().st_size for p in pieces) <= 32_000
+        other = Store(tmp_path / "other", results=None)
+        expected = self.files(full, weights)
+        assert other.import_(pieces) == len(expected)
+        assert self.files(other, True) == expected
+        assert list(other.verify()) == []
+
+    def test_pieces_are_at_most_15_mb(self):
+        assert store_module.PIECE_BYTES <= 15_000_000
+
+    def test_what_is_chosen(self, full, tmp_path):
+        key = full.run_keys()[1]
+        pieces = full.export([key], tmp_path / "out")
+        other = Store(tmp_path / "other", results=None)
+        other.import_(pieces)
+        assert other.run_keys() == [key]
+
+    def test_leftovers_are_not_exported(self, full, tmp_path):
+        """A damaged file that was set aside, or one half written, must not spoil the import."""
+        for folder in ("masks", f"runs/{full.run_keys()[0]}"):
+            (full.folder / folder / ".tmp-weights-x").write_bytes(b"half")
+            (full.folder / folder / "weights-best.damaged").write_bytes(b"torn")
+        pieces = full.export(full.run_keys(), tmp_path / "out", weights=True)
+        assert Store(tmp_path / "other", results=None).import_(pieces) == 3 * 2 + 2 * 2
+
+    def test_too_large_a_file_is_named(self, full, tmp_path, monkeypatch):
+        monkeypatch.setattr(store_module, "PIECE_BYTES", 2_500)
+        with pytest.raises(StoreError, match=r"more than a piece.*export without weights"):
+            full.export(full.run_keys(), tmp_path / "out", weights=True)
+
+    def test_a_damaged_piece_is_refused(self, full, tmp_path):
+        [piece] = full.export(full.run_keys()[:1], tmp_path / "out")
+        content = bytearray(piece.read_bytes())
+        content[700] ^= 1  # inside the first file
+        piece.write_bytes(bytes(content))
+        other = Store(tmp_path / "other", results=None)
+        with pytest.raises(DamagedFile, match=r"out-01\.tar: runs/"):
+            other.import_([piece])
+        assert other.run_keys() == []
+
+    def test_a_piece_that_is_no_tar_is_refused(self, tmp_path):
+        (tmp_path / "piece").write_bytes(b"no tar at all")
+        with pytest.raises(DamagedFile, match="piece"):
+            Store(tmp_path / "other", results=None).import_([tmp_path / "piece"])
+
+    @pytest.mark.parametrize(
+        "name",
+        [
+            "../outside",
+            "runs/../../outside",
+            "/tmp/outside-of-the-store",
+            f"runs/{KEY}/../../../outside",
+            "notes/x",
+            f"runs/{KEY}/script.py",
+            "record",
+        ],
+    )
+    def test_other_names_are_refused(self, tmp_path, name):
+        buffer = io.BytesIO()
+        content = seal("record", b"{}")
+        with tarfile.open(fileobj=buffer, mode="w") as tar:
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+        piece = tmp_path / "piece.tar"
+        piece.write_bytes(buffer.getvalue())
+        with pytest.raises(DamagedFile):
+            Store(tmp_path / "a" / "b" / "store", results=None).import_([piece])
+        assert [p.name for p in tmp_path.rglob("*") if p.is_file()] == ["piece.tar"]
+
+    def test_links_are_refused(self, tmp_path):
+        piece = tmp_path / "piece.tar"
+        with tarfile.open(piece, "w") as tar:
+            info = tarfile.TarInfo(f"runs/{KEY}/record")
+            info.type, info.linkname = tarfile.SYMTYPE, "/etc/hostname"
+            tar.addfile(info)
+        with pytest.raises(DamagedFile, match="no file of a store"):
+            Store(tmp_path / "store", results=None).import_([piece])
+
+    def test_a_record_under_another_key_is_refused(self, full, tmp_path):
+        """Else a result would be shown for a run that it does not belong to."""
+        [key, *_] = full.run_keys()
+        piece = tmp_path / "piece.tar"
+        with tarfile.open(piece, "w") as tar:
+            tar.add(full.folder / "runs" / key / "record", f"runs/{KEY}/record")
+        other = Store(tmp_path / "other", results=None)
+        with pytest.raises(DamagedFile, match=f"is the record of {key}"):
+            other.import_([piece])
+        assert other.run_keys() == []
+
+
+def ask(folder, ready, go, out):
+    """Ask for a training that takes a while, together with another process."""
+    from lthnb import training
+
+    original = training._train
+
+    def slowly(*arguments):
+        out.put("trained")
+        time.sleep(0.5)
+        return original(*arguments)
+
+    training._train = slowly
+    ready.release()
+    go.wait()
+    out.put(trained(Store(folder, results=None), toy_data(), toy_spec()).record.results_digest)
+
+
+def test_two_processes_train_it_once(tmp_path):
+    """Both ask for the same training at the same moment: one waits, and finds it done."""
+    context = processes()
+    ready, go, out = context.Semaphore(0), context.Event(), context.Queue()
+    asking = [context.Process(target=ask, args=(tmp_path, ready, go, out)) for _ in range(2)]
+    for process in asking:
+        process.start()
+    for _ in asking:
+        assert ready.acquire(timeout=60)
+    go.set()
+    said = [out.get(timeout=60) for _ in range(3)]
+    for process in asking:
+        process.join(60)
+        assert process.exitcode == 0
+    assert out.empty()
+    assert said[0] == "trained"
+    assert said[1] == said[2] != "trained"
+    assert leftovers(tmp_path) == []

@@ -1,0 +1,537 @@
+"""The training loop: memoised, stopped and resumed to the same bits, and its choice of epochs."""
+
+import math
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import replace
+
+import numba
+import numpy as np
+import pytest
+import torch
+from toys import (
+    TINY,
+    command,
+    count_epochs,
+    count_trainings,
+    environment,
+    half,
+    interactions,
+    quiet,
+    toy_data,
+    toy_spec,
+    trained,
+)
+
+from lthnb import training
+from lthnb.config import Rotated, Seeded, Signs, Snapshot
+from lthnb.data import DataError
+from lthnb.evaluation import evaluate
+from lthnb.sampling import initial_table, xavier_bound
+from lthnb.steps import step_class
+from lthnb.store import Store, StoreError
+from lthnb.training import Diverged, Stopped, initialise, seconds_per_epoch
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(tmp_path / "store", results=None)
+
+
+def resumed(store, data, spec, mask=None, init=None, **settings):
+    """Train with an order to stop at every epoch's end, again and again; how often it stopped."""
+    stops = []
+    while True:
+        try:
+            run = trained(store, data, spec, mask, init, deadline=0.0, **settings)
+        except Stopped as stopped:
+            stops.append(stopped)
+            continue
+        assert [stopped.epoch for stopped in stops] == list(range(1, len(stops) + 1))
+        assert {stopped.reason for stopped in stops} == {"time budget"}
+        assert all("run the same command again" in str(stopped) for stopped in stops)
+        return run, len(stops)
+
+
+class TestMemory:
+    def test_asked_twice_it_trains_once(self, store, monkeypatch):
+        epochs = count_epochs(monkeypatch)
+        first = trained(store, toy_data(), toy_spec())
+        assert len(epochs) == first.record.epochs == 4
+        again = trained(store, toy_data(), toy_spec(step="auto"))
+        assert len(epochs) == 4
+        assert again.record == first.record
+        assert np.array_equal(again.weights(), first.weights())
+        assert len(epochs) == 4
+
+    def test_what_is_no_part_of_the_key_changes_nothing(self, store, monkeypatch):
+        first = trained(store, toy_data(), toy_spec())
+        epochs = count_epochs(monkeypatch)
+        trained(store, toy_data(), toy_spec(), checkpoint_seconds=0, keep=(1,), deadline=0.0)
+        assert epochs == []
+        assert first.spec.training.step == "reference"
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"spec": toy_spec(order_seed=1)},
+            {"data": toy_data(seed=1)},
+            {"init": Seeded(1)},
+            {"mask": half(toy_data(), toy_spec())},
+        ],
+        ids=lambda change: next(iter(change)),
+    )
+    def test_each_of_the_four_is_another_training(self, store, monkeypatch, change):
+        keys = count_trainings(monkeypatch)
+        base = {"data": toy_data(), "spec": toy_spec()}
+        a = trained(store, **base)
+        b = trained(store, **{**base, **change})
+        assert len(set(keys)) == 2
+        assert a.record.results != b.record.results
+
+    def test_repeats_to_the_bit(self, store, tmp_path):
+        runs = [
+            trained(s, toy_data(), toy_spec("lightgcn"))
+            for s in (store, Store(tmp_path / "b", None))
+        ]
+        assert runs[0].record.results_digest == runs[1].record.results_digest
+
+
+CASES = {
+    "mf": toy_spec(),
+    "lightgcn": toy_spec("lightgcn"),
+    "float64": toy_spec(dtype="float64"),
+    "every other epoch": toy_spec(evaluate_every=2, epochs=5, patience=5),
+    "patience": toy_spec(learning_rate=0.5, epochs=9, patience=2),
+    "table": toy_spec(l2_scope="table", l2=0.1),
+}
+
+
+class TestResuming:
+    @pytest.mark.parametrize("name", CASES)
+    def test_to_the_same_bits(self, store, tmp_path, name):
+        """Stopped at every single epoch, each time in a store read anew."""
+        data, spec = toy_data(), CASES[name]
+        mask = half(data, spec)
+        whole = trained(store, data, spec, mask)
+        parts, stops = resumed(Store(tmp_path / "b", None), data, spec, mask)
+        assert stops == whole.record.epochs
+        assert parts.record.results_digest == whole.record.results_digest
+        for epoch in ("best", "last"):
+            assert np.array_equal(parts.weights(epoch), whole.weights(epoch))
+
+    def test_checkpoints_do_not_change_a_bit(self, store, tmp_path, monkeypatch):
+        whole = trained(store, toy_data(), toy_spec(), checkpoint_seconds=math.inf)
+        other = Store(tmp_path / "b", None)
+        saved, original = [], training._save
+        monkeypatch.setattr(
+            training, "_save", lambda key, *rest: (saved.append(key), original(key, *rest))
+        )
+        run = trained(other, toy_data(), toy_spec(), checkpoint_seconds=0)
+        assert len(saved) == 4
+        assert run.record.results_digest == whole.record.results_digest
+        assert other.find_checkpoint(run.key) is None  # it goes when the training ends
+
+    def test_goes_on_where_it_was(self, store, monkeypatch):
+        """No epoch is trained twice, and the time before the stop is counted."""
+        epochs = count_epochs(monkeypatch)
+        run, _ = resumed(store, toy_data(), toy_spec())
+        assert epochs == [0, 1, 2, 3]
+        assert run.record.seconds > 0
+
+    def test_a_stop_keeps_no_record(self, store):
+        with pytest.raises(Stopped) as stopped:
+            trained(store, toy_data(), toy_spec(), deadline=0.0)
+        assert store.find(stopped.value.key) is None
+        assert store.run_keys() == []
+        assert store.find_checkpoint(stopped.value.key)[1]["epoch"] == 1
+
+    def test_without_its_owner_it_stops(self, store):
+        with pytest.raises(Stopped, match="terminated"):
+            trained(store, toy_data(), toy_spec(), owner=-1)
+        trained(store, toy_data(), toy_spec(), owner=os.getppid())
+
+    @pytest.mark.parametrize(
+        ("number", "reason"),
+        [(signal.SIGINT, "interrupted"), (signal.SIGTERM, "terminated")],
+    )
+    def test_a_signal_ends_it_at_the_epochs_end(self, store, tmp_path, monkeypatch, number, reason):
+        whole = trained(Store(tmp_path / "b", None), toy_data(), toy_spec())
+        from lthnb.steps.reference import ReferenceStep
+
+        original = ReferenceStep.run_epoch
+
+        def signalled(self, epoch):
+            if epoch == 1:
+                os.kill(os.getpid(), number)
+            return original(self, epoch)
+
+        before = signal.getsignal(number)
+        with monkeypatch.context() as patch:
+            patch.setattr(ReferenceStep, "run_epoch", signalled)
+            with pytest.raises(Stopped, match=reason) as stopped:
+                trained(store, toy_data(), toy_spec())
+        assert stopped.value.epoch == 2
+        assert signal.getsignal(number) == before
+        again = trained(store, toy_data(), toy_spec())
+        assert again.record.results_digest == whole.record.results_digest
+
+    def test_a_second_signal_ends_it_at_once(self, store, monkeypatch):
+        from lthnb.steps.reference import ReferenceStep
+
+        def impatient(self, epoch):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.01)
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(10)
+
+        monkeypatch.setattr(ReferenceStep, "run_epoch", impatient)
+        with pytest.raises(KeyboardInterrupt):
+            trained(store, toy_data(), toy_spec())
+
+
+LONG = ["--epochs", "100000", "--patience", "100000"]
+
+
+def digest_of(backbone: str, scope: str) -> str:
+    """Of a run whose batches and tables are beyond the 32,768 numbers from where on torch cuts its
+    sums by threads."""
+    data = toy_data(300, 1200, 0.03)
+    spec = toy_spec(backbone, 32, batch_size=2048, l2=0.5, l2_scope=scope, epochs=2, patience=2)
+    with tempfile.TemporaryDirectory() as folder:
+        run = trained(Store(folder, results=None), data, spec, half(data, spec))
+        return run.record.results_digest
+
+
+LARGE = [("mf", "batch"), ("mf", "table"), ("lightgcn", "batch")]
+
+
+@pytest.mark.parametrize(("backbone", "scope"), LARGE)
+def test_threads_do_not_change_a_bit(backbone, scope):
+    """One thread and two: torch and MKL with it, and numba."""
+    digests, before = set(), (torch.get_num_threads(), numba.get_num_threads())
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
+        digests.add(digest_of(backbone, scope))
+    torch.set_num_threads(before[0])
+    numba.set_num_threads(before[1])
+    assert len(digests) == 1
+
+
+class TestProcesses:
+    @pytest.mark.slow
+    def test_threads_by_environment(self, tmp_path):
+        """The same in processes of their own, where the environment says how many threads."""
+        script = (
+            "import os, numba, torch, test_training as t\n"
+            "torch.set_num_threads(int(os.environ['OMP_NUM_THREADS']))\n"
+            "numba.set_num_threads(int(os.environ['NUMBA_NUM_THREADS']))\n"
+            "print([t.digest_of(*words) for words in t.LARGE])"
+        )
+        found = set()
+        for threads in ("1", "2"):
+            names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+            done = subprocess.run(
+                [sys.executable, "-c", script],
+                env=environment(tmp_path / threads, **dict.fromkeys(names, threads)),
+                capture_output=True,
+                text=True,
+            )
+            assert done.returncode == 0, done.stderr[-2000:]
+            found.add(done.stdout)
+        assert len(found) == 1
+
+    @pytest.mark.parametrize(
+        ("number", "code", "reason"),
+        [(signal.SIGTERM, 143, "terminated"), (signal.SIGINT, 130, "interrupted")],
+    )
+    def test_signal_to_the_command(self, tmp_path, number, code, reason):
+        """It ends in order with its own exit code, says how to go on, and leaves a checkpoint."""
+        words = [sys.executable, "-m", "lthnb", "run", *TINY, *LONG]
+        process = subprocess.Popen(
+            words,
+            env=environment(tmp_path),
+            stderr=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        # A finished epoch shows in nothing but the lock; a moment after it the loop runs.
+        until = time.monotonic() + 120
+        while not list(tmp_path.glob("store/locks/*")):
+            assert process.poll() is None, process.stderr.read()
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        time.sleep(2)
+        process.send_signal(number)
+        _, err = process.communicate(timeout=60)
+        assert process.returncode == code, err
+        assert f"stopped ({reason})" in err
+        assert "run the same command again" in err
+        assert "Traceback" not in err
+        assert len(list(tmp_path.glob("store/runs/*/checkpoint"))) == 1
+        assert list(tmp_path.glob("store/runs/*/record")) == []
+
+    def test_time_budget_and_the_same_command_again(self, tmp_path):
+        words = ("run", *TINY, "--epochs", "6", "--patience", "6")
+        whole = command(tmp_path / "whole", *words)
+        assert whole.returncode == 0, whole.stderr
+        codes = []
+        while not codes or codes[-1] == 75:
+            codes.append(command(tmp_path, *words, "--time-budget", "0.001").returncode)
+            if len(codes) == 2:  # enough of that: all the rest at once
+                codes.append(command(tmp_path, *words).returncode)
+        assert codes == [75, 75, 0]
+        stores = [Store(folder / "store", None) for folder in (tmp_path, tmp_path / "whole")]
+        [key] = stores[0].run_keys()
+        assert stores[0].find(key).results_digest == stores[1].find(key).results_digest
+
+
+class TestProtocols:
+    def test_paper_wants_valid_joined(self, store):
+        spec = toy_spec(protocol="paper")
+        with pytest.raises(DataError, match="valid still has"):
+            trained(store, toy_data(), spec)
+        run = trained(store, toy_data().for_protocol("paper"), spec)
+        assert run.record.results["valid"] == {}
+
+    def test_paper_chooses_on_test(self, store):
+        data = toy_data().for_protocol("paper")
+        run = trained(store, data, toy_spec(protocol="paper"))
+        values = [value for _, value, _ in run.record.results["evaluations"]]
+        assert run.record.metric("recall@20") == max(values)
+
+    def test_validated_wants_valid(self, store):
+        with pytest.raises(DataError, match="valid is"):
+            trained(store, toy_data().for_protocol("paper"), toy_spec())
+
+    def test_paper_wants_test(self, store):
+        data = toy_data().for_protocol("paper")
+        data = replace(data, test=data.valid)
+        with pytest.raises(DataError, match="test is empty"):
+            trained(store, data, toy_spec(protocol="paper"))
+
+    def test_without_any_test_pair_there_are_no_test_metrics(self, store):
+        data = toy_data()
+        data = replace(data, test=data.test * 0)
+        data.test.eliminate_zeros()
+        record = trained(store, data, toy_spec()).record
+        assert record.results["test"] == {}
+        assert record.results["users_without_test"] == data.users
+
+    def test_mask_of_another_shape_is_refused(self, store):
+        with pytest.raises(DataError, match=r"mask: found shape \(70, 5\), expected \(70, 4\)"):
+            trained(store, toy_data(), toy_spec(), half(toy_data(), toy_spec(size=5)))
+
+
+class TestEpochs:
+    def history(self, run):
+        return [(int(epoch), value) for epoch, value, _ in run.record.results["evaluations"]]
+
+    def test_the_best_on_valid_counts_and_test_is_scored_with_it(self, store):
+        data, spec = toy_data(), toy_spec(epochs=8, patience=8, learning_rate=0.1)
+        run = trained(store, data, spec, half(data, spec))
+        history = self.history(run)
+        best = max(value for _, value in history)
+        assert run.record.best_epoch == next(e for e, value in history if value == best)
+        assert 1 < run.record.best_epoch < 8, "choose another toy: the best must lie in between"
+        # Trained anew up to that epoch, by the step alone:
+        step = step_class("reference")(spec, data, initial_table(0, data.rows, 4), run.mask.kept)
+        for epoch in range(run.record.best_epoch):
+            loss = step.run_epoch(epoch)
+            assert loss == run.record.results["losses"][epoch]
+        assert np.array_equal(step.weights(), run.weights())
+        assert run.record.results["test"] == evaluate(step.outputs(), data, "test").means()
+        assert run.record.results["valid"] == evaluate(step.outputs(), data, "valid").means()
+        assert run.record.results["valid"]["recall@20"] == best
+        assert np.array_equal(run.record.hits().hits, evaluate(step.outputs(), data, "test").hits)
+        assert torch.equal(run.outputs(), step.outputs())
+
+    def test_patience(self, store):
+        """It ends as many epochs after the best one, and never later."""
+        spec = toy_spec(epochs=60, patience=3, learning_rate=0.3)
+        record = trained(store, toy_data(), spec).record
+        assert record.epochs == record.best_epoch + 3 < 60
+        assert len(record.results["losses"]) == record.epochs
+
+    def test_a_prefix_is_the_same(self, store):
+        """Patience and J change when a training ends, not what it computes until then."""
+        long = trained(store, toy_data(), toy_spec(epochs=6, patience=6))
+        short = trained(store, toy_data(), toy_spec(epochs=3, patience=6))
+        assert self.history(long)[:3] == self.history(short)
+
+    @pytest.mark.parametrize(
+        ("every", "epochs", "expected"), [(2, 5, [2, 4, 5]), (3, 6, [3, 6]), (9, 4, [4])]
+    )
+    def test_evaluate_every(self, store, every, epochs, expected):
+        """The last epoch is always evaluated."""
+        spec = toy_spec(evaluate_every=every, epochs=epochs, patience=10)
+        run = trained(store, toy_data(), spec)
+        assert [epoch for epoch, _ in self.history(run)] == expected
+        each = trained(store, toy_data(), toy_spec(epochs=epochs, patience=10))
+        assert set(self.history(run)) <= set(self.history(each))
+
+    def test_a_loss_that_is_no_number_is_refused(self, store):
+        with pytest.raises(Diverged, match=r"epoch 1 is (nan|inf); lower the learning rate"):
+            trained(store, toy_data(), toy_spec(l2=1e38, l2_scope="table", learning_rate=1e30))
+        assert store.run_keys() == []
+
+
+class TestWeights:
+    def test_kept_tables_are_the_replayed_ones(self, store, tmp_path, monkeypatch):
+        data, spec = toy_data(), toy_spec()
+        kept = trained(store, data, spec, keep=("last", 2))
+        names = sorted(p.name for p in (store.folder / "runs" / kept.key).iterdir())
+        assert names == ["record", "weights-2", "weights-4", "weights-best"]
+        epochs = count_epochs(monkeypatch)
+        plain = trained(Store(tmp_path / "b", None), data, spec)
+        del epochs[:]
+        for epoch in (2, "last", 4, "best"):
+            assert np.array_equal(kept.weights(epoch), plain.weights(epoch))
+        assert epochs == [0, 1, 0, 1, 2, 3]  # two replays; afterwards the store has them
+        assert not np.array_equal(kept.weights(2), kept.weights(3))
+
+    def test_kept_tables_after_a_stop(self, store, tmp_path):
+        spec = toy_spec()
+        run, _ = resumed(store, toy_data(), spec, keep=("last", 2))
+        assert (store.folder / "runs" / run.key / "weights-2").exists()
+        plain = trained(Store(tmp_path / "b", None), toy_data(), spec)
+        for epoch in (2, "last"):
+            assert np.array_equal(run.weights(epoch), plain.weights(epoch))
+
+    @pytest.mark.parametrize("epoch", [0, 5, -1, "first", 1.5, None])
+    def test_epochs_that_were_not_run_are_refused(self, store, epoch):
+        with pytest.raises(ValueError, match="expected 'best', 'last' or 1 … 4"):
+            trained(store, toy_data(), toy_spec()).weights(epoch)
+
+    def test_best_is_replayed_where_it_was_lost(self, store):
+        run = trained(store, toy_data(), toy_spec(learning_rate=0.1))
+        table = run.weights()
+        (store.folder / "runs" / run.key / "weights-best").unlink()
+        assert np.array_equal(run.weights(), table)
+
+    def test_dtype(self, store):
+        for dtype in ("float32", "float64"):
+            run = trained(store, toy_data(), toy_spec(dtype=dtype))
+            assert run.weights().dtype == dtype
+        single = trained(store, toy_data(), toy_spec()).weights()
+        assert np.allclose(run.weights(), single, atol=1e-3)
+        assert not np.array_equal(run.weights(), single)
+
+    def test_recommend_and_save(self, store, tmp_path):
+        data = toy_data()
+        run = trained(store, data, toy_spec(), half(data, toy_spec()))
+        best = run.recommend(3, n=5)
+        known = (data.train + data.valid).toarray()[3] > 0
+        scores = np.where(known, -np.inf, run.weights()[3] @ run.weights()[data.users :].T)
+        assert best.tolist() == np.argsort(-scores, kind="stable")[:5].tolist()
+        assert len(run.recommend(3, n=1000)) == data.items - known.sum()
+        with pytest.raises(DataError, match="no user 'me'"):
+            run.recommend("me")
+        saved = np.load(run.save(tmp_path / "t.npz"), allow_pickle=False)
+        assert np.array_equal(saved["table"], run.weights())
+        assert np.array_equal(saved["mask"], run.mask.kept)
+        assert not saved["table"][~saved["mask"]].any()
+        assert str(saved["run"]) == run.key
+
+
+class TestStarts:
+    def test_seeded(self, store):
+        assert np.array_equal(initialise(Seeded(3), toy_data(), 4, store), initial_table(3, 70, 4))
+
+    def test_signs(self, store):
+        """The signs of X⁰, all at its standard deviation: that of a uniform, bound / √3."""
+        table, base = initialise(Signs(Seeded(3)), toy_data(), 4, store), initial_table(3, 70, 4)
+        assert (np.sign(table) == np.sign(base)).all()
+        assert np.allclose(abs(table), xavier_bound(70, 4) / np.sqrt(3), rtol=1e-12)
+
+    def test_rotated(self, store):
+        rotation = np.linalg.qr(np.random.default_rng(0).normal(size=(4, 4)))[0]
+        init = Rotated(Seeded(3), store.put_array(rotation))
+        table = initialise(init, toy_data(), 4, store)
+        assert np.allclose(table, initial_table(3, 70, 4) @ rotation, atol=1e-15)
+        scores = initial_table(3, 70, 4) @ initial_table(3, 70, 4).T
+        assert np.allclose(table @ table.T, scores)  # a rotation changes no score
+        with pytest.raises(StoreError, match=r"shape \(4, 4\), expected \(5, 5\)"):
+            initialise(init, toy_data(), 5, store)
+        with pytest.raises(StoreError, match="put it there first"):
+            initialise(Rotated(Seeded(0), "0" * 32), toy_data(), 4, store)
+
+    def test_snapshot(self, store):
+        run = trained(store, toy_data(), toy_spec(), keep=(2,))
+        assert np.array_equal(
+            initialise(Snapshot(run.key, 2), toy_data(), 4, store), run.weights(2)
+        )
+        with pytest.raises(StoreError, match="train that run"):
+            initialise(Snapshot(run.key, 3), toy_data(), 4, store)
+
+    @pytest.mark.parametrize("seed", [0, 1])
+    def test_a_training_starts_where_it_is_told(self, store, seed):
+        """With a step so small that nothing moves, the trained table is the masked start."""
+        data, spec = toy_data(), toy_spec(learning_rate=1e-30, dtype="float64")
+        mask = half(data, spec)
+        run = trained(store, data, spec, mask, Signs(Seeded(seed)))
+        start = initialise(Signs(Seeded(seed)), data, 4, store)
+        assert np.array_equal(run.weights(), np.where(mask.kept, start, 0))
+
+    def test_order_and_start_have_seeds_of_their_own(self, store, monkeypatch):
+        """The order seed changes the triplets alone, the other the start alone."""
+        data, drawn, starts = toy_data(), {}, {}
+        for order in (0, 1):
+            for seed in (0, 1):
+                spec = toy_spec(order_seed=order)
+                table = initialise(Seeded(seed), data, 4, store)
+                step = step_class("reference")(spec, data, table, np.ones((70, 4), bool))
+                drawn[order, seed] = step.sampler.draw(0, 50).tolist()
+                starts[order, seed] = step.weights().tolist()
+        assert drawn[0, 0] == drawn[0, 1] != drawn[1, 0] == drawn[1, 1]
+        assert starts[0, 0] == starts[1, 0] != starts[0, 1] == starts[1, 1]
+
+
+def test_seconds_per_epoch_trains_nothing_for_keeps(store):
+    assert seconds_per_epoch(toy_spec(), toy_data(), quiet(store)) > 0
+    assert not store.folder.exists()
+
+
+def test_learning_happens():
+    """Two groups of users with two groups of items: far better than chance after a few epochs."""
+    data, spec = toy_data(60, 60, 0.5), toy_spec(epochs=15, patience=15, learning_rate=0.05)
+    step = step_class("reference")(
+        spec, data, initial_table(0, data.rows, 4), np.ones((120, 4)) > 0
+    )
+    before = evaluate(step.outputs(), data, "test").means()["recall@10"]
+    losses = [step.run_epoch(epoch) for epoch in range(15)]
+    after = evaluate(step.outputs(), data, "test").means()["recall@10"]
+    assert losses[-1] < losses[0]
+    assert after > before * 1.2
+
+
+@pytest.mark.needs_data("yelp2018")
+def test_an_epoch_of_yelp(tmp_path):
+    """Real data at real size: the counts of §4.1, and one epoch already learns something."""
+    from lthnb import sources
+    from lthnb.config import Model, Spec, Training
+
+    data = sources.load("yelp2018", protocol="paper")
+    assert (data.users, data.items) == (31_668, 38_048)
+    assert (data.train.nnz, data.test.nnz) == (1_237_259, 324_147)
+    spec = Spec(Model(), Training(epochs=1, patience=1, protocol="paper"))
+    record = trained(Store(tmp_path, results=None), data, spec).record
+    assert 0.01 < record.metric("recall@20") < 0.046  # the paper's best epoch: 0.0459
+    assert record.results["losses"][0] < math.log(2)
+
+
+def test_interactions_of_a_user_with_everything(store):
+    """A user who has all items, and one who has none, take part in nothing and break nothing."""
+    train = np.array([[1, 1, 1, 1], [0, 0, 0, 0], [1, 0, 0, 0], [1, 1, 0, 0]])
+    valid = np.zeros_like(train)
+    valid[3, 2] = 1
+    test = np.zeros_like(train)
+    test[2, 1] = 1
+    record = trained(store, interactions(train, valid, test), toy_spec()).record
+    assert record.results["users_tested"] == 1
+    assert record.results["users_without_test"] == 3
