@@ -250,6 +250,9 @@ def do_run(args: argparse.Namespace) -> int:
 def do_ladder(args: argparse.Namespace) -> int:
     from lthnb.standings import fields_of
 
+    if args.figure:
+        # First, so that a missing package is known before hours of training, not after.
+        from lthnb.plots import ladder_figure
     base, spec, data, control = _prepared(args)
     ladder = base.ladder_of(**_given(args, Ladder))
     seeds = args.seeds if args.seeds is not None else base.seeds
@@ -259,9 +262,6 @@ def do_ladder(args: argparse.Namespace) -> int:
     _print_records([rung.record for rungs in field.rungs for rung in rungs])
     print(field.finding)
     if args.figure:
-        # Here, not above: a ladder runs where matplotlib is not installed.
-        from lthnb.plots import ladder_figure
-
         ladder_figure([field]).savefig(args.figure)
         print(f"drawn: {args.figure}")
     return 0
@@ -353,7 +353,8 @@ def do_runs(args: argparse.Namespace) -> int:
     if args.verb == "list":
         records = [record for key in store.run_keys() if (record := store.find(key))]
         _print_records(records)
-        print(f"{len(records)} runs in {store.folder} and {store.results}")
+        places = [str(p) for p in (store.folder, store.results) if p is not None and p.is_dir()]
+        print(f"{len(records)} runs in {' and '.join(places) or 'no store yet'}")
     elif args.verb == "show":
         _show(store.find(store.resolve(args.run)), whole=args.json)
     elif args.verb == "remove":
@@ -430,8 +431,8 @@ def do_data(args: argparse.Namespace) -> int:
         if args.source in sources.SOURCES:
             known = sources.describe(args.source)
             print(f"{known['title']}\nterms: {known['terms']}\ncitation: {known['citation']}")
-            for line in known["options"].values():
-                print(f"option {line}")
+        for line in sources.option_help(args.source):
+            print(f"option {line}")
         data = _load(args, "validated")
         for name, shown in data.described().items():
             print(f"{name.replace('_', ' ')}: {shown}")
@@ -523,6 +524,13 @@ def main(arguments: list[str] | None = None) -> int:
         if isinstance(error, Stopped):
             print(f"lthnb: {error}", file=sys.stderr)
             return EXIT[error.reason]
+        if isinstance(error, ModuleNotFoundError):
+            print(
+                f"lthnb: this needs the package {error.name}, which is not installed; "
+                "pip install 'lthnb[book]' (in a checkout: pip install '.[book]') brings it.",
+                file=sys.stderr,
+            )
+            return 1
         if type(error).__module__.startswith("lthnb."):
             print(f"lthnb: {error}", file=sys.stderr)
             return 1

@@ -123,8 +123,8 @@ def _check(owner: Any, f: dataclasses.Field) -> None:
 
 def _help(f: dataclasses.Field) -> str:
     m = f.metadata
-    unit = f" [{m['unit']}]" if m["unit"] else ""
-    source = f" ({m['source']})" if m["source"] else ""
+    unit = f" [{m['unit']}]" if m.get("unit") else ""
+    source = f" ({m['source']})" if m.get("source") else ""
     return f"{f.name}: {m['meaning']}{unit}{source}."
 
 

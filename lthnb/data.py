@@ -116,7 +116,8 @@ class Interactions:
         if self.valid.nnz == 0:
             raise DataError(
                 f"{self.name}: the protocol 'validated' chooses epochs on valid, and valid is "
-                "empty; give a validation part, or use protocol 'paper'."
+                "empty. Where nothing is published, a user needs five items to have one in valid; "
+                "bring such users, give a validation part, or use protocol 'paper'."
             )
         return self
 

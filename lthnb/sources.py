@@ -147,6 +147,12 @@ def options_for(source: Any, **options: Any) -> dict[str, Any]:
     return {name: value for name, value in options.items() if name in names}
 
 
+def option_help(source: Any) -> list[str]:
+    """Each option that a source, or a table of one's own, reads: name, meaning and default."""
+    named = isinstance(source, str) and not _looks_like_path(source)
+    return list(_explained(_source(source).options if named else TableOptions).values())
+
+
 def describe(source: str | None = None) -> dict[str, Any]:
     """What is known of a source before loading it, as plain data; of all of them without a name.
 
@@ -575,7 +581,8 @@ def _read_separated(path: Path, separator: str, options: TableOptions):
     try:
         header = list(pd.read_csv(path, sep=separator, nrows=0).columns)
         _check_columns(path.name, header, options)
-        table = pd.read_csv(path, sep=separator, dtype=str)
+        # An item may well be called NA or None: nothing but an empty field is missing.
+        table = pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, na_values=[""])
     except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
         raise DataError(
             f"{path.name}: cannot be read as a table separated by {separator!r}: {error}"

@@ -382,6 +382,8 @@ class Store:
 
     def resolve(self, prefix: str) -> str:
         """The one key that starts with `prefix`. Raises StoreError where none or several do."""
+        if not prefix:
+            raise StoreError("run '': expected the first digits of a key; `runs list` shows them.")
         found = [key for key in self.run_keys() if key.startswith(prefix)]
         if len(found) != 1:
             some = ", ".join(key[:12] for key in found[:5])
@@ -592,6 +594,8 @@ class Store:
                     _check_file(place, self.folder, content, f"{piece}: {member.name}")
                     write_file(place, content)
                     taken += 1
+        except FileNotFoundError as error:
+            raise StoreError(f"{piece}: no such file; nothing was taken from it.") from error
         except tarfile.TarError as error:
             raise DamagedFile(f"{piece}: no whole tar file ({error}).") from error
         return taken

@@ -148,13 +148,18 @@ class TrainedRun:
         return best[best >= 0]
 
     def save(self, path: str | Path) -> Path:
-        """Write the trained table with its labels as an .npz that numpy alone can read.
+        """Write the trained ticket with its labels as an .npz that numpy alone can read.
 
-        Holds `table` (users + items, F; pruned entries are zero), `mask` (bool), `user_labels`,
+        `user_vectors` (users, F) and `item_vectors` (items, F) are what scores are inner products
+        of: MF's table itself, LightGCN's after propagation. `table` (users + items, F) is the
+        trained table before it, pruned entries zero, and `mask` its bits. `user_labels`,
         `item_labels`, and `run`, the key of the record. Returns the path.
         """
         path = Path(path)
+        outputs = self.outputs().cpu().numpy()
         arrays = {
+            "user_vectors": outputs[: self.data.users],
+            "item_vectors": outputs[self.data.users :],
             "table": self.weights(),
             "mask": self.mask.kept,
             "user_labels": _plain(self.data.user_labels),
@@ -223,6 +228,8 @@ def train(spec: Spec, data: Interactions, init: Init, mask: Mask, control: Contr
             record = store.find(key)  # another process may have finished it meanwhile
             if record is None:
                 record = _train(key, spec, data, init, mask, control)
+    else:
+        store.drop_checkpoint(key)  # that of a process killed just after it wrote the record
     return TrainedRun(record, spec, data, init, mask, control)
 
 

@@ -58,8 +58,7 @@ class TestHelp:
         assert code == 0
         assert err == ""
         assert f"usage: python -m lthnb {' '.join(words)}".rstrip() in out
-        if words not in (("runs", "list"), ("runs", "verify"), ("data", "list")):
-            assert len(out.splitlines()) > 5
+        assert "-h, --help" in out
 
     def test_gives_examples_that_parse(self, cli):
         out = cli("--help")[1]

@@ -325,12 +325,13 @@ def survival(kept):
 
 
 def test_tickets_find_what_was_planted(planted):
-    """Entries in rows that carry a taste survive at least three times as often as the others (seen: SEEN)."""
-    for carrying, other in survival(planted["planted"]):
-        assert carrying > 3 * other
+    """Entries in rows that carry a taste survive far more often than the others: over three times
+    among users, over two and a half times among items (seen: 5.5 and 3.3 times)."""
+    for (carrying, other), times in zip(survival(planted["planted"]), (3, 2.5), strict=True):
+        assert carrying > times * other
 
 
 def test_without_taste_there_is_nothing_to_find(planted):
-    """The same rows, where nothing was planted: no group is favoured by more than a quarter."""
+    """The same rows, where nothing was planted: no group is favoured by a fifth."""
     for carrying, other in survival(planted["flat"]):
-        assert 0.75 < carrying / other < 1.33
+        assert 5 / 6 < carrying / other < 6 / 5

@@ -635,7 +635,7 @@ class TestOwnTable:
             load(frame)
 
     def test_no_such_file(self, tmp_path):
-        with pytest.raises(DataError, match="no such file .*expected a table"):
+        with pytest.raises(DataError, match=r"no such file .*expected a table"):
             load(tmp_path / "none.csv")
 
     def test_other_suffix(self, write):

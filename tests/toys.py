@@ -4,7 +4,9 @@ import multiprocessing
 import os
 import subprocess
 import sys
+from multiprocessing import forkserver
 from pathlib import Path
+from unittest import mock
 
 import numba
 import numpy as np
@@ -21,7 +23,8 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # Toys gain nothing from threads, and on a busy machine threads wait for each other for long.
 torch.set_num_threads(1)
-numba.set_num_threads(1)
+if numba.config.NUMBA_NUM_THREADS > 1:  # starts threads, after which a process must not fork
+    numba.set_num_threads(1)
 
 # The synthetic source at its smallest, as options of the command line.
 TINY = ["--source", "synthetic"]
@@ -110,6 +113,8 @@ def processes():
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["toys", "lthnb.lottery"])
+    with mock.patch.dict(os.environ, environment(Path())):  # it finds its imports by PYTHONPATH
+        forkserver.ensure_running()
     return context
 
 
