@@ -1,13 +1,14 @@
 """A ladder that is killed again and again ends with the same bits as one left alone.
 
 SIGKILL leaves no chance to tidy up: whatever is half done then must be found and done again. The
-moments are spread over the whole of a run by a seeded generator, writes of checkpoints and weights
-among them.
+moments are spread over the whole of a run by a seeded generator; every other one is put off until a
+checkpoint, weights, a mask or a record is being written.
 """
 
 import json
 import os
 import signal
+import tempfile
 import time
 from pathlib import Path
 
@@ -25,10 +26,10 @@ def ladder(folder: str, begun, out, die_at: str = "") -> None:
 
     die_at: kill this process where a file of that name would get its name.
     """
-    original = os.replace
+    original, at = os.replace, Path(folder)
 
     def replace(source, target):
-        if Path(target).name == die_at:
+        if Path(target).name == die_at and Path(target).is_relative_to(at):
             os.kill(os.getpid(), signal.SIGKILL)
         original(source, target)
 
@@ -36,6 +37,9 @@ def ladder(folder: str, begun, out, die_at: str = "") -> None:
     # A checkpoint of 2 MB after each epoch, so that writing takes a good part of the time.
     data, spec = toy_data(600, 800, 0.02), toy_spec(size=64, batch_size=2048)
     control = quiet(Store(folder, results=None), checkpoint_seconds=0)
+    with tempfile.TemporaryDirectory() as away:  # loads all that is compiled
+        for _ in climb(Ladder("imp", 0.3, 1), spec, data, quiet(Store(away, results=None))):
+            pass
     begun.set()
     out.send(
         [(r.run.key, r.mask.digest) for r in climb(Ladder("imp", 0.3, 3), spec, data, control)]
@@ -73,7 +77,7 @@ def outcome(folder: Path) -> dict[str, tuple]:
 
 
 def half_written(folder: Path) -> list[Path]:
-    return [p for p in (folder / "store").rglob(".tmp-*") if p.is_file()]
+    return [*folder.glob("store/*/.tmp-*"), *folder.glob("store/*/*/.tmp-*")]
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +95,6 @@ def kill_again_and_again(folder: Path, undisturbed, kills: int, seed: int) -> di
     rungs, expected, seconds = undisturbed
     rng = np.random.default_rng(seed)
     seen = {"kills": 0, "ladders": 0, "while a file was written": 0, "with a checkpoint": 0}
-    # A kill in the middle of a write leaves a file without its name.
     here = folder / "0"
     while True:
         climber = Climber(here)
@@ -99,7 +102,12 @@ def kill_again_and_again(folder: Path, undisturbed, kills: int, seed: int) -> di
             assert climber.rungs() == rungs
             break
         before = set(half_written(here))
-        climber.process.join(rng.uniform(0, seconds))
+        # What is done stays done, so that halves of a run take the moments through all of it.
+        climber.process.join(rng.uniform(0, seconds / 2))
+        # Every other kill comes as soon as a file is being written, whichever that is.
+        while seen["kills"] % 2 and climber.process.is_alive():
+            if set(half_written(here)) - before:
+                break
         if climber.process.exitcode is None:
             climber.process.kill()
             climber.process.join()
@@ -134,6 +142,7 @@ def test_killed_and_resumed_to_the_same_bits(tmp_path, undisturbed, kills, recor
     print(json.dumps(seen))
     assert seen["kills"] == kills
     assert seen["with a checkpoint"] > 0, "every kill came before the first checkpoint"
+    assert seen["while a file was written"] > 0
 
 
 @pytest.mark.parametrize("name", ["checkpoint", "weights-best", "record"])

@@ -72,9 +72,11 @@ class TestSharing:
         first = climbed(store)
         for path in store.folder.glob("runs/*/weights-*"):
             path.unlink()
+        epochs = count_epochs(monkeypatch)
+        assert np.array_equal(climbed(store)[3].mask.kept, first[3].mask.kept)
+        assert epochs == []  # the bits lie in the store
         for path in store.folder.glob("masks/*.bits"):
             path.unlink()
-        epochs = count_epochs(monkeypatch)
         again = climbed(store)
         assert epochs == []
         assert [r.record for r in again] == [r.record for r in first]

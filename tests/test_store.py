@@ -445,6 +445,7 @@ class TestSharing:
             "runs/../../outside",
             "/tmp/outside-of-the-store",
             f"runs/{KEY}/../../../outside",
+            "runs/../weights-best",
             "notes/x",
             f"runs/{KEY}/script.py",
             "record",
@@ -452,7 +453,7 @@ class TestSharing:
     )
     def test_other_names_are_refused(self, tmp_path, name):
         buffer = io.BytesIO()
-        content = seal("record", b"{}")
+        content = seal("weights" if "weights" in name else "record", b"{}")
         with tarfile.open(fileobj=buffer, mode="w") as tar:
             info = tarfile.TarInfo(name)
             info.size = len(content)

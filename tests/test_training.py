@@ -15,7 +15,6 @@ import pytest
 import torch
 from toys import (
     TINY,
-    command,
     count_epochs,
     count_trainings,
     environment,
@@ -28,6 +27,7 @@ from toys import (
 )
 
 from lthnb import training
+from lthnb.__main__ import main
 from lthnb.config import Rotated, Seeded, Signs, Snapshot
 from lthnb.data import DataError
 from lthnb.evaluation import evaluate
@@ -143,6 +143,13 @@ class TestResuming:
         assert epochs == [0, 1, 2, 3]
         assert run.record.seconds > 0
 
+    def test_a_checkpoint_that_a_kill_left_behind_goes(self, store):
+        """Killed after the record was written, before the checkpoint was removed."""
+        run = trained(store, toy_data(), toy_spec())
+        store.put_checkpoint(run.key, {}, {"epoch": 4})
+        trained(store, toy_data(), toy_spec())
+        assert store.find_checkpoint(run.key) is None
+
     def test_a_stop_keeps_no_record(self, store):
         with pytest.raises(Stopped) as stopped:
             trained(store, toy_data(), toy_spec(), deadline=0.0)
@@ -195,6 +202,20 @@ class TestResuming:
 
 
 LONG = ["--epochs", "100000", "--patience", "100000"]
+
+# The command line as it is, but for a word at the beginning of an epoch.
+SAY_WHEN = """
+import sys
+from lthnb.__main__ import main
+from lthnb.steps.reference import ReferenceStep
+original = ReferenceStep.run_epoch
+def run_epoch(self, epoch):
+    if epoch == 1:
+        print("training", flush=True)
+    return original(self, epoch)
+ReferenceStep.run_epoch = run_epoch
+sys.exit(main(sys.argv[1:]))
+"""
 
 
 def digest_of(backbone: str, scope: str) -> str:
@@ -252,21 +273,14 @@ class TestProcesses:
     )
     def test_signal_to_the_command(self, tmp_path, number, code, reason):
         """It ends in order with its own exit code, says how to go on, and leaves a checkpoint."""
-        words = [sys.executable, "-m", "lthnb", "run", *TINY, *LONG]
         process = subprocess.Popen(
-            words,
+            [sys.executable, "-c", SAY_WHEN, "run", *TINY, *LONG],
             env=environment(tmp_path),
-            stderr=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
         )
-        # A finished epoch shows in nothing but the lock; a moment after it the loop runs.
-        until = time.monotonic() + 120
-        while not list(tmp_path.glob("store/locks/*")):
-            assert process.poll() is None, process.stderr.read()
-            assert time.monotonic() < until
-            time.sleep(0.05)
-        time.sleep(2)
+        assert process.stdout.readline() == "training\n", process.stderr.read()
         process.send_signal(number)
         _, err = process.communicate(timeout=60)
         assert process.returncode == code, err
@@ -276,19 +290,19 @@ class TestProcesses:
         assert len(list(tmp_path.glob("store/runs/*/checkpoint"))) == 1
         assert list(tmp_path.glob("store/runs/*/record")) == []
 
-    def test_time_budget_and_the_same_command_again(self, tmp_path):
-        words = ("run", *TINY, "--epochs", "6", "--patience", "6")
-        whole = command(tmp_path / "whole", *words)
-        assert whole.returncode == 0, whole.stderr
-        codes = []
-        while not codes or codes[-1] == 75:
-            codes.append(command(tmp_path, *words, "--time-budget", "0.001").returncode)
-            if len(codes) == 2:  # enough of that: all the rest at once
-                codes.append(command(tmp_path, *words).returncode)
-        assert codes == [75, 75, 0]
-        stores = [Store(folder / "store", None) for folder in (tmp_path, tmp_path / "whole")]
-        [key] = stores[0].run_keys()
-        assert stores[0].find(key).results_digest == stores[1].find(key).results_digest
+    def test_time_budget_and_the_same_command_again(self, tmp_path, monkeypatch, capsys):
+        words, digests = ["run", *TINY, "--epochs", "6", "--patience", "6"], []
+        monkeypatch.setenv("LTHNB_RESULTS", str(tmp_path / "results"))
+        for name, budgets in (("whole", [None]), ("parts", [0, 0, 0, None])):
+            monkeypatch.setenv("LTHNB_STORE", str(tmp_path / name))
+            for budget in budgets:
+                given = [] if budget is None else ["--time-budget", str(budget)]
+                assert main([*words, *given]) == (0 if budget is None else 75)
+            [key] = Store(tmp_path / name, None).run_keys()
+            digests.append(Store(tmp_path / name, None).find(key).results_digest)
+        assert digests[0] == digests[1]
+        shown = capsys.readouterr().err
+        assert [f"after epoch {n} of" in shown for n in (1, 2, 3, 4)] == [True] * 3 + [False]
 
 
 class TestProtocols:
@@ -521,7 +535,7 @@ def test_an_epoch_of_yelp(tmp_path):
     assert (data.train.nnz, data.test.nnz) == (1_237_259, 324_147)
     spec = Spec(Model(), Training(epochs=1, patience=1, protocol="paper"))
     record = trained(Store(tmp_path, results=None), data, spec).record
-    assert 0.01 < record.metric("recall@20") < 0.046  # the paper's best epoch: 0.0459
+    assert 0.025 < record.metric("recall@20") < 0.046  # the best epoch of the paper has 0.0459
     assert record.results["losses"][0] < math.log(2)
 
 
