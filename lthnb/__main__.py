@@ -341,13 +341,15 @@ def _runs_command(commands) -> None:
     out = verbs.add_parser("export", help="write runs into tar files of at most 15 MB each")
     out.add_argument("target", type=Path, help="name of the pieces, without -01.tar")
     out.add_argument("run", nargs="*", help="first digits of keys (default: all)")
-    out.add_argument("--weights", action="store_true", help="with tables of weights and masks")
+    out.add_argument(
+        "--weights", action="store_true", help="with tables of weights, which are large"
+    )
     into = verbs.add_parser("import", help="take in what `runs export` wrote")
     into.add_argument("piece", nargs="+", type=Path)
 
 
 def do_runs(args: argparse.Namespace) -> int:
-    from lthnb.store import Store
+    from lthnb.store import Store, StoreError
 
     store = Store()
     if args.verb == "list":
@@ -356,7 +358,11 @@ def do_runs(args: argparse.Namespace) -> int:
         places = [str(p) for p in (store.folder, store.results) if p is not None and p.is_dir()]
         print(f"{len(records)} runs in {' and '.join(places) or 'no store yet'}")
     elif args.verb == "show":
-        _show(store.find(store.resolve(args.run)), whole=args.json)
+        key = store.resolve(args.run)
+        record = store.find(key)
+        if record is None:
+            raise StoreError(f"run {key}: its record cannot be read; train it again.")
+        _show(record, whole=args.json)
     elif args.verb == "remove":
         for prefix in args.run:
             key = store.resolve(prefix)

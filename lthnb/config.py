@@ -24,6 +24,7 @@ NUMERICS = {
     # they answer to another key from then on, and `runs list` labels them.
     "sampling": 1,  # X⁰ and the triplet stream
     "model": 1,  # propagation, loss
+    "pruning": 1,  # criteria and the choice among ties; part of a pruning's key alone
     "selection": 1,  # split, ranking, choice of the best epoch
     "reference": 1,  # each step has a number of its own
 }

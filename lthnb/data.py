@@ -58,6 +58,11 @@ class Interactions:
                 )
             if not sp.issparse(matrix) or matrix.format != "csr":
                 raise DataError(f"{self.name}: part {part!r} must be a scipy CSR matrix.")
+            if not matrix.has_canonical_format or not (matrix.data == 1).all():
+                raise DataError(
+                    f"{self.name}: part {part!r} must hold ones, sorted within rows, each pair "
+                    "once; data.to_csr(users, items, shape) makes it so."
+                )
         if self.train.nnz == 0:
             raise DataError(f"{self.name}: no training pair is left; nothing can be trained.")
         for labels, size, what in (

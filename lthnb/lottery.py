@@ -15,6 +15,7 @@ import numpy as np
 
 from lthnb.config import (
     DENSE,
+    NUMERICS,
     ConfigError,
     Init,
     Ladder,
@@ -35,7 +36,7 @@ from lthnb.pruning import (
     targets_by_rate,
 )
 from lthnb.steps import resolve
-from lthnb.store import Record, Store
+from lthnb.store import Record, Store, StoreError
 from lthnb.stream import stream_start
 from lthnb.training import Control, TrainedRun, train
 
@@ -107,6 +108,11 @@ def climb(ladder: Ladder, spec: Spec, data: Interactions, control: Control) -> I
     """
     check(ladder)
     spec, size = resolve(spec), spec.model.embedding_size
+    if ladder.rewind == "late" and ladder.rewind_epoch > spec.training.epochs:
+        raise ConfigError(
+            f"Ladder.rewind_epoch: found {ladder.rewind_epoch}, expected at most "
+            f"Training.epochs = {spec.training.epochs}."
+        )
     # Tables that a later rung will ask for are kept on the way rather than computed twice.
     wanted = (ladder.rewind_epoch,) if ladder.rewind == "late" else ()
     wanted += ("last",) if ladder.prune_from == "last" else ()
@@ -119,7 +125,8 @@ def climb(ladder: Ladder, spec: Spec, data: Interactions, control: Control) -> I
         before = mask if ladder.method == "imp" else Mask.dense(data.rows, size)
         mask = _pruned(ladder, source, before, keep)
         init = start_of(ladder, number, dense.key, last.key)
-        if isinstance(init, Snapshot):
+        key = run_key(spec, data.digest, init, mask.digest)
+        if isinstance(init, Snapshot) and control.store.find(key) is None:
             (dense if init.run == dense.key else last).weights(init.epoch)  # the store has it now
         last = train(spec, data, init, mask, control)
         yield Rung(number, mask, last)
@@ -154,6 +161,8 @@ def pruning_of(
             if random
             else {"run": source, "weights": ladder.prune_from, "mask": before}
         ),
+        # Left out while it is 1, so that keys made before it existed stay what they are.
+        **({"numerics": NUMERICS["pruning"]} if NUMERICS["pruning"] > 1 else {}),
     }
 
 
@@ -186,6 +195,14 @@ def _pruned(ladder: Ladder, source: TrainedRun, before: Mask | StoredMask, keep)
         weights = np.broadcast_to(0.0, shape) if random else source.weights(ladder.prune_from)
         scores = CRITERIA[about["criterion"]](weights, about.get("seed", 0))
         pruned = prune(Mask(before.kept), scores, keep, users=data.users, scope=ladder.scope)
+        known = store.find_pruning(key)
+        if known is not None and known["digest"] != pruned.digest:
+            # Going on would train one mask under the key of another.
+            raise StoreError(
+                f"mask {key[:8]}: pruned again here it is {pruned.digest[:8]}, recorded is "
+                f"{known['digest'][:8]}: this machine's replay of run {source.key[:8]} gives other "
+                "bits. Import the recorded mask (`runs export`), or climb in an empty store."
+            )
         result = {"digest": pruned.digest, "entries": pruned.entries}
         with store.lock(key):
             store.put_mask(key, pruned.kept, {**about, **result})

@@ -17,8 +17,10 @@ import seaborn as sns
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from lthnb import paper
+from lthnb.config import Seeded
 from lthnb.data import Interactions
-from lthnb.standings import BACKBONE_NAMES, Field
+from lthnb.profiles import profile
+from lthnb.standings import Field
 from lthnb.store import Record
 from lthnb.training import TrainedRun
 
@@ -31,6 +33,8 @@ COLOURS = {  # a method or a backbone keeps its colour throughout the book
     "mf": "#0072B2",
     "lightgcn": "#D55E00",
 }
+METHOD_NAMES = {"imp": "IMP", "omp": "OMP", "rp": "RP", "rp_x0": "RP over X⁰"}
+METRIC_NAMES = {"recall": "Recall", "ndcg": "NDCG", "precision": "Precision", "mrr": "MRR"}
 MARKERS = {"imp": "o", "omp": "s", "rp": "^", "rp_x0": "v", "mf": "o", "lightgcn": "s"}
 STAR = "#C00000"
 
@@ -91,20 +95,22 @@ def ladder_figure(fields: Sequence[Field], metric: str = "recall@20"):
     alone has one), the dashed line the dense model. A star marks the sparsest winning ticket,
     chosen on valid; diamonds are the paper's Table 2 where the data set is the paper's.
     """
-    title = {"recall": "Recall", "ndcg": "NDCG"}[metric.split("@")[0]] + "@" + metric.split("@")[1]
+    name, _, k = metric.partition("@")
+    title = f"{METRIC_NAMES.get(name, name)}@{k}"
     fig, axes = _panels(len(fields))
     for ax, field in zip(axes, fields, strict=True):
         backbone = field.spec.model.backbone
         there = [s for s in field.standings if s is not None]
-        name = f"{BACKBONE_NAMES[backbone]} on {field.source}"
         if not there:
-            _say_not_run(ax, name)
+            _say_not_run(ax, field.title)
             continue
         density = [s.density for s in there]
         value = np.array([s.results[metric] for s in there])
         colour, marker = COLOURS[backbone], MARKERS[backbone]
-        ax.plot(density, value, marker=marker, color=colour, label="tickets (IMP), mean over seeds")
-        if metric == "recall@20" and there[0].runs > 1:
+        runs = there[0].runs
+        label = f"tickets ({METHOD_NAMES[field.ladder.method]})" + ", mean over seeds" * (runs > 1)
+        ax.plot(density, value, marker=marker, color=colour, label=label)
+        if metric == "recall@20" and runs > 1:
             spread = np.array([s.spread for s in there])
             ax.fill_between(
                 density, value - spread, value + spread, color=colour, alpha=0.18, lw=0,
@@ -121,8 +127,8 @@ def ladder_figure(fields: Sequence[Field], metric: str = "recall@20"):
         density_axis(ax, density)
         ax.set_ylabel(f"{title} on test")
         ax.yaxis.set_major_locator(MaxNLocator(6))
-        runs = there[0].runs
-        ax.set_title(f"{name}, F = {field.spec.model.embedding_size}, {_seeds(runs)}", loc="left")
+        size = field.spec.model.embedding_size
+        ax.set_title(f"{field.title}\nF = {size}, {_seeds(runs)}", loc="left")
         ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2, frameon=False)
     return fig
 
@@ -137,15 +143,16 @@ def _seeds(count: int) -> str:
 
 
 def _paper_cells(ax, field: Field, metric: str) -> None:
-    """The paper's cells of Table 2, where it has this data set and metric at this size."""
-    if field.source not in paper.DATASETS or metric not in paper.METRICS:
+    """The paper's cells of Table 2, where it has this data set and metric at this size. They were
+    chosen on test, and say so where the panel's own were not."""
+    if field.published not in paper.DATASETS or metric not in paper.METRICS:
         return
     if field.spec.model.embedding_size != paper.SETTINGS.embedding_size:
         return
-    cells = paper.cells(field.source, field.spec.model.backbone, metric)
+    cells = paper.cells(field.published, field.spec.model.backbone, metric)
     ax.plot(
         [c.density for c in cells], [c.value for c in cells], marker="D", ls="", mfc="none",
-        color=INK, label="the paper, Table 2",
+        color=INK, label="the paper, Table 2" + " (chosen on test)" * (field.chosen_on == "valid"),
     )  # fmt: skip
 
 
@@ -199,13 +206,12 @@ def standings_table(field: Field):
             | ({"rung": f"{s.number} ★"} if s is star else {})
         )
     frame = pd.DataFrame(rows)
-    backbone = BACKBONE_NAMES[field.spec.model.backbone]
     kinds = {s.difference.kind for s in field.standings if s is not None and s.number}
     table = _table(
         frame,
-        f"{backbone} on {field.source}: every rung, on test",
+        f"{field.title}: every rung, on test",
         f"Means over {_seeds(len(field.seeds))}; intervals are 95 % ({', '.join(sorted(kinds))}). "
-        "★ is the sparsest winning ticket, chosen on valid."
+        f"★ is the sparsest winning ticket, chosen on {field.chosen_on}."
         + (f" {field.missing} trainings are not run." if field.missing else ""),
     )
     table = table.fmt_percent("density", decimals=1)
@@ -227,25 +233,31 @@ def _small_keys(table):
 CLAIMS = {True: "wins", False: "not shown", None: "too few seeds"}
 
 
+def _is_cell(record: Record, cell: paper.Cell) -> bool:
+    """Whether a run has the setting of a cell of Table 2, its seed and its step apart."""
+    wanted = profile("paper").spec(cell.backbone, protocol="paper")
+    training = record.spec["training"]
+    seed = training["order_seed"]
+    same = wanted.with_training(order_seed=seed, step=training["step"]).described()
+    return (
+        record.data["origin"].get("source") == cell.dataset
+        and record.spec == same
+        and record.init == Seeded(seed).described()
+        and abs(record.density - cell.density) < 5e-4
+    )
+
+
 def paper_table(records: Sequence[Record], backbone: str | None = None):
     """The paper's Table 2 beside recorded runs of the same setting; one line a cell and metric.
 
-    records: runs under the `paper` protocol at the paper's embedding size; those whose density is
-    that of a cell (to 0.05 points) are shown beside it, all seeds. A cell without a run says so.
+    records: any; those that have the paper's settings (§4.1), X⁰ and order of one seed, and the
+    density of a cell (to 0.05 points) are shown beside it, all seeds. A cell without a run says so.
     """
     rows = []
     for cell in paper.TABLE2:
         if backbone not in (None, cell.backbone):
             continue
-        ours = [
-            r
-            for r in records
-            if r.data["name"] == cell.dataset
-            and r.spec["model"]["backbone"] == cell.backbone
-            and r.spec["training"]["protocol"] == "paper"
-            and r.spec["model"]["embedding_size"] == paper.SETTINGS.embedding_size
-            and abs(r.density - cell.density) < 5e-4
-        ]
+        ours = [r for r in records if _is_cell(r, cell)]
         values = [r.metric(cell.metric) for r in ours]
         rows.append(
             {
@@ -282,9 +294,8 @@ def learning_curves(field: Field, numbers: Sequence[int] | None = None):
     rungs = [r for r in field.rungs[0] if r.record is not None]
     if numbers is not None:
         rungs = [r for r in rungs if r.number in numbers]
-    backbone = BACKBONE_NAMES[field.spec.model.backbone]
     if not rungs:
-        _say_not_run(ax, f"{backbone} on {field.source}")
+        _say_not_run(ax, field.title)
         return fig
     shades = sns.color_palette("viridis", max(rungs[-1].number, 1))
     for rung in rungs:
@@ -297,10 +308,9 @@ def learning_curves(field: Field, numbers: Sequence[int] | None = None):
         )  # fmt: skip
         best = curve[curve[:, 0] == rung.record.best_epoch][0]
         ax.plot(best[0], best[1], "o", color=colour)
-    part = "test" if field.spec.training.protocol == "paper" else "valid"
     ax.set_xlabel("epoch (one epoch is as many triplets as training pairs)")
-    ax.set_ylabel(f"Recall@20 on {part}")
-    ax.set_title(f"{backbone} on {field.source}, seed {field.seeds[0]}", loc="left")
+    ax.set_ylabel(f"Recall@20 on {field.chosen_on}")
+    ax.set_title(f"{field.title}, seed {field.seeds[0]}", loc="left")
     ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=3, frameon=False)
     return fig
 
@@ -343,9 +353,9 @@ def recommendations_table(dense: TrainedRun, ticket: TrainedRun, user: Any = Non
     data = dense.data
     if user is None or user == "":
         user = data.user_labels[np.flatnonzero(np.diff(data.test.indptr))[0]]
-    user = type(data.user_labels[0])(user)  # papermill gives "7" for 7
-    row = int(np.flatnonzero(data.user_labels == user)[0]) if user in data.user_labels else 0
-    wanted = set(data.test[row].indices)
+    same = np.flatnonzero(data.user_labels.astype(str) == str(user))  # papermill gives "7" for 7
+    user = data.user_labels[same[0]] if same.size else user
+    wanted = set(data.test[same[0]].indices) if same.size else set()  # else recommend() refuses it
     titles = data.item_info.get("title", data.item_labels)
     columns = {}
     for name, run in (("dense", dense), (f"ticket, density {ticket.record.density:.1%}", ticket)):
@@ -358,23 +368,3 @@ def recommendations_table(dense: TrainedRun, ticket: TrainedRun, user: Any = Non
         f"Recommendations for user {user}",
         "✓ marks an item that is in the user's test part, which no training has seen.",
     )
-
-
-def run_list(records: Sequence[Record]) -> pd.DataFrame:
-    """Records as a frame, one line each: what a reader needs to find a run again."""
-    rows: list[dict[str, Any]] = [
-        {
-            "run": r.key[:8],
-            "data": r.data["name"],
-            "backbone": r.spec["model"]["backbone"],
-            "protocol": r.spec["training"]["protocol"],
-            "density": r.density,
-            "seed": r.spec["training"]["order_seed"],
-            "best epoch": r.best_epoch,
-            "Recall@20": r.metric("recall@20"),
-            "NDCG@20": r.metric("ndcg@20"),
-            "seconds": r.seconds,
-        }
-        for r in records
-    ]
-    return pd.DataFrame(rows)

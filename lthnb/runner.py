@@ -280,6 +280,12 @@ def _dependencies(notebook: Path, parameters: Mapping[str, Any]) -> dict[str, An
         "source": _sha256(notebook.read_bytes()),
         # through JSON, so that the dictionary compares equal to the one that is read back
         "parameters": json.loads(json.dumps(dict(parameters), sort_keys=True)),
+        # a parameter that names a file, such as a table of one's own, stands for what is in it
+        "files": {
+            name: _sha256((notebook.parent / value).read_bytes())
+            for name, value in parameters.items()
+            if isinstance(value, str) and (notebook.parent / value).is_file()
+        },
         "package": files.hexdigest(),
         "lock": _sha256(lock.read_bytes()) if lock.exists() else "",
     }

@@ -10,14 +10,15 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
-from lthnb.config import Ladder, Spec
+from lthnb.config import ConfigError, Ladder, Spec
 from lthnb.data import Interactions
 from lthnb.lottery import Planned, climb, plan
 from lthnb.store import Record
-from lthnb.training import Control
+from lthnb.training import Control, Stopped
 from lthnb.verdicts import (
     Interval,
     claim,
@@ -30,11 +31,16 @@ from lthnb.verdicts import (
 
 @dataclass(frozen=True, eq=False)
 class Field:
-    """A ladder over seeds: `rungs[s][i]` is rung i with seed s, recorded or missing."""
+    """A ladder over seeds: `rungs[s][i]` is rung i with seed s, recorded or missing.
+
+    source: the name of the data. published: the named source that they are from (a file of one's
+    own may be called like one, and is none).
+    """
 
     ladder: Ladder
     spec: Spec
     source: str
+    published: str
     seeds: tuple[int, ...]
     rungs: tuple[tuple[Planned, ...], ...]
 
@@ -47,6 +53,17 @@ class Field:
         """The records of a rung, one a seed; None where one is missing."""
         found = [rungs[number].record for rungs in self.rungs]
         return None if None in found else found
+
+    @property
+    def chosen_on(self) -> str:
+        """The part that chose the epochs and chooses the ticket: valid, or under `paper` test."""
+        return "test" if self.spec.training.protocol == "paper" else "valid"
+
+    @property
+    def title(self) -> str:
+        """Backbone and data, and the protocol where it is not the default."""
+        under = "" if self.chosen_on == "valid" else ", protocol paper (epochs chosen on test)"
+        return f"{BACKBONE_NAMES[self.spec.model.backbone]} on {self.source}{under}"
 
     @cached_property
     def standings(self) -> list[Standing | None]:
@@ -69,7 +86,8 @@ class Field:
     @property
     def to_take_home(self) -> int:
         """Number of the rung to use: the sparsest that wins on valid; where none does beyond
-        doubt, the sparsest whose mean on valid is not below the dense model's; else the last run.
+        doubt, the sparsest whose mean on valid is not below the dense model's; else the rung with
+        the best mean there.
 
         Raises ValueError where nothing was run.
         """
@@ -77,7 +95,10 @@ class Field:
         if not there:
             raise ValueError(f"{self!r}: no rung was run; there is nothing to choose from.")
         level = [s for s in there if s.number and s.difference_valid.mean >= 0]
-        return (self.sparsest or (level or there)[-1]).number
+        if self.sparsest or level:
+            return (self.sparsest or level[-1]).number
+        tickets = [s for s in there if s.number] or there
+        return max(tickets, key=lambda s: s.difference_valid.mean).number
 
     @property
     def first_seed(self) -> tuple[Ladder, Spec]:
@@ -113,6 +134,11 @@ def fields_of(
     missing. workers: processes that climb side by side, sharing the cores (0: one per core); they
     meet in the store alone, so the records are the same.
     """
+    if not seeds or len(set(seeds)) != len(seeds):
+        raise ConfigError(
+            f"seeds: found {list(seeds)}, expected one or more, each once: a seed given twice is "
+            "one run, and would look like agreement."
+        )
     fields = [[_seeded(ladder, spec, s) for s in seeds] for ladder, spec in contests]
     if train_missing:
         todo = [
@@ -127,6 +153,7 @@ def fields_of(
             ladder,
             spec,
             data.name,
+            str(data.origin.get("source", "")),
             tuple(seeds),
             tuple(tuple(plan(*pair, data, control.store)) for pair in row),
         )
@@ -153,16 +180,27 @@ def _climb_all(todo: list[tuple], workers: int, progress: bool) -> None:
     with parallel_config("loky", n_jobs=workers, inner_max_num_threads=threads):
         done = Parallel(return_as="generator_unordered")(
             # A worker whose parent was killed stops at the next epoch's end.
-            delayed(_climb_to_the_end)(*ladder[:3], replace(ladder[3], progress=False, owner=me))
+            delayed(_climb_or_stop)(*ladder[:3], replace(ladder[3], progress=False, owner=me))
             for ladder in todo
         )
-        for _ in tqdm(done, total=len(todo), desc="ladders", unit="ladder", disable=not progress):
-            pass
+        bar = tqdm(done, total=len(todo), desc="ladders", unit="ladder", disable=not progress)
+        stopped = [stop for stop in bar if stop is not None]
+    if stopped:
+        raise stopped[0]
 
 
 def _climb_to_the_end(ladder: Ladder, spec: Spec, data: Interactions, control: Control) -> None:
     for _ in climb(ladder, spec, data, control):
         pass
+
+
+def _climb_or_stop(*ladder: Any) -> Stopped | None:
+    """In a worker: a stop is returned, not raised, so that the others come to their own ends."""
+    try:
+        _climb_to_the_end(*ladder)
+    except Stopped as stop:
+        return stop
+    return None
 
 
 @dataclass(frozen=True)
@@ -218,11 +256,11 @@ def _standing(number: int, records: list[Record], dense: list[Record]) -> Standi
 
 
 def _finding(field: Field) -> str:
-    name = f"{BACKBONE_NAMES[field.spec.model.backbone]} on {field.source}"
+    name = field.title
     dense, star = field.standings[0], field.sparsest
     if dense is None:
         return f"{name}: not run yet ({field.missing} trainings missing)."
-    part = "test" if field.spec.training.protocol == "paper" else "valid"
+    part = field.chosen_on
     shown = star or next(
         s for s in field.standings if s is not None and s.number == field.to_take_home
     )

@@ -360,8 +360,10 @@ class Store:
 
         wanted: `data` (name), `backbone` or `protocol` that they must have.
         """
-        keys = [key for key in self.run_keys() if self.is_recorded_result(key)]
-        records = [record for key in keys if (record := self.find(key)) is not None]
+        evidence = Store(self.results or os.devnull, results=None)  # not this store's own copies
+        records = [record for key in evidence.run_keys() if (record := evidence.find(key))]
+        # A page that shows them is stale when others are added, too.
+        _note_read("recorded")
 
         def fits(r: Record) -> bool:
             has = {
@@ -503,9 +505,13 @@ class Store:
                 except StoreError as error:
                     yield path, str(error)
 
+    def _masks(self) -> list[Path]:
+        """The files of all masks: the plain data about each, and its bits."""
+        return [path for path in sorted((self.folder / "masks").glob("*")) if _is_whole(path)]
+
     def record_result(self, key: str) -> list[Path]:
-        """Copy a finished training's record into `results/`, with the prunings that gave its mask;
-        no tables of weights. Returns the files written there.
+        """Copy a finished training's record into `results/`, with its mask and the pruning that
+        gave it; no tables of weights. Returns the files written there.
 
         Raises StoreError where there is no record of it in the store, or no `results/` folder.
         """
@@ -514,11 +520,12 @@ class Store:
             raise StoreError(f"run {key}: no record of it in {self.folder}; nothing was copied.")
         digest = json.loads(unseal("record", source.read_bytes(), str(source)))["mask"]["digest"]
         files = [source]
-        for path in sorted((self.folder / "masks").glob("*")):
-            if path.suffix == ".bits" or path.name.startswith(TEMPORARY):
+        for path in self._masks():
+            if path.suffix == ".bits":
                 continue
             if json.loads(unseal("pruning", path.read_bytes(), str(path)))["digest"] == digest:
-                files.append(path)
+                files += [path, path.with_name(f"{path.name}.bits")]
+        files = [path for path in files if path.is_file()]
         written = [self.results / path.relative_to(self.folder) for path in files]
         for path, place in zip(files, written, strict=True):
             write_file(place, path.read_bytes())
@@ -527,8 +534,9 @@ class Store:
     def export(self, keys: list[str], target: Path, *, weights: bool = False) -> list[Path]:
         """Write runs, and all prunings, into tar files of at most 15 MB: `target`-01.tar, …
 
-        keys: runs to take. weights: with tables of weights and masks' bits, which are large.
-        Returns the pieces. Raises StoreError where one file alone is larger than a piece.
+        keys: runs to take. weights: with tables of weights, which are large; masks go along always,
+        since another machine may not get the same bits again. Returns the pieces. Raises StoreError
+        where one file alone is larger than a piece, or there is nothing to write.
         """
         files = [
             (path, path.relative_to(self.folder))
@@ -536,15 +544,10 @@ class Store:
             for path in sorted((self.folder / "runs" / key).glob("*"))
             if path.name == "record" or (weights and path.name.startswith("weights-"))
         ]
-        for path in sorted((self.folder / "masks").glob("*")):
-            if weights or path.suffix != ".bits":
-                files.append((path, path.relative_to(self.folder)))
-        # What a damaged file was set aside as, or a write under way, is no part of a run.
-        files = [
-            (path, name)
-            for path, name in files
-            if path.suffix != ".damaged" and not path.name.startswith(TEMPORARY)
-        ]
+        files += [(path, path.relative_to(self.folder)) for path in self._masks()]
+        files = [(path, name) for path, name in files if _is_whole(path)]
+        if not files:
+            raise StoreError(f"export: none of the {len(keys)} runs lies in {self.folder}.")
         pieces: list[list] = [[]]
         size = 0
         for path, name in files:
@@ -592,6 +595,9 @@ class Store:
                         raise DamagedFile(f"{piece}: holds {member.name!r}, no file of a store.")
                     content = tar.extractfile(member).read()
                     _check_file(place, self.folder, content, f"{piece}: {member.name}")
+                    if place.name == "record" and self._run(path.parts[1], "record").is_file():
+                        _same_results(self.find(path.parts[1]), content, f"{piece}: {member.name}")
+                        continue  # what is here already stays
                     write_file(place, content)
                     taken += 1
         except FileNotFoundError as error:
@@ -601,6 +607,11 @@ class Store:
         return taken
 
 
+def _is_whole(path: Path) -> bool:
+    """Not what a damaged file was set aside as, nor a write under way."""
+    return path.suffix != ".damaged" and not path.name.startswith(TEMPORARY)
+
+
 def _check_file(path: Path, base: Path, content: bytes, name: str) -> None:
     """Refuse, as `name`, what must not lie at `path` of the store in `base`: a damaged file, one of
     another kind, or the record of another key."""
@@ -608,6 +619,16 @@ def _check_file(path: Path, base: Path, content: bytes, name: str) -> None:
     payload = unseal(kind, content, name)
     if kind == "record" and (key := json.loads(payload)["key"]) != path.parent.name:
         raise DamagedFile(f"{name}: is the record of {key}.")
+
+
+def _same_results(here: Record | None, content: bytes, name: str) -> None:
+    """Refuse a record that contradicts the one of the same key that is here already."""
+    there = Record(**json.loads(unseal("record", content, name)))
+    if here is not None and here.results_digest != there.results_digest:
+        raise StoreError(
+            f"{name}: a run of this key is here with other results, made on another kind of "
+            f"machine most often. Nothing was replaced; `runs remove {here.key[:8]}` makes room."
+        )
 
 
 def _kind_of(path: Path, base: Path) -> str:
@@ -633,6 +654,10 @@ def _note_read(key: str) -> None:
 
 
 def record_digest(key: str) -> str | None:
-    """The results digest of a run in the default store, or None where there is none."""
+    """The results digest of a run in the default store, or None where there is none; of the word
+    ``recorded``, a digest of which runs lie in `results/`."""
+    if key == "recorded":
+        evidence = results_folder() / "runs"
+        return digest_text(canonical(sorted(p.name for p in evidence.glob("*"))))
     record = Store().find(key)
     return None if record is None else record.results_digest

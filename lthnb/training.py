@@ -39,6 +39,7 @@ from lthnb.store import (
     write_file,
 )
 
+REPLAY_TOLERANCE = 1e-3  # relative, on each epoch's mean loss: other machines round otherwise
 CHECKPOINT_SECONDS = 30.0  # at most this much work is lost to a kill, and one epoch
 
 
@@ -59,13 +60,19 @@ class Stopped(Exception):
         )
 
 
+class EpochError(ValueError):
+    """An epoch that a run did not run."""
+
+
 class Diverged(ArithmeticError):
     """The loss is no number any more."""
 
 
 @dataclass(frozen=True)
 class Control:
-    """How a training is watched and ended; nothing here changes a result.
+    """How a training is watched and ended, and where it runs: no part of its key.
+
+    Nothing here but `device` can change a bit of a result, and that one is in the record.
 
     store: where runs are kept. progress: a bar for trainings over two seconds. deadline: a moment
     of ``time.monotonic()`` after which trainings stop at the next epoch's end, or None.
@@ -102,22 +109,25 @@ class TrainedRun:
         """The table after an epoch: ``best``, ``last``, or a number from 1; (rows, F).
 
         A table that the store does not have is computed by replaying the training up to there.
-        Raises ValueError for an epoch that was not run.
+        Raises EpochError for an epoch that was not run, StoreError where the replay's losses are
+        not those of the record, to :data:`REPLAY_TOLERANCE`, and Stopped as a training does.
         """
         store = self.control.store
         if epoch == "last":
             epoch = self.record.epochs
         if epoch != "best" and not (isinstance(epoch, int) and 1 <= epoch <= self.record.epochs):
-            raise ValueError(
+            raise EpochError(
                 f"run {self.key[:8]}: no weights of epoch {epoch!r}; expected 'best', 'last' or "
-                f"1 … {self.record.epochs}."
+                f"1 … {self.record.epochs}, the epochs that were run."
             )
         table = store.find_weights(self.key, epoch)
         if table is None:
             at = self.record.best_epoch if epoch == "best" else epoch
             with store.lock(self.key):
-                table = _replay(self, at)
-                store.put_weights(self.key, epoch, table)
+                table = store.find_weights(self.key, epoch)  # another process may have been faster
+                if table is None:
+                    table = _replay(self, at)
+                    store.put_weights(self.key, epoch, table)
         return table
 
     def outputs(self) -> torch.Tensor:
@@ -365,10 +375,19 @@ def _replay(run: TrainedRun, epoch: int) -> np.ndarray:
     step, at = _start(
         run.key, run.spec, run.data, run.init, run.mask, run.control, from_checkpoint=False
     )
-    with _bar(run.spec, run.data, run.mask, at, run.control, total=epoch) as bar:
-        for number in range(epoch):
-            step.run_epoch(number)
+    bar = _bar(run.spec, run.data, run.mask, at, run.control, total=epoch)
+    with _stop_signals() as signals, bar:
+        for number, recorded in enumerate(run.record.results["losses"][:epoch]):
+            loss = step.run_epoch(number)
+            if not math.isclose(loss, recorded, rel_tol=REPLAY_TOLERANCE):
+                raise StoreError(
+                    f"run {run.key[:8]}: replayed, epoch {number + 1} has loss {loss:.6g}, "
+                    f"recorded is {recorded:.6g}; the record is from other code or data. Remove it "
+                    "and train again."
+                )
             bar.update()
+            if reason := _why_stop(signals, run.control, time.monotonic()):
+                raise Stopped(reason, run.key, number + 1)
     return step.weights()
 
 

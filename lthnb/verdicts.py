@@ -79,7 +79,7 @@ def relative_difference(ticket: Sequence[float], dense: Sequence[float]) -> Inte
     """Seed-paired relative difference ticket / dense − 1 with its t interval.
 
     ticket, dense: one result a seed, in the same order of seeds. Raises ValueError where their
-    numbers differ, or a dense result is zero.
+    numbers differ. Where a dense result is zero, mean and ends are nan.
     """
     if len(ticket) != len(dense) or not len(dense):
         raise ValueError(
@@ -87,7 +87,8 @@ def relative_difference(ticket: Sequence[float], dense: Sequence[float]) -> Inte
             "expected one of each a seed."
         )
     if min(dense) <= 0:
-        raise ValueError("paired difference: a dense result is zero; nothing is relative to it.")
+        nan = float("nan")
+        return Interval(nan, nan, nan, "none", len(dense))  # nothing is relative to zero
     return t_interval([t / d - 1 for t, d in zip(ticket, dense, strict=True)])
 
 
