@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +110,7 @@ class TrainedRun:
 
         A table that the store does not have is computed by replaying the training up to there.
         Raises EpochError for an epoch that was not run, StoreError where the replay's losses are
-        not those of the record, to :data:`REPLAY_TOLERANCE`, and Stopped as a training does.
+        not those of the record, to :data:`REPLAY_TOLERANCE`, and Stopped on a signal.
         """
         store = self.control.store
         if epoch == "last":
@@ -386,7 +386,8 @@ def _replay(run: TrainedRun, epoch: int) -> np.ndarray:
                     "and train again."
                 )
             bar.update()
-            if reason := _why_stop(signals, run.control, time.monotonic()):
+            # Not at the deadline: nothing of a replay is kept, so it would never come to its end.
+            if reason := _why_stop(signals, replace(run.control, deadline=None), 0.0):
                 raise Stopped(reason, run.key, number + 1)
     return step.weights()
 

@@ -237,3 +237,18 @@ class TestDescriptions:
 
     def test_rows_are_users_and_items(self):
         assert split(matrix_of()).rows == 140
+
+
+def test_a_matrix_that_is_not_sorted_ones_is_refused():
+    """Unsorted rows rank wrongly, and other values weigh LightGCN's edges under the same digest."""
+    part = to_csr([0, 0, 1], [1, 2, 0], (2, 3))
+    empty = to_csr([], [], (2, 3))
+    labels = np.arange(2), np.arange(3)
+    Interactions("good", part, empty, empty, *labels)
+    doubled = part * 2
+    unsorted = part.copy()
+    unsorted.indices[:2] = unsorted.indices[:2][::-1].copy()
+    unsorted.has_sorted_indices = unsorted.has_canonical_format = False
+    for bad in (doubled, unsorted):
+        with pytest.raises(DataError, match=r"part 'train' must hold ones, sorted within rows"):
+            Interactions("bad", bad, empty, empty, *labels)

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from toys import count_epochs, count_trainings, quiet, toy_data, toy_spec
 
-from lthnb import sources
+from lthnb import sources, training
 from lthnb.config import ConfigError, Ladder, Model, Seeded, Snapshot, Spec, Training
 from lthnb.lottery import StoredMask, plan, run_ladder, targets
 from lthnb.pruning import Mask, prune
-from lthnb.store import Store
+from lthnb.store import Store, StoreError
 
 DATA, SPEC = toy_data(), toy_spec()
 IMP = Ladder("imp", 0.3, 3)
@@ -235,7 +235,7 @@ class TestStarts:
         ]
 
     def test_a_late_epoch_that_was_not_run_is_refused(self, store):
-        with pytest.raises(ValueError, match=r"no weights of epoch 9.*1 … 4"):
+        with pytest.raises(ConfigError, match=r"rewind_epoch: found 9, expected at most .* = 4"):
             climbed(store, replace(IMP, rewind="late", rewind_epoch=9))
 
     @pytest.mark.parametrize("method", ["rp", "rp_x0"])
@@ -337,3 +337,16 @@ def test_without_taste_there_is_nothing_to_find(planted):
     """The same rows, where nothing was planted: no group is favoured by a fifth."""
     for carrying, other in survival(planted["flat"]):
         assert 5 / 6 < carrying / other < 6 / 5
+
+
+def test_a_mask_that_a_replay_does_not_reproduce_is_refused(store, monkeypatch):
+    """Another machine's replay may round otherwise; its mask must not go under the first's key."""
+    rungs = climbed(store, IMP)
+    for name in ("bits", "weights"):
+        for path in store.folder.rglob(f"*{name}*"):
+            path.unlink()
+    store.remove(rungs[2].record.key)
+    replayed = training._replay
+    monkeypatch.setattr(training, "_replay", lambda run, epoch: replayed(run, epoch)[::-1].copy())
+    with pytest.raises(StoreError, match=r"pruned again here it is .* recorded is"):
+        climbed(store, IMP)

@@ -1,6 +1,7 @@
 """Profiles fill in specs and ladders, and are no part of any key."""
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 
@@ -49,3 +50,25 @@ def test_two_profiles_that_fill_in_the_same_share_their_runs():
     renamed = dataclasses.replace(quick, name="other", meaning="", seeds=(9,), trains=False)
     keys = {run_key(resolve(p.spec("mf")), "d", Seeded(0), "dense") for p in (quick, renamed)}
     assert len(keys) == 1
+
+
+def test_the_page_says_what_the_profiles_are():
+    """The table in book/rerun.md is typed; it must not fall behind."""
+    page = (Path(__file__).resolve().parents[1] / "book/rerun.md").read_text(encoding="utf-8")
+    rows = {}
+    for line in page.splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if line.startswith("|") and len(cells) == 4:
+            rows[cells[0]] = cells[1:]
+    for column, name in enumerate(PROFILES):
+        p = PROFILES[name]
+        mf, gcn, ladder = p.spec("mf"), p.spec("lightgcn"), p.ladder_of()
+        said = {key: cells[column] for key, cells in rows.items()}
+        assert said["Seeds"] == ", ".join(map(str, p.seeds))
+        assert int(said["Embedding size"]) == p.embedding_size
+        assert int(said["Most epochs {math}`J`"]) == mf.training.epochs
+        assert int(said["Patience, in epochs"]) == mf.training.patience
+        assert float(said["Learning rate, MF"]) == mf.training.learning_rate
+        assert float(said["Learning rate, LightGCN"]) == gcn.training.learning_rate
+        assert float(said["Pruning rate"]) == ladder.pruning_rate
+        assert int(said["Rungs"]) == ladder.rungs

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from toys import count_epochs, quiet, toy_data, toy_spec
 
-from lthnb.config import Ladder
+from lthnb.config import ConfigError, Ladder
 from lthnb.evaluation import Hits
 from lthnb.lottery import Planned
 from lthnb.standings import Field, fields_of
@@ -51,7 +51,7 @@ def made_up(results, spec=SPEC):
         )
         for seed, row in enumerate(results)
     )
-    return Field(LADDER, spec, "toy0", tuple(range(len(results))), rungs)
+    return Field(LADDER, spec, "toy0", "table", tuple(range(len(results))), rungs)
 
 
 class TestFields:
@@ -148,7 +148,7 @@ class TestVerdicts:
         )
         assert field.sparsest is None
         assert "no rung wins" in field.finding
-        assert field.to_take_home == 2  # none is level either: the last one that was run
+        assert field.to_take_home == 1  # none is level either: the best mean among the tickets
 
     def test_level_with_dense_but_not_beyond_doubt(self):
         """The mean is above, the interval far below −1 %: to take home, but no winner."""
@@ -162,3 +162,11 @@ class TestVerdicts:
         assert field.standings[1].results["ndcg@20"] == pytest.approx(0.1105)
         assert field.standings[1].epoch == 4
         assert dataclasses.replace(field, seeds=(0, 1)).missing == 0
+
+
+@pytest.mark.parametrize("seeds", [(), (0, 0, 0), (1, 2, 1)])
+def test_a_seed_counts_once(tmp_path, seeds):
+    """Three times one run would look like perfect agreement."""
+    contest = (Ladder(rungs=1), toy_spec())
+    with pytest.raises(ConfigError, match=r"seeds: found .* expected one or more, each once"):
+        fields_of([contest], toy_data(), seeds, quiet(Store(tmp_path, results=None)))

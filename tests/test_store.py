@@ -334,7 +334,7 @@ class TestResultsFolder:
         store.put_mask("f" * 32, mask.kept, {"digest": "another", "entries": 1})
         written = store.record_result(run.key)
         names = [p.relative_to(tmp_path / "r").as_posix() for p in written]
-        assert names == [f"runs/{run.key}/record", f"masks/{KEY}"]
+        assert names == [f"runs/{run.key}/record", f"masks/{KEY}", f"masks/{KEY}.bits"]
         assert list(store.verify()) == []
         with pytest.raises(StoreError, match="nothing was copied"):
             store.record_result("0" * 32)
@@ -384,7 +384,7 @@ class TestSharing:
             for p in store.folder.rglob("*")
             if p.is_file()
             and p.parent.name != "locks"
-            and (weights or (not p.name.startswith("weights") and p.suffix != ".bits"))
+            and (weights or not p.name.startswith("weights"))
         }
 
     @pytest.mark.parametrize("weights", [False, True])
@@ -409,6 +409,23 @@ class TestSharing:
         other = Store(tmp_path / "other", results=None)
         other.import_(pieces)
         assert other.run_keys() == [key]
+
+    def test_what_is_here_stays(self, full, tmp_path):
+        """A record that agrees is passed over; one that contradicts is refused."""
+        pieces = full.export(full.run_keys(), tmp_path / "out")
+        key = full.run_keys()[0]
+        mine = full.find(key)
+        full.import_(pieces)
+        assert full.find(key) == mine
+        changed = replace(mine, results={**mine.results, "best_epoch": mine.best_epoch + 1})
+        full.put(changed)
+        with pytest.raises(StoreError, match=r"here with other results.*runs remove"):
+            full.import_(pieces)
+        assert full.find(key) == changed
+
+    def test_nothing_to_export_is_said(self, tmp_path):
+        with pytest.raises(StoreError, match="none of the 1 runs lies in"):
+            Store(tmp_path / "s", results=None).export([KEY], tmp_path / "out")
 
     def test_leftovers_are_not_exported(self, full, tmp_path):
         """A damaged file that was set aside, or one half written, must not spoil the import."""

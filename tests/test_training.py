@@ -29,7 +29,7 @@ from toys import (
 from lthnb import training
 from lthnb.__main__ import main
 from lthnb.config import Rotated, Seeded, Signs, Snapshot
-from lthnb.data import DataError
+from lthnb.data import DataError, to_csr
 from lthnb.evaluation import evaluate
 from lthnb.sampling import initial_table, xavier_bound
 from lthnb.steps import step_class
@@ -331,8 +331,7 @@ class TestProtocols:
 
     def test_without_any_test_pair_there_are_no_test_metrics(self, store):
         data = toy_data()
-        data = replace(data, test=data.test * 0)
-        data.test.eliminate_zeros()
+        data = replace(data, test=to_csr([], [], data.test.shape))
         record = trained(store, data, toy_spec()).record
         assert record.results["test"] == {}
         assert record.results["users_without_test"] == data.users
@@ -340,6 +339,22 @@ class TestProtocols:
     def test_mask_of_another_shape_is_refused(self, store):
         with pytest.raises(DataError, match=r"mask: found shape \(70, 5\), expected \(70, 4\)"):
             trained(store, toy_data(), toy_spec(), half(toy_data(), toy_spec(size=5)))
+
+
+class TestReplays:
+    def test_losses_are_compared_with_the_record(self, store):
+        """Weights that are gone are trained again, and must be those of the record."""
+        run = trained(store, toy_data(), toy_spec())
+        best = run.weights()
+        path = store.folder / "runs" / run.key / "weights-best"
+        path.unlink()
+        assert np.array_equal(run.weights(), best)
+        path.unlink()
+        losses = [1.01 * loss for loss in run.record.results["losses"]]
+        other = replace(run.record, results={**run.record.results, "losses": losses})
+        with pytest.raises(StoreError, match=r"replayed, epoch 1 has loss .* recorded is"):
+            replace(run, record=other).weights()
+        assert not path.exists()
 
 
 class TestEpochs:

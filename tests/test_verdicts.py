@@ -54,10 +54,16 @@ class TestIntervals:
         assert d.mean == pytest.approx(0.02)
         assert d.high - d.low < 1e-10
 
-    @pytest.mark.parametrize(("ticket", "dense"), [([1], [1, 2]), ([], []), ([1.0], [0.0])])
+    @pytest.mark.parametrize(("ticket", "dense"), [([1], [1, 2]), ([], [])])
     def test_what_cannot_be_paired_is_refused(self, ticket, dense):
         with pytest.raises(ValueError, match="paired difference"):
             relative_difference(ticket, dense)
+
+    def test_nothing_is_relative_to_zero(self):
+        d = relative_difference([1.0, 2.0, 3.0], [0.0, 1.0, 1.0])
+        assert d.kind == "none"
+        assert math.isnan(d.mean)
+        assert sparsest_winning([0.5], [d]) is None
 
 
 class TestBootstrap:
