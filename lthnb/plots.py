@@ -268,16 +268,18 @@ def paper_table(records: Sequence[Record], backbone: str | None = None):
                 "paper": cell.value,
                 "ours": float(np.mean(values)) if values else None,
                 "difference": float(np.mean(values)) - cell.value if values else None,
-                "seeds": ", ".join(f"{v:.4f}" for v in sorted(values))
-                or ("not run" if cell.dataset == "yelp2018" else "data never released"),
+                "seeds": ", ".join(f"{v:.4f}" for v in values)
+                or ("not run" if cell.dataset == "yelp2018" else "no data"),
                 "runs": ", ".join(r.key[:8] for r in ours) or None,
             }
         )
+    frame = pd.DataFrame(rows)
     return _small_keys(
         _table(
-            pd.DataFrame(rows),
+            frame if backbone is None else frame.drop(columns="backbone"),
             "Table 2, the paper's and ours" + (f": {paper.TITLES[backbone]}" if backbone else ""),
-            "Epochs chosen on test, as in the authors' code: for comparison with the paper only.",
+            "Epochs chosen on test, as in the authors' code: for comparison with the paper only. "
+            "«no data»: the paper's TikTok and Kwai were never released.",
         )
         .fmt_number(["paper", "ours"], decimals=4)
         .fmt_number("difference", decimals=4, force_sign=True)

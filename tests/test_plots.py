@@ -1,0 +1,148 @@
+"""Figures and tables show what the records hold, and label it."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from test_standings import made_up
+from toys import quiet, toy_data, toy_spec
+
+from lthnb import lottery, paper, plots
+from lthnb.config import Ladder, Seeded
+from lthnb.data import DataError
+from lthnb.profiles import profile
+from lthnb.store import Record, Store
+
+# Rung 1 wins on valid beyond doubt, rung 2 loses.
+WINS = [((0.1, 0.2, 5), (0.11, 0.21, 4), (0.05, 0.1, 3))] * 3
+
+
+@pytest.fixture(autouse=True)
+def closed():
+    yield
+    plots.plt.close("all")
+
+
+def labels(ax) -> list[str]:
+    return ax.get_legend_handles_labels()[1]
+
+
+def line(ax, label: str):
+    [found] = [artist for artist in ax.get_lines() if artist.get_label().startswith(label)]
+    return found
+
+
+class TestLadderFigure:
+    def test_shows_the_means_and_the_star(self):
+        [ax] = plots.ladder_figure([made_up(WINS)]).axes
+        assert list(line(ax, "tickets").get_ydata()) == pytest.approx([0.2, 0.21, 0.1])
+        assert list(line(ax, "tickets").get_xdata()) == pytest.approx([1, 0.6, 0.36])
+        star = line(ax, "sparsest winning ticket")
+        assert (star.get_xdata()[0], star.get_ydata()[0]) == pytest.approx((0.6, 0.21))
+        assert line(ax, "dense").get_ydata()[0] == pytest.approx(0.2)
+
+    def test_axes_say_what_they_are(self):
+        [ax] = plots.ladder_figure([made_up(WINS)], metric="ndcg@20").axes
+        assert ax.get_ylabel() == "NDCG@20 on test"
+        assert "density" in ax.get_xlabel()
+        left, right = ax.get_xlim()
+        assert left > right, "dense stands on the left"
+
+    def test_no_star_where_nothing_wins(self):
+        [ax] = plots.ladder_figure([made_up([((0.1, 0.2, 5), (0.05, 0.1, 4))] * 3)]).axes
+        assert not any("winning" in label for label in labels(ax))
+
+    @pytest.mark.parametrize(("method", "shown"), [("omp", "OMP"), ("rp_x0", "RP over X⁰")])
+    def test_names_the_method(self, method, shown):
+        field = replace(made_up(WINS), ladder=Ladder(method))
+        assert f"tickets ({shown}), mean over seeds" in labels(plots.ladder_figure([field]).axes[0])
+
+    def test_names_the_paper_protocol(self):
+        field = made_up(WINS, toy_spec(protocol="paper"))
+        assert "chosen on test" in plots.ladder_figure([field]).axes[0].get_title(loc="left")
+
+    def test_what_was_not_run_is_said(self):
+        figure = plots.ladder_figure([made_up([(None, None)])])
+        assert "not run yet" in figure.axes[0].texts[0].get_text()
+        assert (
+            "not run yet" in plots.learning_curves(made_up([(None,)])).axes[0].texts[0].get_text()
+        )
+
+    def test_the_papers_points_lie_on_its_own_data_alone(self):
+        """A file of one's own may be called kwai.csv."""
+        spec = toy_spec(size=32)
+        mine = replace(made_up(WINS, spec), source="kwai", published="table")
+        theirs = replace(mine, published="kwai")
+        assert not any("paper" in label for label in labels(plots.ladder_figure([mine]).axes[0]))
+        [ax] = plots.ladder_figure([theirs]).axes
+        drawn = line(ax, "the paper, Table 2 (chosen on test)").get_ydata()
+        assert list(drawn) == [c.value for c in paper.cells("kwai", "mf", "recall@20")]
+
+
+class TestTables:
+    def test_every_rung_with_its_runs(self):
+        html = plots.standings_table(made_up(WINS)).as_raw_html()
+        for text in ("0.2100", "+5.0%", "1 ★", "3 of 3", "wins", "chosen on valid", "01, 11, 21"):
+            assert text in html
+        assert (
+            "chosen on test"
+            in plots.standings_table(made_up(WINS, toy_spec(protocol="paper"))).as_raw_html()
+        )
+
+    def test_what_was_not_run_has_its_line(self):
+        html = plots.standings_table(made_up([((0.1, 0.2, 5), None)])).as_raw_html()
+        assert "not run" in html
+        assert "1 trainings are not run" in html
+
+    def test_the_papers_cell_takes_runs_of_its_setting_alone(self):
+        spec = profile("paper").spec("mf", protocol="paper").with_training(step="reference")
+
+        def record(seed=0, recall=0.0458, source="yelp2018", density=1.0, **training):
+            described = spec.with_training(order_seed=seed, **training).described()
+            results = {"test": {"recall@20": recall, "ndcg@20": 0.0369}}
+            data = {"name": "yelp2018", "origin": {"source": source}}
+            mask = {"density": density}
+            return Record(
+                f"{seed}" * 8, described, data, Seeded(seed).described(), mask, {}, results
+            )
+
+        good = [record(), record(seed=1, recall=0.0456)]
+        others = [
+            record(2, 0.9, source="table"),
+            record(3, 0.9, density=0.5),
+            record(4, 0.9, l2=1e-3),
+            replace(record(5, 0.9), init=Seeded(6).described()),
+        ]
+        html = plots.paper_table([*good, *others], "mf").as_raw_html()
+        assert "0.0458, 0.0456" in html
+        assert "0.0457" in html
+        assert "00000000, 11111111" in html
+        assert "0.9" not in html
+        assert html.count("no data") == 16 + 1  # TikTok's and Kwai's cells, and what it means
+
+    def test_recommendations_leave_out_what_is_known(self, tmp_path):
+        data, spec = toy_data(), toy_spec()
+        control = quiet(Store(tmp_path, results=None))
+        dense, ticket = (
+            r.run
+            for r in lottery.run_ladder(Ladder(rungs=1, pruning_rate=0.5), spec, data, control)
+        )
+        known = set((data.train + data.valid)[3].indices)
+        for run in (dense, ticket):
+            best = run.recommend(3, 5)
+            scores = run.outputs().numpy()[3] @ run.outputs().numpy()[data.users :].T
+            scores[list(known)] = -np.inf
+            assert list(best) == list(np.argsort(-scores, kind="stable")[:5])
+        html = plots.recommendations_table(dense, ticket, "3", n=5).as_raw_html()
+        assert "user 3" in html
+        assert all(f">{item}" in html for item in dense.recommend(3, 5))
+        with pytest.raises(DataError, match="no user 'nobody'"):
+            plots.recommendations_table(dense, ticket, "nobody")
+
+    def test_entries_kept_by_degree(self):
+        data = toy_data()
+        kept = np.zeros((data.rows, 4), bool)
+        kept[: data.users] = True
+        users, items = plots.kept_by_degree(kept, data).axes
+        assert set(users.get_lines()[0].get_ydata()) == {4}
+        assert set(items.get_lines()[0].get_ydata()) == {0}
