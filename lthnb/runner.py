@@ -541,10 +541,14 @@ def build_book(
 
     folder = root / "_build" / profile
     index, log, stamp = folder / "html" / "index.html", folder / "build.log", folder / "built.json"
-    inputs = json.dumps(_book_inputs(root, profile), sort_keys=True)
-    if not force and index.exists() and stamp.exists() and stamp.read_text() == inputs:
+    inputs = _book_inputs(root, profile)
+    built = json.loads(stamp.read_text()) if stamp.exists() and index.exists() else {}
+    changed = sorted(name for name in built | inputs if built.get(name) != inputs.get(name))
+    if not force and not changed:
         print(f"The book is up to date: {index.as_uri()}")
         return index
+    if built and changed:
+        print(f"Changed since the last build: {textwrap.shorten(', '.join(changed), 300)}")
     folder.mkdir(parents=True, exist_ok=True)
     print(f"Building the book (log: {_shown(log)})")
     # Always from nothing, and into a folder of its own: glue goes stale in an incremental build.
@@ -559,7 +563,7 @@ def build_book(
         stamp.unlink(missing_ok=True)
         shutil.rmtree(folder / "html", ignore_errors=True)
         made.rename(folder / "html")
-        write_file(stamp, inputs.encode())
+        write_file(stamp, json.dumps(inputs, sort_keys=True).encode())
     print(f"Book built in {time.monotonic() - started:.0f} s. Open {_shown(index)}")
     print(f"  {index.as_uri()}")
     return index
