@@ -527,9 +527,20 @@ def build_book(
     Nothing is built when nothing changed. A warning is an error, and a failed build leaves the book
     of before in its place. Raises RunnerError with the lines that matter.
     """
-    from lthnb.store import write_file
+    from filelock import FileLock
 
     root = root or project_root()
+    lock = root / "_build" / f".{profile}.lock"
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(lock):  # a second build waits, and then finds everything up to date
+        return _build_book(profile, jobs, parameters, force, root)
+
+
+def _build_book(
+    profile: str, jobs: int, parameters: Mapping[str, Any] | None, force: bool, root: Path
+) -> Path:
+    from lthnb.store import write_file
+
     started = time.monotonic()
     outcomes = execute_all(book_notebooks(root), profile, jobs, parameters, force, root)
     for outcome in outcomes:
