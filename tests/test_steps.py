@@ -66,3 +66,11 @@ def test_what_is_given_out_is_a_copy(name):
     assert np.array_equal(table, before)
     assert np.array_equal(state["table"], before)
     assert not np.array_equal(step.weights(), before)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_a_gpu_that_is_not_there_is_refused():
+    data, spec = toy_data(), toy_spec()
+    table = np.zeros((data.rows, 4))
+    with pytest.raises(ConfigError, match="device: found 'cuda', expected 'cpu'"):
+        step_class("reference")(spec, data, table, np.ones(table.shape, bool), "cuda")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from lthnb.config import Spec
+from lthnb.config import ConfigError, Spec
 from lthnb.data import Interactions
 from lthnb.models import BACKBONES, DTYPES, bpr_loss
 from lthnb.sampling import Sampler, TorchSampler
@@ -18,7 +18,8 @@ class ReferenceStep:
     """One table, trained by autograd.
 
     table: X⁰ or another start, (rows, F); mask: bool (rows, F). The gradient is masked before Adam
-    sees it, so a pruned entry gets neither value nor moment.
+    sees it, so a pruned entry gets neither value nor moment. Raises ConfigError where `device` is a
+    GPU and there is none.
     """
 
     def __init__(
@@ -29,6 +30,8 @@ class ReferenceStep:
         mask: np.ndarray,
         device: str = "cpu",
     ) -> None:
+        if device != "cpu" and not torch.cuda.is_available():
+            raise ConfigError(f"device: found {device!r}, expected 'cpu': torch sees no GPU here.")
         t = spec.training
         dtype = DTYPES[t.dtype]
         self.spec, self.device = spec, device
