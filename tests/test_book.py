@@ -41,15 +41,13 @@ def test_toc_and_notebooks_agree():
     ]
 
 
-def test_functions_that_pages_name_exist():
+def test_functions_that_the_protocol_names_exist():
     """`module.function` of the package, as the table of equations names them."""
     modules = "|".join(path.stem for path in (ROOT / "lthnb").glob("[a-z]*.py"))
-    named = set()
-    for page in (ROOT / "book").glob("*.md"):
-        text = page.read_text(encoding="utf-8")
-        named |= set(re.findall(rf"`(?:lthnb\.)?((?:{modules})\.[A-Za-z_]\w+)(?:\.\w+)?`", text))
-    assert "pruning.prune" in named
-    for name in named - {"config.py"}:
+    text = (ROOT / "book/protocol.md").read_text(encoding="utf-8")
+    named = set(re.findall(rf"`(?:lthnb\.)?((?:{modules})\.[A-Za-z_]\w+)(?:\.\w+)?`", text))
+    assert {"pruning.prune", "lottery.climb"} <= named
+    for name in named:
         module, function = name.split(".")
         assert hasattr(importlib.import_module(f"lthnb.{module}"), function), name
 
