@@ -236,6 +236,11 @@ class Training(_Checked):
     )
     dtype: str = setting("float32", ("float32", "float64"), "type of the table and the moments")
 
+    @property
+    def chosen_on(self) -> str:
+        """The part on which the best epoch is chosen: valid, or under `paper` test."""
+        return "test" if self.protocol == "paper" else "valid"
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.evaluate_every > self.patience < self.epochs:

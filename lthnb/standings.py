@@ -57,7 +57,7 @@ class Field:
     @property
     def chosen_on(self) -> str:
         """The part that chose the epochs and chooses the ticket: valid, or under `paper` test."""
-        return "test" if self.spec.training.protocol == "paper" else "valid"
+        return self.spec.training.chosen_on
 
     @property
     def title(self) -> str:

@@ -373,10 +373,8 @@ class Store:
             }
             return all(has[name] == value for name, value in wanted.items())
 
-        order = [(-r.density, r.spec["training"]["order_seed"], r.key) for r in records]
-        return [
-            r for _, r in sorted(zip(order, records, strict=True), key=lambda x: x[0]) if fits(r)
-        ]
+        found = [r for r in records if fits(r)]
+        return sorted(found, key=lambda r: (-r.density, r.spec["training"]["order_seed"], r.key))
 
     def is_recorded_result(self, key: str) -> bool:
         """Whether the run's record comes with the project, in `results/`."""

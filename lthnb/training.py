@@ -280,7 +280,7 @@ def _train(
     began = time.monotonic()
     step, at = _start(key, spec, data, init, mask, control, from_checkpoint=True)
     spent = at.seconds
-    part = "test" if t.protocol == "paper" else "valid"
+    part = t.chosen_on
     saved = time.monotonic()
     with _stop_signals() as signals, _bar(spec, data, mask, at, control) as bar:
         while at.epoch < t.epochs and at.epoch - at.best_epoch < t.patience:
@@ -401,7 +401,7 @@ def seconds_per_epoch(spec: Spec, data: Interactions, control: Control) -> float
     mask = np.ones((data.rows, spec.model.embedding_size), bool)
     table = initial_table(0, data.rows, spec.model.embedding_size)
     step = step_class(spec.training.step)(spec, data, table, mask, control.device)
-    part = "test" if spec.training.protocol == "paper" else "valid"
+    part = spec.training.chosen_on
     for epoch in range(2):
         began = time.monotonic()
         step.run_epoch(epoch)
