@@ -13,7 +13,7 @@ ARGS    ?=
 BIN   := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help book test test-long lint format lab lock clean
+.PHONY: help book test test-long lint format bench lab lock clean
 
 help:  ## show this
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' \
@@ -40,6 +40,9 @@ format: $(READY)  ## put style and notebooks right
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 	@$(BIN)/python -m lthnb.runner clean notebooks/*.ipynb
+
+bench: $(READY)  ## measure ours beside its peers (ARGS=rows and options; benchmarks/README.md)
+	@$(BIN)/python -m benchmarks $(ARGS)
 
 lab: $(READY)  ## open the notebooks in JupyterLab
 	@$(BIN)/jupyter lab notebooks

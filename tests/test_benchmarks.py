@@ -1,0 +1,317 @@
+"""The benchmarks: arithmetic, records, interleaving, and what happens when a peer is not there.
+
+No test asserts a time. Fake peers are small adapters run by this interpreter.
+"""
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from toys import ROOT
+
+sys.path.insert(0, str(ROOT))  # benchmarks is a folder of the checkout, not an installed package
+
+from benchmarks import __main__ as command
+from benchmarks import peers, pool, record, rows
+
+FAKE = """
+import os, sys, time
+from pathlib import Path
+SHIMS = ["a shim"]
+def note(job, what):
+    with open(job.log, "a") as file:
+        file.write(f"{NAME} {what}\\n")
+def step(job):
+    note(job, "prepare")
+    count = iter(range(100))
+    def repeat():
+        k = next(count)
+        note(job, f"repeat {k}")
+        print("peers print a lot")
+        BODY
+        return {"step": FACTOR * (k + 1), "nothing": 0}
+    return {"batches": job.batches}, repeat
+def hand_over(job):
+    data = {"name": "fake", "digest": "0123", "users": 3, "items": 4, "train": 5, "test": 6}
+    return {"folder": str(job.folder), "data": data}, dict
+def scaling(job):
+    at = job.options["interactions"] * job.density
+    return {}, lambda: {"epoch": at**0.5}
+TASKS = {"step": step, "hand over": hand_over, "scaling": scaling}
+"""
+FAILS = {"fails": "if k == 2: raise OSError('no /secret/place/file.txt')", "dies": "os._exit(3)"}
+
+
+@pytest.fixture
+def fake(tmp_path, monkeypatch):
+    """Run the command line on fake peers; gives (record, what the workers did, in order)."""
+    folder = tmp_path / "adapters"
+    folder.mkdir()
+    log = tmp_path / "order"
+    names = {"ours": 1.0, "slow": 3.0, "fails": 1.0, "dies": 1.0}
+    for name, factor in names.items():
+        text = FAKE.replace("NAME", repr(name)).replace("FACTOR", repr(factor))
+        (folder / f"{name}.py").write_text(text.replace("BODY", FAILS.get(name, "pass")))
+    known = {name: peers.Peer(folder / f"{name}.py") for name in [*names, "lost"]}
+    cloned = peers.Peer(folder / "slow.py", (), "some/one", "0" * 40)
+    known["uncloned"] = cloned
+    here = Path(sys.executable)
+    monkeypatch.setattr(peers, "ADAPTERS", folder)
+    monkeypatch.setattr(peers, "PEERS", known)
+    monkeypatch.setattr(
+        peers, "python_of", lambda _, name: folder / "none" if name == "lost" else here
+    )
+    row = rows.Row("a fake", "seconds", ("slow", "fails", "dies", "lost", "uncloned"))
+    monkeypatch.setitem(rows.ROWS, "step", row)
+    monkeypatch.setitem(rows.QUICK, "log", str(log))
+
+    def run(*words):
+        places = ["--peers", str(tmp_path / "peers"), "--out", str(tmp_path / "out")]
+        path = command.main([*words, "--quick", "--repeats", "3", *places])
+        return record.load(path), log.read_text().splitlines() if log.exists() else []
+
+    return run
+
+
+class TestArithmetic:
+    def test_spread(self):
+        assert record.spread([4.0, 1.0, 3.0, 2.0, 5.0]) == {
+            **{"min": 1.0, "q1": 2.0, "median": 3.0, "q3": 4.0, "max": 5.0}
+        }
+        assert record.spread([1.0, 2.0])["median"] == 1.5
+        assert set(record.spread([7.0]).values()) == {7.0}
+
+    def test_ratios_are_paired_by_repeat(self):
+        found = record.ratios({"step": [2.0, 9.0, 4.0], "more": [1.0]}, {"step": [1.0, 3.0, 4.0]})
+        assert list(found) == ["step"]
+        assert (found["step"]["min"], found["step"]["median"], found["step"]["max"]) == (1, 2, 3)
+
+    def test_no_ratio_to_nothing(self):
+        assert record.ratios({"children": [5.0]}, {"children": [0.0]}) == {}
+
+    @pytest.mark.parametrize("power", [0.0, 0.5, 1.0, 2.0])
+    def test_slope_of_a_power_law(self, power):
+        at = [10, 100, 1000, 5000]
+        assert record.slope(at, [3.0 * x**power for x in at]) == pytest.approx(power, abs=1e-9)
+
+    def test_slopes_are_fitted_in_each_repeat(self):
+        points = [{"at": x, "measures": {"epoch": [2.0 * x, float(x * x)]}} for x in (1, 4, 16)]
+        assert record.slopes(points)["epoch"]["min"] == pytest.approx(1)
+        assert record.slopes(points)["epoch"]["max"] == pytest.approx(2)
+
+
+class TestRun:
+    def test_repeats_interleave(self, fake):
+        _, order = fake("step", "--only", "ours,slow")
+        warm = ["ours prepare", "ours repeat 0", "slow prepare", "slow repeat 0"]
+        rounds = [f"{who} repeat {k}" for k in (1, 2, 3) for who in ("ours", "slow")]
+        assert order == warm + rounds
+
+    def test_measures_spreads_and_ratios(self, fake):
+        found, _ = fake("step", "--only", "ours,slow")
+        row = found["rows"]["step"]
+        assert row["who"]["ours"]["measures"]["step"] == [2.0, 3.0, 4.0]  # the first is no repeat
+        assert row["who"]["ours"]["spread"]["step"]["median"] == 3.0
+        assert set(row["ratios"]["slow"]["step"].values()) == {3.0}
+        assert "nothing" not in row["ratios"]["slow"]
+        assert row["who"]["ours"]["facts"] == {"batches": 5}
+        assert found["who"]["slow"]["shims"] == ["a shim"]
+        assert found["data"]["train"] == 5
+
+    def test_who_is_absent_is_said_and_the_run_goes_on(self, fake):
+        found, order = fake("step")
+        reasons = {entry["who"]: entry["reason"] for entry in found["absent"]}
+        assert set(reasons) == {"fails", "dies", "lost", "uncloned"}
+        assert reasons["fails"] == "OSError: no …/file.txt"
+        assert reasons["dies"] == "died during 'repeat' (exit 3): peers print a lot"
+        assert reasons["lost"] == "no environment; python -m benchmarks.peers install lost"
+        assert reasons["uncloned"] == "no clone; python -m benchmarks.peers fetch uncloned"
+        assert set(found["rows"]["step"]["who"]) == {"ours", "slow"}
+        assert order[-2:] == ["ours repeat 3", "slow repeat 3"]
+        assert {entry["row"] for entry in found["absent"]} == {"step"}
+
+    def test_without_ours_there_are_no_ratios(self, fake):
+        found, _ = fake("step", "--only", "slow")
+        assert list(found["rows"]["step"]["who"]) == ["slow"]
+        assert found["rows"]["step"]["ratios"] == {}
+
+    def test_scaling(self, fake):
+        found, _ = fake("scaling", "--only", "ours")
+        slopes = {(s["backbone"], s["over"]): s["slopes"]["epoch"] for s in found["scaling"]}
+        assert {over for _, over in slopes} == {*rows.QUICK_SWEEPS} - (
+            set() if len(rows.QUICK_SWEEPS["threads"]) > 1 else {"threads"}
+        )
+        for backbone in ("mf", "lightgcn"):
+            assert slopes[backbone, "interactions"]["median"] == pytest.approx(0.5, abs=1e-4)
+            assert slopes[backbone, "density"]["max"] == pytest.approx(0.5, abs=1e-4)
+        points = found["scaling"][0]["points"]
+        assert [p["at"] for p in points] == [4000, 8000]
+
+    def test_threads_reach_the_worker(self, tmp_path):
+        adapter = tmp_path / "adapter.py"
+        adapter.write_text(
+            "import os\nSHIMS = []\n"
+            "TASKS = {'t': lambda job: ({k: v for k, v in os.environ.items()}, dict)}\n"
+        )
+        words = [sys.executable, str(command.WORKER), str(adapter)]
+        with pool.Worker(words, tmp_path, 3, tmp_path / "log") as worker:
+            facts = worker.ask("prepare", id="a", task="t", settings={})
+            assert worker.ask("memory")["peak"] > 1_000_000
+            with pytest.raises(pool.WorkerError, match="KeyError"):
+                worker.ask("repeat", id="b")
+        assert worker.process.returncode == 0
+        assert {facts[f"{name}_NUM_THREADS"] for name in pool.THREAD_VARIABLES} == {"3"}
+
+
+@pytest.fixture
+def written(fake, tmp_path):
+    """A good record's path."""
+    fake("step", "--only", "ours,slow")
+    (path,) = (tmp_path / "out").iterdir()
+    return path
+
+
+class TestRecord:
+    def test_round_trip(self, written):
+        first = record.load(written)
+        record.write(written.with_name("again.json"), first)
+        assert written.with_name("again.json").read_bytes() == written.read_bytes()
+        assert [path.name for path in written.parent.glob(".tmp-*")] == []
+
+    def test_tells_nothing_of_the_machine(self, written):
+        found = record.load(written)
+        for told in (str(ROOT), str(Path.home())):
+            with pytest.raises(record.RecordError, match="this machine's alone"):
+                record.write(written, {**found, "data": {"where": told + "/x"}})
+        assert str(ROOT) not in written.read_text()
+
+    @pytest.mark.parametrize(
+        ("old", "new", "message"),
+        [
+            ('"step": [ 2.0,', '"step": [ 1.9,', "does not fit"),
+            ('"format": 1', '"format": 9', "format 9, this version reads 1"),
+            ('"absent": []', '"absent": {}', "'absent' is missing or no list"),
+            ('"rows": {', '"rows": {,', "not JSON"),
+        ],
+    )
+    def test_a_damaged_one_is_refused(self, written, old, new, message):
+        text = written.read_text()
+        assert old in text
+        written.write_text(text.replace(old, new, 1))
+        with pytest.raises(record.RecordError, match=message) as caught:
+            record.load(written)
+        assert written.name in str(caught.value)
+
+    def test_a_torn_one_is_refused(self, written):
+        written.write_text(written.read_text()[:-100])
+        with pytest.raises(record.RecordError, match="torn or altered"):
+            record.load(written)
+
+    def test_repeats_must_be_as_many(self, written):
+        found = record.load(written)
+        found["rows"]["step"]["who"]["slow"]["measures"]["step"].pop()
+        with pytest.raises(record.RecordError, match="repeats of differing number"):
+            record.write(written, found)
+
+    def test_none_at_all(self, tmp_path):
+        with pytest.raises(record.RecordError, match=r"none\.json: cannot be read"):
+            record.load(tmp_path / "none.json")
+        (tmp_path / "other.json").write_text("[]")
+        with pytest.raises(record.RecordError, match="not a benchmark record"):
+            record.load(tmp_path / "other.json")
+
+    def test_recorded_ones_are_good(self):
+        for path in (ROOT / "results" / "benchmarks").glob("*.json"):
+            record.load(path)
+
+
+class TestCommand:
+    def test_quick_with_ours_alone(self, tmp_path):
+        words = ["ranking", "--quick", "--only", "ours", "--threads", "1", "--peers", str(tmp_path)]
+        path = command.main(words)
+        found = record.load(path)
+        assert path == tmp_path / "quick-synthetic-8-ranking.json"
+        assert (found["absent"], found["scaling"]) == ([], None)
+        ours = found["rows"]["ranking"]["who"]["ours"]
+        assert len(ours["measures"]["ranking"]) == 2
+        assert 0 < ours["facts"]["recall@20"] < 1
+        assert "numba" in found["who"]["ours"]["versions"]
+
+    def test_unknown_words_are_refused(self, capsys):
+        for words in (["stp"], ["--only", "our"]):
+            with pytest.raises(SystemExit):
+                command.main(words)
+        assert "found 'stp', expected one of step" in capsys.readouterr().err
+
+    def test_options(self):
+        p = command.parser()
+        full = command.settings_from(p.parse_args([]))
+        assert (full["source"], full["size"], full["batch"], full["repeats"]) == (
+            *("yelp2018", 32, 2048, 5),
+        )
+        words = ["--quick", "--source", "synthetic", "--option", "users=50", "--size", "4"]
+        quick = command.settings_from(p.parse_args(words))
+        assert (quick["options"], quick["size"], quick["repeats"]) == ({"users": 50}, 4, 2)
+
+    def test_sweeps_move_one_setting(self):
+        settings = {**rows.FULL, "threads": 2}
+        for over, values in rows.SWEEPS.items():
+            found = [rows.point(rows.BASE, over, at, "mf", settings) for at in values]
+            texts = {
+                json.dumps({**p, over: 0, "options": {**p["options"], over: 0}}) for p in found
+            }
+            assert len(texts) == 1
+            assert len({json.dumps(p) for p in found}) == len(values)
+
+
+class TestPeers:
+    def test_fetch_and_its_commit(self, tmp_path, monkeypatch):
+        source, git = tmp_path / "some" / "one", ["git", "-c", "user.name=a", "-c", "user.email=b"]
+        (source / "code").mkdir(parents=True)
+        (source / "data").mkdir()
+        for part in ("code", "data"):
+            (source / part / "file").write_text(part)
+        for words in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "first"]):
+            subprocess.run([*git, *words], cwd=source, check=True)
+        peer = peers.Peer(Path("a"), (), "some/one", peers.head(source), ("/code",))
+        monkeypatch.setattr(peers, "PEERS", {"one": peer})
+        monkeypatch.setattr(peers, "python_of", lambda *_: Path(sys.executable))
+        folder = tmp_path / "peers"
+        assert "no clone" in peers.missing(folder, "one")
+        words = ["fetch", "one", "--peers", str(folder), "--from", str(tmp_path / "{owner}/{name}")]
+        peers.main(words)
+        assert peers.missing(folder, "one") is None
+        assert (folder / "one" / "code" / "file").exists()
+        assert not (folder / "one" / "data").exists()
+        peers.main(words)  # a second time changes nothing
+        assert peers.missing(folder, "one") is None
+
+    def test_all_is_pinned(self):
+        for name, peer in peers.PEERS.items():
+            assert peer.adapter.exists()
+            assert peer.install
+            for word in " ".join(peer.install).split():
+                assert "==" in word, f"{name}: {word} is not pinned"
+
+    def test_rows_have_adapters_for_their_peers(self):
+        for name, row in rows.ROWS.items():
+            for who in row.peers:
+                tree = ast.parse(peers.PEERS[who].adapter.read_text())
+                assert name in ast.literal_eval(_assigned(tree, "TASKS", keys=True)), (who, name)
+
+    def test_shims_are_in_the_page(self):
+        page = (ROOT / "benchmarks" / "README.md").read_text()
+        for peer in peers.PEERS.values():
+            for shim in ast.literal_eval(_assigned(ast.parse(peer.adapter.read_text()), "SHIMS")):
+                assert f"- {shim}\n" in page, f"{peer.adapter.name}: {shim}"
+
+
+def _assigned(tree: ast.Module, name: str, keys: bool = False) -> ast.expr:
+    """What a module assigns to a name; of a dict, the list of its keys where asked."""
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and node.targets[0].id == name:
+            return ast.List(node.value.keys) if keys else node.value
+    raise AssertionError(f"{name} is not assigned")
