@@ -111,7 +111,9 @@ def _spec_options(p: argparse.ArgumentParser) -> None:
     _setting_options(p, "model", Model)
     _setting_options(p, "training", Training, skip=("order_seed",))
     group = p.add_argument_group("running")
-    group.add_argument("--device", default="cpu", help="cpu or cuda, for the reference step")
+    group.add_argument(
+        "--device", default="auto", help="auto (a GPU where there is one), cpu, cuda, or cuda:1"
+    )
     group.add_argument(
         "--time-budget", type=float, metavar="SECONDS", help="stop in order after so long (exit 75)"
     )
@@ -283,7 +285,7 @@ def _print_plan(ladder, spec, data, seeds, control) -> int:
     if not field.missing:
         print("\nEverything is recorded; nothing would be trained.")
         return 0
-    each = seconds_per_epoch(resolve(spec), data, control)
+    each = seconds_per_epoch(resolve(spec, control.device), data, control)
     done = [r.record.epochs for rungs in field.rungs for r in rungs if r.record]
     t = spec.training
     low = min(t.patience, t.epochs) * each * field.missing

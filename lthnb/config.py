@@ -27,9 +27,11 @@ NUMERICS = {
     "pruning": 1,  # criteria and the choice among ties; part of a pruning's key alone
     "selection": 1,  # split, ranking, choice of the best epoch
     "reference": 1,  # each step has a number of its own
+    "cpu": 1,
+    "cuda": 1,
 }
 
-STEPS = ("auto", "reference")
+STEPS = ("auto", "reference", "cpu", "cuda")
 PROTOCOLS = ("validated", "paper")
 BACKBONES = ("mf", "lightgcn")
 METHODS = ("imp", "omp", "rp", "rp_x0")

@@ -107,7 +107,7 @@ def climb(ladder: Ladder, spec: Spec, data: Interactions, control: Control) -> I
     what :func:`training.train` raises; ConfigError where method and rewinding do not go together.
     """
     check(ladder)
-    spec, size = resolve(spec), spec.model.embedding_size
+    spec, size = resolve(spec, control.device), spec.model.embedding_size
     if ladder.rewind == "late" and ladder.rewind_epoch > spec.training.epochs:
         raise ConfigError(
             f"Ladder.rewind_epoch: found {ladder.rewind_epoch}, expected at most "
@@ -237,10 +237,12 @@ class Planned:
     record: Record | None
 
 
-def plan(ladder: Ladder, spec: Spec, data: Interactions, store: Store) -> list[Planned]:
+def plan(
+    ladder: Ladder, spec: Spec, data: Interactions, store: Store, device: str = "auto"
+) -> list[Planned]:
     """What of a ladder is there and what is missing; nothing is trained or pruned."""
     check(ladder)
-    spec, size = resolve(spec), spec.model.embedding_size
+    spec, size = resolve(spec, device), spec.model.embedding_size
     entries = data.rows * size
     covered = sum(range_sizes(ladder.scope, data.users, data.rows, size))
 

@@ -145,7 +145,10 @@ def fields_of(
             (ladder, spec, data, control)
             for row in fields
             for ladder, spec in row
-            if any(rung.record is None for rung in plan(ladder, spec, data, control.store))
+            if any(
+                rung.record is None
+                for rung in plan(ladder, spec, data, control.store, control.device)
+            )
         ]
         _climb_all(todo, workers or os.cpu_count() or 1, control.progress)
     return [
@@ -155,7 +158,7 @@ def fields_of(
             data.name,
             str(data.origin.get("source", "")),
             tuple(seeds),
-            tuple(tuple(plan(*pair, data, control.store)) for pair in row),
+            tuple(tuple(plan(*pair, data, control.store, control.device)) for pair in row),
         )
         for (ladder, spec), row in zip(contests, fields, strict=True)
     ]

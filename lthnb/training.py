@@ -28,7 +28,7 @@ from lthnb.data import DataError, Interactions
 from lthnb.evaluation import evaluate, rank
 from lthnb.pruning import Mask
 from lthnb.sampling import initial_table, xavier_bound
-from lthnb.steps import resolve, step_class
+from lthnb.steps import device_of, new_step, resolve
 from lthnb.store import (
     Record,
     Store,
@@ -76,8 +76,9 @@ class Control:
 
     store: where runs are kept. progress: a bar for trainings over two seconds. deadline: a moment
     of ``time.monotonic()`` after which trainings stop at the next epoch's end, or None.
-    checkpoint_seconds: between two checkpoints. device: where the reference step computes. keep:
-    epochs (from 1, or ``"last"``) whose tables are stored beside the best one's. owner: process
+    checkpoint_seconds: between two checkpoints. device: ``auto``, ``cpu``, ``cuda`` or ``cuda:1``:
+    which step ``auto`` means, and where the reference step computes. keep: epochs (from 1, or
+    ``"last"``) whose tables are stored beside the best one's. owner: process
     without which nobody waits for the result; a training whose parent it is no longer stops.
     """
 
@@ -85,7 +86,7 @@ class Control:
     progress: bool = True
     deadline: float | None = None
     checkpoint_seconds: float = CHECKPOINT_SECONDS
-    device: str = "cpu"
+    device: str = "auto"
     keep: tuple[int | str, ...] = ()
     owner: int | None = None
 
@@ -133,10 +134,7 @@ class TrainedRun:
     def outputs(self) -> torch.Tensor:
         """Rows to score with, from the best epoch's weights: (users + items, F), users first."""
         spec, control = self.spec, self.control
-        step = step_class(spec.training.step)(
-            spec, self.data, self.weights(), self.mask.kept, control.device
-        )
-        return step.outputs()
+        return new_step(spec, self.data, self.weights(), self.mask.kept, control.device).outputs()
 
     def recommend(self, user: Any, n: int = 10) -> np.ndarray:
         """Ids (columns) of the n best items for a user, those of train and valid left out.
@@ -228,7 +226,7 @@ def train(spec: Spec, data: Interactions, init: Init, mask: Mask, control: Contr
     Raises DataError where data and protocol do not fit, Diverged where the loss is no number, and
     Stopped where the training was stopped in order.
     """
-    spec = resolve(spec)
+    spec = resolve(spec, control.device)
     _check_protocol(spec, data)
     key = run_key(spec, data.digest, init, mask.digest)
     store = control.store
@@ -315,14 +313,14 @@ def _train(
 
 def _start(key, spec, data, init, mask, control, *, from_checkpoint: bool):
     """A step at its beginning, or where the checkpoint stands, and its progress."""
-    t, size = spec.training, spec.model.embedding_size
+    size = spec.model.embedding_size
     if mask.kept.shape != (data.rows, size):
         raise DataError(
             f"mask: found shape {mask.kept.shape}, expected {(data.rows, size)}, "
             "users and items × embedding size."
         )
     table = initialise(init, data, size, control.store)
-    step = step_class(t.step)(spec, data, table, mask.kept, control.device)
+    step = new_step(spec, data, table, mask.kept, control.device)
     at = _Progress(losses=[], evaluations=[])
     found = control.store.find_checkpoint(key) if from_checkpoint else None
     if found is not None:
@@ -342,7 +340,7 @@ def _save(key: str, step, at: _Progress, store: Store) -> None:
 def _finish(key, spec, data, init, mask, at, control) -> Record:
     """Score test once with the best epoch's weights; write weights, then the record."""
     store, t = control.store, spec.training
-    best = step_class(t.step)(spec, data, at.best_table, mask.kept, control.device)
+    best = new_step(spec, data, at.best_table, mask.kept, control.device)
     hits = evaluate(best.outputs(), data, "test")
     record = Record(
         key=key,
@@ -362,7 +360,7 @@ def _finish(key, spec, data, init, mask, at, control) -> Record:
             "evaluations": at.evaluations,
             "hits": pack_hits(hits),
         },
-        circumstances=circumstances(at.seconds, control.device),
+        circumstances=circumstances(at.seconds, device_of(t.step, control.device)),
     )
     store.put_weights(key, "best", at.best_table)
     store.put(record)
@@ -400,7 +398,7 @@ def seconds_per_epoch(spec: Spec, data: Interactions, control: Control) -> float
     """
     mask = np.ones((data.rows, spec.model.embedding_size), bool)
     table = initial_table(0, data.rows, spec.model.embedding_size)
-    step = step_class(spec.training.step)(spec, data, table, mask, control.device)
+    step = new_step(spec, data, table, mask, control.device)
     part = spec.training.chosen_on
     for epoch in range(2):
         began = time.monotonic()

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from toys import interactions, toy_data
 
 from lthnb.data import to_csr
-from lthnb.evaluation import BLOCK, METRICS, TOP, Hits, evaluate, rank, top_k_torch
+from lthnb.evaluation import METRICS, TOP, USERS_AT_ONCE, Hits, evaluate, rank, top_k_torch
 
 KS = (1, 3, 5, 10, 20)
 
@@ -147,7 +147,7 @@ class TestRanking:
     def test_blocks_and_threads_change_nothing(self, dtype):
         """More users than a block holds, real inner products, one thread and two."""
         rng = np.random.default_rng(0)
-        users = torch.from_numpy(rng.normal(size=(2 * BLOCK + 7, 16))).to(dtype)
+        users = torch.from_numpy(rng.normal(size=(2 * USERS_AT_ONCE + 7, 16))).to(dtype)
         items = torch.from_numpy(rng.normal(size=(500, 16))).to(dtype)
         known = rng.random((len(users), 500)) < 0.1
         found, threads = [], (numba.get_num_threads(), torch.get_num_threads())

@@ -35,7 +35,7 @@ def ladder(folder: str, begun, out, die_at: str = "") -> None:
 
     os.replace = replace
     # A checkpoint of 2 MB after each epoch, so that writing takes a good part of the time.
-    data, spec = toy_data(600, 800, 0.02), toy_spec(size=64, batch_size=2048)
+    data, spec = toy_data(600, 800, 0.02), toy_spec(size=64, batch_size=2048, step="cpu")
     control = quiet(Store(folder, results=None), checkpoint_seconds=0)
     with tempfile.TemporaryDirectory() as away:  # loads all that is compiled
         for _ in climb(Ladder("imp", 0.3, 1), spec, data, quiet(Store(away, results=None))):

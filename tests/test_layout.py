@@ -15,6 +15,7 @@ ORDER = [
     "config",
     "paper",
     "stream",
+    "lanes",
     "data",
     "synthetic",
     "sources",

@@ -42,7 +42,7 @@ def test_a_state_goes_on_to_the_same_bits(name, backbone, dtype):
     mask, start = half(data, spec), initial_table(0, data.rows, 4)
 
     def new():
-        return step_class(name)(spec, data, start, mask.kept)
+        return step_class(name)(spec, data, start, mask.kept, "cpu")
 
     whole, other = new(), new()
     losses = [whole.run_epoch(epoch) for epoch in range(4)]
@@ -59,7 +59,8 @@ def test_a_state_goes_on_to_the_same_bits(name, backbone, dtype):
 @pytest.mark.parametrize("name", STEPS)
 def test_what_is_given_out_is_a_copy(name):
     data, spec = toy_data(), toy_spec(step=name)
-    step = step_class(name)(spec, data, initial_table(0, data.rows, 4), np.ones((70, 4), bool))
+    start, mask = initial_table(0, data.rows, 4), np.ones((70, 4), bool)
+    step = step_class(name)(spec, data, start, mask, "cpu")
     table, state = step.weights(), step.state()
     before = table.copy()
     step.run_epoch(0)

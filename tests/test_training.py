@@ -32,7 +32,7 @@ from lthnb.config import Rotated, Seeded, Signs, Snapshot
 from lthnb.data import DataError, to_csr
 from lthnb.evaluation import evaluate
 from lthnb.sampling import initial_table, xavier_bound
-from lthnb.steps import step_class
+from lthnb.steps import resolve, step_class
 from lthnb.store import Store, StoreError
 from lthnb.training import Diverged, Stopped, initialise, seconds_per_epoch
 
@@ -60,7 +60,7 @@ def resumed(store, data, spec, mask=None, init=None, **settings):
 class TestMemory:
     def test_asked_twice_it_trains_once(self, store, monkeypatch):
         epochs = count_epochs(monkeypatch)
-        first = trained(store, toy_data(), toy_spec())
+        first = trained(store, toy_data(), resolve(toy_spec(step="auto")))
         assert len(epochs) == first.record.epochs == 4
         again = trained(store, toy_data(), toy_spec(step="auto"))
         assert len(epochs) == 4
@@ -207,38 +207,43 @@ LONG = ["--epochs", "100000", "--patience", "100000"]
 SAY_WHEN = """
 import sys
 from lthnb.__main__ import main
-from lthnb.steps.reference import ReferenceStep
-original = ReferenceStep.run_epoch
+from lthnb.steps.cpu import CpuStep
+original = CpuStep.run_epoch
 def run_epoch(self, epoch):
     if epoch == 1:
         print("training", flush=True)
     return original(self, epoch)
-ReferenceStep.run_epoch = run_epoch
+CpuStep.run_epoch = run_epoch
 sys.exit(main(sys.argv[1:]))
 """
 
 
-def digest_of(backbone: str, scope: str) -> str:
+def digest_of(step: str, backbone: str, scope: str) -> str:
     """Of a run whose batches and tables are beyond the 32,768 numbers from where on torch cuts its
     sums by threads."""
     data = toy_data(300, 1200, 0.03)
-    spec = toy_spec(backbone, 32, batch_size=2048, l2=0.5, l2_scope=scope, epochs=2, patience=2)
+    settings = {"batch_size": 2048, "l2": 0.5, "l2_scope": scope, "epochs": 2, "patience": 2}
+    spec = toy_spec(backbone, 32, step=step, **settings)
     with tempfile.TemporaryDirectory() as folder:
         run = trained(Store(folder, results=None), data, spec, half(data, spec))
         return run.record.results_digest
 
 
-LARGE = [("mf", "batch"), ("mf", "table"), ("lightgcn", "batch")]
+LARGE = [
+    (step, *words)
+    for step in ("reference", "cpu")
+    for words in (("mf", "batch"), ("mf", "table"), ("lightgcn", "batch"))
+]
 
 
-@pytest.mark.parametrize(("backbone", "scope"), LARGE)
-def test_threads_do_not_change_a_bit(backbone, scope):
+@pytest.mark.parametrize(("step", "backbone", "scope"), LARGE)
+def test_threads_do_not_change_a_bit(step, backbone, scope):
     """One thread and two: torch and MKL with it, and numba."""
     digests, before = set(), (torch.get_num_threads(), numba.get_num_threads())
     for threads in (1, 2):
         torch.set_num_threads(threads)
         numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
-        digests.add(digest_of(backbone, scope))
+        digests.add(digest_of(step, backbone, scope))
     torch.set_num_threads(before[0])
     numba.set_num_threads(before[1])
     assert len(digests) == 1

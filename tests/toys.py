@@ -16,6 +16,7 @@ import torch
 from lthnb.config import Model, Seeded, Spec, Training
 from lthnb.data import Interactions, pick_per_user, to_csr
 from lthnb.pruning import Mask
+from lthnb.steps import STEPS, step_class
 from lthnb.store import Store
 from lthnb.training import Control, TrainedRun, train
 
@@ -119,16 +120,19 @@ def processes():
 
 
 def count_epochs(monkeypatch) -> list[int]:
-    """A list that grows by one number with every epoch that any reference step runs."""
-    from lthnb.steps.reference import ReferenceStep
+    """A list that grows by one number with every epoch that any step runs."""
+    ran = []
 
-    ran, original = [], ReferenceStep.run_epoch
+    def counted(original):
+        def run_epoch(self, epoch):
+            ran.append(epoch)
+            return original(self, epoch)
 
-    def counted(self, epoch):
-        ran.append(epoch)
-        return original(self, epoch)
+        return run_epoch
 
-    monkeypatch.setattr(ReferenceStep, "run_epoch", counted)
+    for name in STEPS:
+        step = step_class(name)
+        monkeypatch.setattr(step, "run_epoch", counted(step.run_epoch))
     return ran
 
 

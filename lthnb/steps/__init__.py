@@ -7,8 +7,9 @@ A step owns the table and Adam's moments, and is driven by the one loop in `trai
 - ``weights()``: the table, numpy (rows, F), pruned entries exactly zero;
 - ``state()`` and ``restore(state)``: everything needed to go on to the same bits.
 
-`STEPS` maps a name to a function that imports and returns the class, so that nothing is loaded
-before it is wanted.
+`reference` is autograd in its plainest form, on any device, and what the others are compared with;
+`cpu` and `cuda` compute the same, fast. `STEPS` maps a name to a function that imports and returns
+the class, so that nothing is loaded before it is wanted.
 """
 
 from __future__ import annotations
@@ -16,18 +17,50 @@ from __future__ import annotations
 import importlib
 from dataclasses import replace
 
+import numpy as np
+
 from lthnb.config import ConfigError, Spec, nearest
+from lthnb.data import Interactions
 
 STEPS = {
     "reference": lambda: importlib.import_module("lthnb.steps.reference").ReferenceStep,
+    "cpu": lambda: importlib.import_module("lthnb.steps.cpu").CpuStep,
+    "cuda": lambda: importlib.import_module("lthnb.steps.cuda").CudaStep,
 }
 
 
-def resolve(spec: Spec) -> Spec:
-    """The same spec with ``auto`` replaced by the step that runs here."""
+def resolve(spec: Spec, device: str = "auto") -> Spec:
+    """The same spec with ``auto`` replaced by the fastest step for a device: `cuda` on a GPU,
+    `cpu` elsewhere. device: ``auto`` (a GPU where torch sees one), ``cpu``, ``cuda`` or ``cuda:1``.
+    """
     if spec.training.step != "auto":
         return spec
-    return replace(spec, training=replace(spec.training, step="reference"))
+    step = "cpu" if _machine(device) == "cpu" else "cuda"
+    return replace(spec, training=replace(spec.training, step=step))
+
+
+def device_of(step: str, device: str = "auto") -> str:
+    """Where a step computes: ``cpu``, ``cuda`` or ``cuda:1``.
+
+    Under ``auto`` the step decides, and `reference` runs on the CPU, where its bits repeat. Raises
+    ConfigError where the step cannot run on the device asked for.
+    """
+    if device == "auto":
+        return "cuda" if step == "cuda" else "cpu"
+    if step in ("cpu", "cuda") and device.partition(":")[0] != step:
+        raise ConfigError(
+            f"device: found {device!r} for the step {step!r}, which runs on {step!r} alone; leave "
+            "the device at 'auto', or choose the step 'reference', which runs on either."
+        )
+    return device
+
+
+def _machine(device: str) -> str:
+    if device != "auto":
+        return device
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def step_class(name: str):
@@ -37,3 +70,14 @@ def step_class(name: str):
             f"step: found {name!r}, expected one of {', '.join(STEPS)}." + nearest(name, STEPS)
         )
     return STEPS[name]()
+
+
+def new_step(
+    spec: Spec, data: Interactions, table: np.ndarray, mask: np.ndarray, device: str = "auto"
+):
+    """The spec's step at a start: table (rows, F), mask bool (rows, F).
+
+    Raises ConfigError for an unknown step, and for one that cannot run on the device.
+    """
+    name = spec.training.step
+    return step_class(name)(spec, data, table, mask, device_of(name, device))

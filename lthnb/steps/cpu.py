@@ -1,0 +1,76 @@
+"""The CPU step: numba kernels for any processor, equal to the reference but for rounding.
+
+The triplets are the reference's own. Two runs give the same bits on one thread or on several: each
+row has one owner, and sums are made in an order that the number of threads does not enter.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from lthnb.config import ConfigError, Spec
+from lthnb.data import Interactions
+from lthnb.sampling import Sampler
+from lthnb.steps.batches import Stream
+from lthnb.steps.lazy import LazyTable
+from lthnb.steps.spread import SpreadTable, by_degree
+
+
+class CpuStep:
+    """One table, trained by hand-written kernels.
+
+    table: X⁰ or another start, (rows, F); mask: bool (rows, F). A pruned entry has neither value
+    nor moment. MF with the paper's L2 term over the batch's rows takes the lazy table, where rows
+    that a batch does not touch cost nothing; all else takes dense gradients. Raises ConfigError
+    where `device` is not the CPU.
+    """
+
+    def __init__(
+        self,
+        spec: Spec,
+        data: Interactions,
+        table: np.ndarray,
+        mask: np.ndarray,
+        device: str = "cpu",
+    ) -> None:
+        if device != "cpu":
+            raise ConfigError(
+                f"device: found {device!r}, expected 'cpu' for the step 'cpu'; choose the step "
+                "'cuda' for a GPU."
+            )
+        m, t = spec.model, spec.training
+        self.triplets, dtype = data.train.nnz, np.dtype(t.dtype)
+        sampler = Sampler.of(data.train, t.order_seed)
+        if m.backbone == "mf" and t.l2_scope == "batch":
+            place = np.arange(data.rows, dtype=np.int32)
+            self.table = LazyTable(Stream.of(sampler, place), table, mask, t, dtype)
+            return
+        layers = m.layers if m.backbone == "lightgcn" else 0
+        share = 1.0 if m.layer_combination == "sum" else 1.0 / (layers + 1)
+        stream = Stream.of(sampler, by_degree(data.train))
+        self.table = SpreadTable(stream, data.train, table, mask, t, dtype, layers, share)
+
+    def run_epoch(self, epoch: int) -> float:
+        """Train on triplets epoch · |train| … (epoch + 1) · |train| − 1; returns their mean loss.
+
+        The last batch holds what is left, and its loss is divided by its own size.
+        """
+        n = self.triplets
+        return self.table.run(epoch * n, (epoch + 1) * n) / n
+
+    def outputs(self) -> torch.Tensor:
+        """Rows to score with: (rows, F), users first."""
+        return torch.from_numpy(self.table.outputs())
+
+    def weights(self) -> np.ndarray:
+        """A copy of the table: (rows, F)."""
+        return self.table.table()
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Table, moments and step count, as copies."""
+        return {**self.table.state(), "steps": np.array(float(self.table.done))}
+
+    def restore(self, state: dict[str, np.ndarray]) -> None:
+        """Go on from what :meth:`state` gave, to the same bits."""
+        self.table.restore(state, int(state["steps"]))

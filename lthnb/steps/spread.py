@@ -1,0 +1,444 @@
+"""LightGCN on the CPU, and MF with the L2 term over the whole table: dense gradients, dense Adam.
+
+With P the 0/1 graph, D its degrees and M = D⁻¹P, a layer is Aᵏ X = D^½ Mᵏ D^-½ X (Eq. 5). So the
+kernels hold Y = D^-½ X and only ever take means of neighbours' rows: no weights are read. A step
+
+- spreads K − 1 layers over all nodes, and the last one over the batch's rows alone, since the loss
+  reads no others;
+- goes back by Horner's rule, w(G + A(G + A(G + AG))) for K = 3, A being symmetric; G is zero but on
+  the batch's rows, so the first product walks only their neighbours;
+- takes Adam's step for a row as soon as the last product has its gradient.
+
+Nodes are ordered by degree, users and items apart, so that what most neighbours share stays in the
+cache. With no layer at all this is MF.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numba as nb
+import numpy as np
+import scipy.sparse as sp
+
+from lthnb.lanes import fma, keep, load, root, splat, store, total
+from lthnb.steps.batches import (
+    AT_ONCE,
+    BLOCK,
+    LANES,
+    Batches,
+    prepare,
+    score,
+    slot_gradient,
+)
+from lthnb.steps.lazy import BETA_1, BETA_2, EPSILON
+
+WIDE = 16  # columns in a vector of the products, two of which are in work at once
+PAIR = 2 * WIDE
+SHARES = 64  # parts of the graph with equally many edges
+TARGETS = 16  # parts of the rows that the first backward product is scattered into
+
+
+class Graph(NamedTuple):
+    """The training graph, both directions: node → neighbours.
+
+    indptr: int64 (rows + 1,), indices: int32. shares: int64 (SHARES + 1,), borders of row ranges
+    with equally many edges. targets: int64 (TARGETS + 1,), borders of row ranges, and cuts: int64
+    (rows, TARGETS + 1), where in `indices` a node's neighbours pass from one range to the next.
+    up: √degree, down: 1/√degree, mean: 1/degree; zero for a node without neighbours, whose layers
+    past the first are zero.
+    """
+
+    indptr: np.ndarray
+    indices: np.ndarray
+    shares: np.ndarray
+    targets: np.ndarray
+    cuts: np.ndarray
+    up: np.ndarray
+    down: np.ndarray
+    mean: np.ndarray
+
+    @classmethod
+    def of(cls, train: sp.csr_matrix, place: np.ndarray, dtype) -> Graph:
+        """place: the row of each user and item, (users + items,)."""
+        users, rows = train.shape[0], sum(train.shape)
+        user = np.repeat(place[:users], np.diff(train.indptr))
+        item = place[users:][train.indices]
+        one = np.ones(2 * len(user), np.int8)
+        ends = np.concatenate((user, item)), np.concatenate((item, user))
+        p = sp.csr_matrix((one, ends), (rows, rows))
+        p.sort_indices()
+        indptr, indices = p.indptr.astype(np.int64), p.indices.astype(np.int32)
+        degree = np.diff(indptr).astype(np.float64)
+        some = np.maximum(degree, 1)
+        marks = np.linspace(0, indptr[-1], SHARES + 1)
+        shares = np.searchsorted(indptr, marks).clip(0, rows).astype(np.int64)
+        shares[0], shares[-1] = 0, rows
+        targets = np.linspace(0, rows, TARGETS + 1).astype(np.int64)
+        cuts = np.empty((rows, TARGETS + 1), np.int64)
+        _cut(indptr, indices, targets, cuts)
+        up = np.sqrt(degree)
+        down, mean = (degree > 0) / np.sqrt(some), (degree > 0) / some
+        return cls(
+            indptr,
+            indices,
+            shares,
+            targets,
+            cuts,
+            *(scale.astype(dtype) for scale in (up, down, mean)),
+        )
+
+
+def by_degree(train: sp.csr_matrix) -> np.ndarray:
+    """The row of each user and item, either side ordered by falling degree: int32 (rows,)."""
+    users = train.shape[0]
+    place = np.empty(sum(train.shape), np.int32)
+    for first, degree in (
+        (0, np.diff(train.indptr)),
+        (users, np.bincount(train.indices, minlength=train.shape[1])),
+    ):
+        order = np.argsort(-degree, kind="stable")
+        place[first + order] = first + np.arange(len(order))
+    return place
+
+
+class Dense(NamedTuple):
+    """Arrays of a step, F padded to a multiple of 16, rows in the graph's order.
+
+    table, first, second: (rows, F), values and moments. bits: int32 (rows, F / 16), an entry's bit
+    set where it is kept. layer: (≥ 2, rows, F). back: (3·B, F), the gradient by each slot's output
+    row times a layer's share. slot_of: int32 (rows,), −1 for a row that is not in the batch.
+    """
+
+    table: np.ndarray
+    first: np.ndarray
+    second: np.ndarray
+    bits: np.ndarray
+    layer: np.ndarray
+    back: np.ndarray
+    slot_of: np.ndarray
+
+
+class SpreadTable:
+    """A table trained with dense gradients: LightGCN's, or with no layers MF's.
+
+    table, mask: (rows, F), rows as in the data. layers: K. share: what a layer counts for in the
+    outputs, 1 / (K + 1) for their mean and 1 for their sum.
+    """
+
+    def __init__(self, stream, train, table, mask, training, dtype, layers, share) -> None:
+        rows, self.size = table.shape
+        self.width = -(-self.size // WIDE) * WIDE
+        self.stream, self.training = stream, training
+        self.layers, self.share, self.done = layers, share, 0
+        self.graph = Graph.of(train, stream.place, dtype)
+        self.batches = Batches.room(training.batch_size, rows, self.width, dtype)
+        # Scaled layers on the way forth, gradients on the way back; the first is D^-½ X throughout.
+        layer = np.zeros((max(2, layers), rows, self.width) if layers else (1, 1, 1), dtype)
+        bits = np.packbits(self._ordered(mask), axis=1, bitorder="little")
+        self.dense = Dense(
+            self._ordered(np.where(mask, table, 0.0)).astype(dtype),
+            *(np.zeros((rows, self.width), dtype) for _ in range(2)),
+            np.ascontiguousarray(bits).view("<u2").astype(np.int32),
+            layer,
+            np.zeros((3 * training.batch_size, self.width), dtype),
+            np.full(rows, -1, np.int32),
+        )
+
+    def _ordered(self, full: np.ndarray) -> np.ndarray:
+        room = np.zeros((len(full), self.width), full.dtype)
+        room[self.stream.place, : self.size] = full
+        return room
+
+    def _full(self, ordered: np.ndarray) -> np.ndarray:
+        return ordered[self.stream.place, : self.size]
+
+    def run(self, first: int, end: int) -> float:
+        """Train on triplets first … end − 1, an epoch; returns the sum of their losses."""
+        t, summed = self.training, 0.0
+        whole = t.l2 if t.l2_scope == "table" else 0.0
+        steps = -(-(end - first) // t.batch_size)
+        if self.layers:
+            _scale(self.dense.table, self.graph.down, self.dense.layer[0])
+        for e in range(steps):
+            g, at = e % AT_ONCE, first + e * t.batch_size
+            if g == 0:
+                some = min(AT_ONCE, steps - e)
+                prepare(self.stream, self.batches, at, end, t.batch_size, some)
+            size = min(t.batch_size, end - at)
+            self.done += 1
+            summed += _step(
+                self.batches,
+                g,
+                size,
+                self.graph,
+                self.dense,
+                self.layers,
+                self.share,
+                t.l2 - whole,
+                whole,
+                t.learning_rate / (1 - BETA_1**self.done),
+                1.0 / np.sqrt(1 - BETA_2**self.done),
+            )
+        return summed
+
+    def outputs(self) -> np.ndarray:
+        """(rows, F), Eqs. 5 and 6."""
+        if not self.layers:
+            return self.table()
+        d = self.dense
+        layer, spare, sums = (np.zeros_like(d.table) for _ in range(3))
+        _scale(d.table, self.graph.down, layer)
+        for _ in range(self.layers):
+            _spread(self.graph, layer, d.back, d.slot_of, False, spare)
+            layer, spare = spare, layer
+            sums += layer
+        _scale(sums, self.graph.up, sums)
+        sums += d.table
+        sums *= sums.dtype.type(self.share)
+        return self._full(sums)
+
+    def table(self) -> np.ndarray:
+        """(rows, F), a copy; pruned entries are zero."""
+        return self._full(self.dense.table)
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Table and moments, as copies, as the reference step gives them."""
+        return {k: self._full(getattr(self.dense, k)) for k in ("table", "first", "second")}
+
+    def restore(self, state: dict[str, np.ndarray], done: int) -> None:
+        """Go on from a state, `done` steps after the start."""
+        for name in ("table", "first", "second"):
+            getattr(self.dense, name)[:] = self._ordered(state[name])
+        self.done = done
+
+
+@nb.njit(cache=True, parallel=True)
+def _cut(indptr, indices, targets, cuts):
+    for row in nb.prange(cuts.shape[0]):
+        begin, end = indptr[row], indptr[row + 1]
+        for k in range(targets.size):
+            cuts[row, k] = begin + np.searchsorted(indices[begin:end], targets[k])
+
+
+@nb.njit(cache=True, parallel=True)
+def _scale(x, by, out):
+    for row in nb.prange(x.shape[0]):
+        for c in range(x.shape[1]):
+            out[row, c] = x[row, c] * by[row]
+
+
+@nb.njit(cache=True, parallel=True)
+def _square(x):
+    """Σ x², summed row by row in float64."""
+    rows = np.empty(x.shape[0])
+    for row in nb.prange(x.shape[0]):
+        rows[row] = 0.0
+        for c in range(x.shape[1]):
+            rows[row] += nb.float64(x[row, c]) * nb.float64(x[row, c])
+    summed = 0.0
+    for row in range(rows.size):
+        summed += rows[row]
+    return summed
+
+
+@nb.njit(inline="always")
+def _gather(indices, begin, end, flat, width, room, at):
+    """Write the sum of the neighbours' rows to room[at : at + width]."""
+    column = 0
+    while column + PAIR <= width:
+        low = splat(flat, 0.0, WIDE)
+        high = low
+        for k in range(begin, end):
+            source = nb.int64(indices[k]) * width + column
+            low = low + load(flat, source, WIDE)
+            high = high + load(flat, source + WIDE, WIDE)
+        store(room, at + column, low)
+        store(room, at + column + WIDE, high)
+        column += PAIR
+    if column < width:
+        low = splat(flat, 0.0, WIDE)
+        for k in range(begin, end):
+            low = low + load(flat, nb.int64(indices[k]) * width + column, WIDE)
+        store(room, at + column, low)
+
+
+@nb.njit(cache=True, parallel=True)
+def _spread(graph, x, back, slot_of, add, out):
+    """out = M x, plus D^-½ `back` on the batch's rows where `add`."""
+    indptr, indices, shares = graph.indptr, graph.indices, graph.shares
+    mean, down, width = graph.mean, graph.down, x.shape[1]
+    flat, to, backs = x.reshape(-1), out.reshape(-1), back.reshape(-1)
+    for share in nb.prange(shares.size - 1):
+        for row in range(shares[share], shares[share + 1]):
+            at = row * width
+            _gather(indices, indptr[row], indptr[row + 1], flat, width, to, at)
+            by, down_by = splat(flat, mean[row], WIDE), splat(flat, down[row], WIDE)
+            slot = nb.int64(slot_of[row]) if add else -1
+            for c in range(0, width, WIDE):
+                value = by * load(to, at + c, WIDE)
+                if slot >= 0:
+                    value = fma(down_by, load(backs, slot * width + c, WIDE), value)
+                store(to, at + c, value)
+
+
+@nb.njit(cache=True, parallel=True)
+def _outputs(batches, g, graph, table, layer, layers, share):
+    """The output rows of the batch's slots, by slot; the last layer is spread to them alone."""
+    rows, n, norms = batches.rows[g], batches.counts[g, 1], batches.norms
+    indptr, indices, up, mean = graph.indptr, graph.indices, graph.up, graph.mean
+    to, width, flat, each = (
+        batches.vectors.reshape(-1),
+        table.shape[1],
+        table.reshape(-1),
+        layer.reshape(-1),
+    )
+    last = layer[max(0, layers - 1)].reshape(-1)
+    for block in nb.prange((n + BLOCK - 1) // BLOCK):
+        for slot in range(block * BLOCK, min(n, (block + 1) * BLOCK)):
+            row, at = nb.int64(rows[slot]), slot * width
+            norm = 0.0
+            if layers > 0:
+                _gather(indices, indptr[row], indptr[row + 1], last, width, to, at)
+            by, up_by = splat(flat, mean[row], WIDE), splat(flat, up[row], WIDE)
+            for c in range(0, width, WIDE):
+                x = load(flat, row * width + c, WIDE)
+                norm += total(x * x)
+                if layers > 0:
+                    spread = by * load(to, at + c, WIDE)
+                    for k in range(1, layers):
+                        here = (k * table.shape[0] + row) * width + c
+                        spread = spread + load(each, here, WIDE)
+                    x = fma(up_by, spread, x) * splat(flat, share, WIDE)
+                store(to, at + c, x)
+            norms[slot] = norm
+
+
+@nb.njit(cache=True, parallel=True)
+def _gradient(batches, g, back, share, slot_of):
+    """`back`: share · the gradient by the output rows of the batch's slots. Marks `slot_of`."""
+    rows, people, n = batches.rows[g], batches.counts[g, 0], batches.counts[g, 1]
+    slots, first_use, uses = batches.slots[g], batches.first_use[g], batches.uses[g]
+    vectors, width, pull = batches.vectors.reshape(-1), back.shape[1], batches.pull
+    flat = back.reshape(-1)
+    for block in nb.prange((n + BLOCK - 1) // BLOCK):
+        for slot in range(block * BLOCK, min(n, (block + 1) * BLOCK)):
+            slot_of[rows[slot]] = slot
+            begin, end = first_use[slot], first_use[slot + 1]
+            for c in range(0, width, LANES):
+                none = splat(flat, 0.0, LANES)
+                acc = slot_gradient(
+                    slots, uses, begin, end, slot < people, pull, vectors, width, c, none
+                )
+                store(flat, slot * width + c, acc * splat(flat, share, LANES))
+
+
+@nb.njit(cache=True, parallel=True)
+def _first_back(batches, g, graph, back, spread, out):
+    """out = D^-½ `back`, plus M times it where `spread`; `back` is zero off the batch's rows.
+
+    Each range of rows has one owner, who walks the batch's rows in order and adds to those of
+    their neighbours that lie in the range.
+    """
+    rows, n = batches.rows[g], batches.counts[g, 1]
+    indices, targets, cuts = graph.indices, graph.targets, graph.cuts
+    mean, down = graph.mean, graph.down
+    flat, width, to = back.reshape(-1), back.shape[1], out.reshape(-1)
+    for target in nb.prange(targets.size - 1):
+        first, last = targets[target], targets[target + 1]
+        for at in range(first * width, last * width, WIDE):
+            store(to, at, splat(flat, 0.0, WIDE))
+        if spread:
+            for slot in range(n):
+                row = rows[slot]
+                begin, end = cuts[row, target], cuts[row, target + 1]
+                if begin == end:
+                    continue
+                by = splat(flat, down[row], WIDE)
+                for c in range(0, width, WIDE):
+                    x = by * load(flat, slot * width + c, WIDE)
+                    for k in range(begin, end):
+                        at = nb.int64(indices[k]) * width + c
+                        store(to, at, load(to, at, WIDE) + x)
+            for row in range(first, last):
+                by = splat(flat, mean[row], WIDE)
+                for at in range(row * width, (row + 1) * width, WIDE):
+                    store(to, at, load(to, at, WIDE) * by)
+        for slot in range(n):
+            row = nb.int64(rows[slot])
+            if first <= row < last:
+                by = splat(flat, down[row], WIDE)
+                for c in range(0, width, WIDE):
+                    at = row * width + c
+                    store(to, at, fma(by, load(flat, slot * width + c, WIDE), load(to, at, WIDE)))
+
+
+@nb.njit(cache=True, parallel=True)
+def _finish(batches, g, graph, dense, x, layers, l2, decay, rate, bias):
+    """The gradient of every row, and Adam's step with it.
+
+    x: what has come back, one product short. l2: weight of a use of a row; decay: weight of every
+    row. Leaves D^-½ times the new table in the first layer, and no row marked.
+    """
+    indptr, indices, shares, down = graph.indptr, graph.indices, graph.shares, graph.down
+    first_use, slot_of, bits = batches.first_use[g], dense.slot_of, dense.bits.reshape(-1)
+    table, width, xs = dense.table.reshape(-1), dense.table.shape[1], x.reshape(-1)
+    back, scaled = dense.back.reshape(-1), dense.layer[0].reshape(-1)
+    moments_1, moments_2 = dense.first.reshape(-1), dense.second.reshape(-1)
+    for share in nb.prange(shares.size - 1):
+        room = np.empty(width, table.dtype)
+        epsilon = splat(table, EPSILON, WIDE)
+        one, two = splat(table, BETA_1, WIDE), splat(table, BETA_2, WIDE)
+        rest_1, rest_2 = splat(table, 1.0 - BETA_1, WIDE), splat(table, 1.0 - BETA_2, WIDE)
+        step, unbias = splat(table, rate, WIDE), splat(table, bias, WIDE)
+        for row in range(shares[share], shares[share + 1]):
+            slot = nb.int64(slot_of[row])
+            slot_of[row] = -1
+            shrink = decay
+            if slot >= 0:
+                shrink += l2 * (first_use[slot + 1] - first_use[slot])
+            if layers > 0:
+                _gather(indices, indptr[row], indptr[row + 1], xs, width, room, 0)
+            by = splat(table, down[row], WIDE)  # D^½ D⁻¹
+            for c in range(0, width, WIDE):
+                at = row * width + c
+                value = load(table, at, WIDE)
+                gradient = splat(table, shrink, WIDE) * value
+                if layers > 0:
+                    gradient = fma(by, load(room, c, WIDE), gradient)
+                if slot >= 0:
+                    gradient = gradient + load(back, slot * width + c, WIDE)
+                gradient = keep(bits[at // WIDE], gradient)
+                m = fma(rest_1, gradient, one * load(moments_1, at, WIDE))
+                v = fma(rest_2 * gradient, gradient, two * load(moments_2, at, WIDE))
+                value = value - step * m / fma(root(v), unbias, epsilon)
+                store(moments_1, at, m)
+                store(moments_2, at, v)
+                store(table, at, value)
+                if layers > 0:
+                    store(scaled, at, value * by)
+
+
+@nb.njit(cache=True)
+def _step(batches, g, size, graph, dense, layers, share, l2, whole, rate, bias):
+    """One step; returns the summed loss. l2: weight of the L2 term over the batch's rows, whole:
+    over the whole table. rate, bias: α and ρ of :mod:`lthnb.steps.lazy`."""
+    layer, back, slot_of = dense.layer, dense.back, dense.slot_of
+    for k in range(1, layers):
+        _spread(graph, layer[k - 1], back, slot_of, False, layer[k])
+    _outputs(batches, g, graph, dense.table, layer, layers, share)
+    loss = score(batches, g, size, l2)
+    if whole > 0.0:
+        loss += whole * _square(dense.table)
+    _gradient(batches, g, back, share, slot_of)
+    come = 0
+    if layers > 0:
+        come = 1
+        _first_back(batches, g, graph, back, layers > 1, layer[1])
+        for _ in range(layers - 2):
+            _spread(graph, layer[come], back, slot_of, True, layer[3 - come])
+            come = 3 - come
+    _finish(
+        batches, g, graph, dense, layer[come], layers, l2 / size, 2.0 * whole / size, rate, bias
+    )
+    return loss
