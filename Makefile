@@ -20,7 +20,7 @@ help:  ## show this
 	  | awk -F'|' '{ printf "  make %-10s %s\n", $$1, $$2 }'
 	@echo
 	@echo "  PROFILE=smoke|quick|paper (now $(PROFILE))   JOBS=notebooks at once (0: one per core)"
-	@echo "  PYTHON=interpreter for a new .venv (now $(PYTHON))   ARGS=more words for pytest"
+	@echo "  PYTHON=interpreter for a new .venv (now $(PYTHON))   ARGS=more words for pytest or the benchmarks"
 
 book: $(READY)  ## run the notebooks, build the book, say where to open it
 	@$(BIN)/python -m lthnb book --profile $(PROFILE) --jobs $(JOBS)
@@ -49,7 +49,7 @@ lab: $(READY)  ## open the notebooks in JupyterLab
 
 clean:  ## remove what was built (book, executed copies, .venv); the run store .store stays
 	rm -rf _build _executed .venv *.egg-info .pytest_cache .ruff_cache .hypothesis
-	find lthnb tests book -name __pycache__ -type d -prune -exec rm -rf {} +
+	find lthnb tests book benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 	@echo "Recorded runs were kept: delete .store by hand if you mean to train everything again."
 
 # --- the environment -----------------------------------------------------------------------------

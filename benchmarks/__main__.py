@@ -12,22 +12,12 @@ from typing import Any
 
 from benchmarks import peers
 from benchmarks.pool import Lane, Worker, WorkerError, interleave, say
-from benchmarks.record import (
-    FORMAT,
-    ROOT,
-    commit,
-    load_average,
-    machine,
-    ratios,
-    short,
-    slopes,
-    spreads,
-    write,
-)
+from benchmarks.record import ROOT, commit, load_average, machine, write
 from benchmarks.rows import (
     BASE,
     FULL,
     NAMES,
+    OWN,
     QUICK,
     QUICK_BASE,
     QUICK_SWEEPS,
@@ -37,6 +27,7 @@ from benchmarks.rows import (
     point,
     settings_of,
 )
+from lthnb.measured import FORMAT, ratios, short, slopes, spreads
 
 OURS = "ours"
 WORKER = Path(__file__).resolve().parent / "worker.py"
@@ -123,13 +114,14 @@ class Run:
 
     def measure_row(self, name: str) -> None:
         """One comparison, repeats interleaved."""
-        lanes = [lane for who in self.wanted(ROWS[name]) if (lane := self.lane(name, who))]
+        row = {**ROWS, **OWN}[name]
+        lanes = [lane for who in self.wanted(row) if (lane := self.lane(name, who))]
         try:
             interleave(lanes, self.settings["repeats"], lambda text: say(f"{name}: {text}"))
         finally:
             for lane in lanes:
                 lane.worker.close()
-        self.put_row(name, ROWS[name].title, ROWS[name].unit, lanes)
+        self.put_row(name, row.title, row.unit, lanes)
 
     def measure_memory(self, name: str) -> None:
         """Peak memory of whole processes that load, prepare and do a row's task twice."""
@@ -287,10 +279,10 @@ def main(words: list[str] | None = None) -> Path:
     path = folder.resolve() / f"{name}.json"
     run = Run(name, settings, args.peers.resolve(), only)
     try:
-        if any(row in ROWS for row in rows) or "memory" in rows:
+        if set(rows) != {"scaling"}:
             run.hand_over()
         for row in rows:
-            if row in ROWS:
+            if row in ROWS or row in OWN:
                 run.measure_row(row)
         if "memory" in rows:
             for row in ROWS:

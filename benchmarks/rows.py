@@ -29,7 +29,14 @@ ROWS = {
         ("lth-mrs", "lightgcn-pytorch", "implicit", "recbole"),
     ),
 }
-NAMES = (*ROWS, "memory", "scaling")
+# Ours alone: where its time goes.
+OWN = {
+    "kernels-mf": Row("MF, kernel by kernel", STEP_UNIT, ()),
+    "kernels-lightgcn": Row("LightGCN, kernel by kernel", STEP_UNIT, ()),
+    "kernels-ranking": Row("full ranking, and its product alone", "seconds", ()),
+    "roof": Row("a plain copy between arrays beyond any cache", "seconds", ()),
+}
+NAMES = (*ROWS, *OWN, "memory", "scaling")
 
 # Of a run as a whole; an option of the command line goes before.
 FULL = {
@@ -60,7 +67,7 @@ QUICK = {
 
 def settings_of(row: str, settings: dict[str, Any], **more: Any) -> dict[str, Any]:
     """The settings of a run as one row's workers get them."""
-    few = {"batches": settings["lightgcn_batches"]} if row == "lightgcn" else {}
+    few = {"batches": settings["lightgcn_batches"]} if "lightgcn" in row else {}
     return {**settings, **few, **more}
 
 

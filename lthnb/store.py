@@ -27,18 +27,19 @@ import sys
 import tarfile
 import tempfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from lthnb import __version__
-from lthnb.config import canonical, digest_text
+from lthnb import __version__, measured
+from lthnb.config import canonical, digest_text, nearest
 from lthnb.evaluation import Hits
 
 FORMAT = 1
+BENCHMARKS = "benchmarks"  # folder of results/ that holds what `make bench` measured
 TEMPORARY = ".tmp-"  # what unfinished files are called
 PIECE_BYTES = 15_000_000  # most bytes in one piece of an export
 
@@ -376,6 +377,22 @@ class Store:
         found = [r for r in records if fits(r)]
         return sorted(found, key=lambda r: (-r.density, r.spec["training"]["order_seed"], r.key))
 
+    def measured(self, names: Sequence[str] = ()) -> list[dict[str, Any]]:
+        """The records of benchmarks that come with the project (:mod:`lthnb.measured`), by name.
+
+        names: those wanted; none for all. Raises measured.RecordError for a damaged one, and
+        StoreError, with the nearest name, for one that is not there.
+        """
+        there = {p.stem: p for p in sorted(_benchmarks(self.results))}
+        _note_read("measured")
+        for name in names:
+            if name not in there:
+                raise StoreError(
+                    f"benchmark record {name!r}: not in results/benchmarks, which has "
+                    f"{', '.join(there) or 'none'}." + nearest(name, there)
+                )
+        return [measured.load(there[name]) for name in names or there]
+
     def is_recorded_result(self, key: str) -> bool:
         """Whether the run's record comes with the project, in `results/`."""
         return self.results is not None and (self.results / "runs" / key / "record").is_file()
@@ -494,8 +511,15 @@ class Store:
 
         A record must also answer to the key it lies under.
         """
+        for path in _benchmarks(self.results):
+            try:
+                measured.load(path)
+            except measured.RecordError as error:
+                yield path, str(error)
         for base in self._places():
             for path in sorted(base.rglob("*")) if base.is_dir() else []:
+                if path.relative_to(base).parts[0] == BENCHMARKS:
+                    continue
                 if not path.is_file() or path.parent.name == "locks" or path.suffix == ".md":
                     continue
                 try:
@@ -643,6 +667,10 @@ def _kind_of(path: Path, base: Path) -> str:
     raise DamagedFile(f"{path}: no file of a store has this name.")
 
 
+def _benchmarks(results: Path | None) -> list[Path]:
+    return [] if results is None else sorted((results / BENCHMARKS).glob("*.json"))
+
+
 def _note_read(key: str) -> None:
     """Tell the runner which records a notebook reads, so that it knows when a copy is stale."""
     log = os.environ.get("LTHNB_READ_LOG")
@@ -652,10 +680,13 @@ def _note_read(key: str) -> None:
 
 
 def record_digest(key: str) -> str | None:
-    """The results digest of a run in the default store, or None where there is none; of the word
-    ``recorded``, a digest of which runs lie in `results/`."""
+    """The results digest of a run in the default store, or None where there is none; of the words
+    ``recorded`` and ``measured``, a digest of which runs and benchmarks lie in `results/`."""
     if key == "recorded":
         evidence = results_folder() / "runs"
         return digest_text(canonical(sorted(p.name for p in evidence.glob("*"))))
+    if key == "measured":
+        found = [measured.load(path)["checksum"] for path in _benchmarks(results_folder())]
+        return digest_text(canonical(sorted(found)))
     record = Store().find(key)
     return None if record is None else record.results_digest

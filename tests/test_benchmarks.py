@@ -16,6 +16,7 @@ sys.path.insert(0, str(ROOT))  # benchmarks is a folder of the checkout, not an 
 
 from benchmarks import __main__ as command
 from benchmarks import peers, pool, record, rows
+from lthnb import measured
 
 FAKE = """
 import os, sys, time
@@ -71,36 +72,36 @@ def fake(tmp_path, monkeypatch):
     def run(*words):
         places = ["--peers", str(tmp_path / "peers"), "--out", str(tmp_path / "out")]
         path = command.main([*words, "--quick", "--repeats", "3", *places])
-        return record.load(path), log.read_text().splitlines() if log.exists() else []
+        return measured.load(path), log.read_text().splitlines() if log.exists() else []
 
     return run
 
 
 class TestArithmetic:
     def test_spread(self):
-        assert record.spread([4.0, 1.0, 3.0, 2.0, 5.0]) == {
+        assert measured.spread([4.0, 1.0, 3.0, 2.0, 5.0]) == {
             **{"min": 1.0, "q1": 2.0, "median": 3.0, "q3": 4.0, "max": 5.0}
         }
-        assert record.spread([1.0, 2.0])["median"] == 1.5
-        assert set(record.spread([7.0]).values()) == {7.0}
+        assert measured.spread([1.0, 2.0])["median"] == 1.5
+        assert set(measured.spread([7.0]).values()) == {7.0}
 
     def test_ratios_are_paired_by_repeat(self):
-        found = record.ratios({"step": [2.0, 9.0, 4.0], "more": [1.0]}, {"step": [1.0, 3.0, 4.0]})
+        found = measured.ratios({"step": [2.0, 9.0, 4.0], "more": [1.0]}, {"step": [1.0, 3.0, 4.0]})
         assert list(found) == ["step"]
         assert (found["step"]["min"], found["step"]["median"], found["step"]["max"]) == (1, 2, 3)
 
     def test_no_ratio_to_nothing(self):
-        assert record.ratios({"children": [5.0]}, {"children": [0.0]}) == {}
+        assert measured.ratios({"children": [5.0]}, {"children": [0.0]}) == {}
 
     @pytest.mark.parametrize("power", [0.0, 0.5, 1.0, 2.0])
     def test_slope_of_a_power_law(self, power):
         at = [10, 100, 1000, 5000]
-        assert record.slope(at, [3.0 * x**power for x in at]) == pytest.approx(power, abs=1e-9)
+        assert measured.slope(at, [3.0 * x**power for x in at]) == pytest.approx(power, abs=1e-9)
 
     def test_slopes_are_fitted_in_each_repeat(self):
         points = [{"at": x, "measures": {"epoch": [2.0 * x, float(x * x)]}} for x in (1, 4, 16)]
-        assert record.slopes(points)["epoch"]["min"] == pytest.approx(1)
-        assert record.slopes(points)["epoch"]["max"] == pytest.approx(2)
+        assert measured.slopes(points)["epoch"]["min"] == pytest.approx(1)
+        assert measured.slopes(points)["epoch"]["max"] == pytest.approx(2)
 
 
 class TestRun:
@@ -176,15 +177,15 @@ def written(fake, tmp_path):
 
 class TestRecord:
     def test_round_trip(self, written):
-        first = record.load(written)
+        first = measured.load(written)
         record.write(written.with_name("again.json"), first)
         assert written.with_name("again.json").read_bytes() == written.read_bytes()
         assert [path.name for path in written.parent.glob(".tmp-*")] == []
 
     def test_tells_nothing_of_the_machine(self, written):
-        found = record.load(written)
+        found = measured.load(written)
         for told in (str(ROOT), str(Path.home())):
-            with pytest.raises(record.RecordError, match="this machine's alone"):
+            with pytest.raises(measured.RecordError, match="this machine's alone"):
                 record.write(written, {**found, "data": {"where": told + "/x"}})
         assert str(ROOT) not in written.read_text()
 
@@ -201,38 +202,38 @@ class TestRecord:
         text = written.read_text()
         assert old in text
         written.write_text(text.replace(old, new, 1))
-        with pytest.raises(record.RecordError, match=message) as caught:
-            record.load(written)
+        with pytest.raises(measured.RecordError, match=message) as caught:
+            measured.load(written)
         assert written.name in str(caught.value)
 
     def test_a_torn_one_is_refused(self, written):
         written.write_text(written.read_text()[:-100])
-        with pytest.raises(record.RecordError, match="torn or altered"):
-            record.load(written)
+        with pytest.raises(measured.RecordError, match="torn or altered"):
+            measured.load(written)
 
     def test_repeats_must_be_as_many(self, written):
-        found = record.load(written)
+        found = measured.load(written)
         found["rows"]["step"]["who"]["slow"]["measures"]["step"].pop()
-        with pytest.raises(record.RecordError, match="repeats of differing number"):
+        with pytest.raises(measured.RecordError, match="repeats of differing number"):
             record.write(written, found)
 
     def test_none_at_all(self, tmp_path):
-        with pytest.raises(record.RecordError, match=r"none\.json: cannot be read"):
-            record.load(tmp_path / "none.json")
+        with pytest.raises(measured.RecordError, match=r"none\.json: cannot be read"):
+            measured.load(tmp_path / "none.json")
         (tmp_path / "other.json").write_text("[]")
-        with pytest.raises(record.RecordError, match="not a benchmark record"):
-            record.load(tmp_path / "other.json")
+        with pytest.raises(measured.RecordError, match="not a benchmark record"):
+            measured.load(tmp_path / "other.json")
 
     def test_recorded_ones_are_good(self):
         for path in (ROOT / "results" / "benchmarks").glob("*.json"):
-            record.load(path)
+            measured.load(path)
 
 
 class TestCommand:
     def test_quick_with_ours_alone(self, tmp_path):
         words = ["ranking", "--quick", "--only", "ours", "--threads", "1", "--peers", str(tmp_path)]
         path = command.main(words)
-        found = record.load(path)
+        found = measured.load(path)
         assert path == tmp_path / "quick-synthetic-8-ranking.json"
         assert (found["absent"], found["scaling"]) == ([], None)
         ours = found["rows"]["ranking"]["who"]["ours"]

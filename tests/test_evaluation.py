@@ -10,7 +10,17 @@ from hypothesis import strategies as st
 from toys import interactions, toy_data
 
 from lthnb.data import to_csr
-from lthnb.evaluation import METRICS, TOP, USERS_AT_ONCE, Hits, evaluate, rank, top_k_torch
+from lthnb.evaluation import (
+    METRICS,
+    TILE,
+    TILES_AT_ONCE,
+    TOP,
+    USERS_AT_ONCE,
+    Hits,
+    evaluate,
+    rank,
+    top_k_torch,
+)
 
 KS = (1, 3, 5, 10, 20)
 
@@ -161,6 +171,24 @@ class TestRanking:
         exact = users.double().numpy() @ items.double().numpy().T
         agree = (found[0] == by_sorting(exact, known, 20)).mean()
         assert agree > (0.999 if dtype == torch.float32 else 0.99999)
+
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+    def test_stopping_early_changes_nothing(self, dtype):
+        """Norms over five orders of magnitude and zeros, several stretches of items, some users
+        who know nearly everything, and scores that are equal: the best are those of sorting."""
+        rng = np.random.default_rng(1)
+        count, size = 3 * TILES_AT_ONCE * TILE + 5, 8
+        # Small integers times powers of two: every inner product is exact in either type.
+        items = rng.integers(-3, 4, (count, size)) * 2.0 ** rng.integers(-8, 9, (count, 1))
+        items[rng.random(count) < 0.2] = 0
+        users = rng.integers(-2, 3, (61, size)).astype(float)
+        users[5] = 0
+        known = rng.random((61, count)) < 0.3
+        known[7, 3:], known[8] = True, True
+        vectors = [torch.from_numpy(v).to(dtype) for v in (users, items)]
+        found = rank(*vectors, csr(known), 20)
+        assert np.array_equal(found, by_sorting(users @ items.T, known, 20))
+        assert (found[8] == -1).all()
 
     def test_scores_given_are_not_changed(self):
         users, items = torch.ones(3, 2), torch.ones(4, 2)

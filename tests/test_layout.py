@@ -24,6 +24,7 @@ ORDER = [
     "models",
     "evaluation",
     "verdicts",
+    "measured",
     "steps",
     "store",
     "training",

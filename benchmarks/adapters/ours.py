@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
+import sys
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -125,6 +128,33 @@ def scaling(job):
     return {"step": name, "batches": batches, "train": data.train.nnz}, repeat
 
 
+def _beside(name: str):
+    """A module of this folder, which is not searched for modules."""
+    path = Path(__file__).with_name(f"{name}.py")
+    spec = importlib.util.spec_from_file_location(f"adapter_{name}", path)
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _kernels(backbone: str):
+    """The CPU step's kernels one by one, whatever `--step` says."""
+
+    def task(job):
+        training = Training(batch_size=job.batch, protocol="paper")
+        return getattr(_beside("kernels"), backbone)(job, _data(job), training)
+
+    return task
+
+
+def kernels_of_ranking(job):
+    return _beside("kernels").ranking(job, _data(job))
+
+
+def roof(job):
+    return _beside("kernels").roof(job)
+
+
 TASKS = {
     "hand over": hand_over,
     "step": _steps_task("mf", short=False),
@@ -132,4 +162,8 @@ TASKS = {
     "lightgcn": _steps_task("lightgcn", short=True),
     "ranking": rank,
     "scaling": scaling,
+    "kernels-mf": _kernels("mf"),
+    "kernels-lightgcn": _kernels("lightgcn"),
+    "kernels-ranking": kernels_of_ranking,
+    "roof": roof,
 }

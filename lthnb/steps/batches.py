@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numba as nb
 import numpy as np
 
-from lthnb.lanes import fma, load, prefetch, splat, total
+from lthnb.lanes import aligned, fma, load, prefetch, splat, total, zeros
 from lthnb.sampling import Sampler, draw_one, user_of
 
 AT_ONCE = 4  # batches prepared together, since triplets need no weights: one for a thread
@@ -34,7 +34,7 @@ class Stream(NamedTuple):
 
     @classmethod
     def of(cls, sampler: Sampler, place: np.ndarray) -> Stream:
-        indices = sampler.indices.astype(np.int32)
+        indices = aligned(sampler.indices, np.int32)
         start = np.uint64(sampler.start)
         return cls(start, sampler.users, sampler.indptr, indices, sampler.items, place)
 
@@ -65,15 +65,15 @@ class Batches(NamedTuple):
     def room(cls, batch: int, rows: int, width: int, dtype) -> Batches:
         n = 3 * batch
         return cls(
-            np.zeros((AT_ONCE, 3, batch), np.int32),
-            np.zeros((AT_ONCE, n), np.int32),
+            zeros((AT_ONCE, 3, batch), np.int32),
+            zeros((AT_ONCE, n), np.int32),
             np.zeros((AT_ONCE, 2), np.int64),
-            np.zeros((AT_ONCE, n + 1), np.int32),
-            np.zeros((AT_ONCE, n), np.int32),
-            np.full((AT_ONCE, rows), -1, np.int32),
-            np.zeros((n, width), dtype),
-            np.zeros(n, dtype),
-            np.zeros(batch, dtype),
+            zeros((AT_ONCE, n + 1), np.int32),
+            zeros((AT_ONCE, n), np.int32),
+            aligned(np.full((AT_ONCE, rows), -1, np.int32)),
+            zeros((n, width), dtype),
+            zeros(n, dtype),
+            zeros(batch, dtype),
             np.zeros(-(-batch // BLOCK)),
         )
 

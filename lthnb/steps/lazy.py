@@ -27,7 +27,7 @@ from typing import NamedTuple
 import numba as nb
 import numpy as np
 
-from lthnb.lanes import fma, keep, load, prefetch, root, splat, store, total
+from lthnb.lanes import fma, keep, load, prefetch, root, splat, store, total, zeros
 from lthnb.steps.batches import (
     AT_ONCE,
     BLOCK,
@@ -111,12 +111,12 @@ class LazyTable:
         bits.reshape(rows, width)[:, : self.size] = mask
         self.live = bits.any(2)
         ends = np.cumsum(self.live.sum(1))
-        of_row = np.zeros((rows, 4), np.int32)
+        of_row = zeros((rows, 4), np.int32)
         of_row[:, 0], of_row[:, 1] = np.concatenate(([0], ends[:-1])), ends
         row, column = np.nonzero(self.live)
         packed = np.packbits(bits[row, column], axis=1, bitorder="little")[:, 0]
         where = column.astype(np.int64) * LANES * 256 + packed
-        values = np.zeros((max(1, len(where)), 3, LANES), dtype)
+        values = zeros((max(1, len(where)), 3, LANES), dtype)
         self.pieces = Pieces(values, where, of_row)
         self.stream, self.training = stream, training
         self.batches = Batches.room(training.batch_size, rows, width, dtype)

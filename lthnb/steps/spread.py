@@ -21,7 +21,7 @@ import numba as nb
 import numpy as np
 import scipy.sparse as sp
 
-from lthnb.lanes import fma, keep, load, root, splat, store, total
+from lthnb.lanes import aligned, fma, keep, load, root, splat, store, total, zeros
 from lthnb.steps.batches import (
     AT_ONCE,
     BLOCK,
@@ -68,7 +68,7 @@ class Graph(NamedTuple):
         ends = np.concatenate((user, item)), np.concatenate((item, user))
         p = sp.csr_matrix((one, ends), (rows, rows))
         p.sort_indices()
-        indptr, indices = p.indptr.astype(np.int64), p.indices.astype(np.int32)
+        indptr, indices = aligned(p.indptr, np.int64), aligned(p.indices, np.int32)
         degree = np.diff(indptr).astype(np.float64)
         some = np.maximum(degree, 1)
         marks = np.linspace(0, indptr[-1], SHARES + 1)
@@ -134,15 +134,15 @@ class SpreadTable:
         self.graph = Graph.of(train, stream.place, dtype)
         self.batches = Batches.room(training.batch_size, rows, self.width, dtype)
         # Scaled layers on the way forth, gradients on the way back; the first is D^-½ X throughout.
-        layer = np.zeros((max(2, layers), rows, self.width) if layers else (1, 1, 1), dtype)
+        layer = zeros((max(2, layers), rows, self.width) if layers else (1, 1, 1), dtype)
         bits = np.packbits(self._ordered(mask), axis=1, bitorder="little")
         self.dense = Dense(
-            self._ordered(np.where(mask, table, 0.0)).astype(dtype),
-            *(np.zeros((rows, self.width), dtype) for _ in range(2)),
-            np.ascontiguousarray(bits).view("<u2").astype(np.int32),
+            aligned(self._ordered(np.where(mask, table, 0.0)), dtype),
+            *(zeros((rows, self.width), dtype) for _ in range(2)),
+            aligned(np.ascontiguousarray(bits).view("<u2"), np.int32),
             layer,
-            np.zeros((3 * training.batch_size, self.width), dtype),
-            np.full(rows, -1, np.int32),
+            zeros((3 * training.batch_size, self.width), dtype),
+            aligned(np.full(rows, -1, np.int32)),
         )
 
     def _ordered(self, full: np.ndarray) -> np.ndarray:
@@ -187,7 +187,7 @@ class SpreadTable:
         if not self.layers:
             return self.table()
         d = self.dense
-        layer, spare, sums = (np.zeros_like(d.table) for _ in range(3))
+        layer, spare, sums = (zeros(d.table.shape, d.table.dtype) for _ in range(3))
         _scale(d.table, self.graph.down, layer)
         for _ in range(self.layers):
             _spread(self.graph, layer, d.back, d.slot_of, False, spare)
