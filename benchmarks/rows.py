@@ -31,6 +31,7 @@ ROWS = {
 }
 # Ours alone: where its time goes.
 OWN = {
+    "density": Row("a training step of MF, by the density of a random mask", STEP_UNIT, ()),
     "kernels-mf": Row("MF, kernel by kernel", STEP_UNIT, ()),
     "kernels-lightgcn": Row("LightGCN, kernel by kernel", STEP_UNIT, ()),
     "kernels-ranking": Row("full ranking, and its product alone", "seconds", ()),
@@ -67,6 +68,8 @@ QUICK = {
 
 def settings_of(row: str, settings: dict[str, Any], **more: Any) -> dict[str, Any]:
     """The settings of a run as one row's workers get them."""
+    if row == "density":
+        more["densities"] = DENSITIES
     few = {"batches": settings["lightgcn_batches"]} if "lightgcn" in row else {}
     return {**settings, **few, **more}
 
@@ -89,6 +92,7 @@ QUICK_SWEEPS = {
     "density": (0.1, 1),
     "threads": SWEEPS["threads"][:2],
 }
+DENSITIES = (1, 0.5, 0.2, 0.1, 0.05)  # of the row `density`
 SHAPE = ("users", "items", "interactions")  # options of the synthetic source
 
 

@@ -427,7 +427,7 @@ def speed_figure(measured: Sequence[dict[str, Any]]):
 def speed_table(measured: Sequence[dict[str, Any]]):
     """Every row and who took part: median, quartiles, ratio to ours with its range."""
     lines = []
-    for row, name in ROW_NAMES.items():
+    for row, name in {**ROW_NAMES, "density": "MF, a step"}.items():
         for prefix, what in (("", name), ("memory ", f"{name}: peak memory")):
             found = _row(measured, prefix + row)
             for who, entry in found.get("who", {}).items():

@@ -231,10 +231,21 @@ class TestRecord:
 
 class TestCommand:
     def test_quick_with_ours_alone(self, tmp_path):
-        words = ["ranking", "--quick", "--only", "ours", "--threads", "1", "--peers", str(tmp_path)]
-        path = command.main(words)
+        kernels = [f"kernels-{name}" for name in ("mf", "lightgcn", "ranking")]
+        words = ["--quick", "--only", "ours", "--threads", "1", "--peers", str(tmp_path)]
+        path = command.main(["ranking", "density", *kernels, *words, "--name", "try"])
         found = measured.load(path)
-        assert path == tmp_path / "quick-synthetic-8-ranking.json"
+        assert path == tmp_path / "try.json"
+        assert list(found["rows"]) == ["ranking", "density", *kernels]
+        masks = found["rows"]["density"]["who"]["ours"]["measures"]
+        assert list(masks) == [f"density {d:g}" for d in rows.DENSITIES]
+        for name, kernel in zip(
+            kernels, ("write", "last product and Adam", "ranking"), strict=True
+        ):
+            alone = found["rows"][name]["who"]["ours"]
+            assert kernel in alone["measures"]
+            counted = {fact.partition(" ")[2] for fact in alone["facts"]}
+            assert counted <= set(alone["measures"]), "a fact is about a kernel that is timed"
         assert (found["absent"], found["scaling"]) == ([], None)
         ours = found["rows"]["ranking"]["who"]["ours"]
         assert len(ours["measures"]["ranking"]) == 2

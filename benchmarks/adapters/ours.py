@@ -103,6 +103,19 @@ def epoch(job):
     return {"step": name, "batches": batches}, lambda: {"epoch": timed(run)}
 
 
+def densities(job):
+    """Whole epochs, one after the other, of tables that differ in their mask alone."""
+    data, runs = _data(job), {}
+    for density in job.densities:
+        job.settings["density"] = density
+        name, batches, runs[density] = _epochs(job, data, "mf")
+
+    def repeat():
+        return {f"density {d:g}": timed(run) / batches for d, run in runs.items()}
+
+    return {"step": name, "batches": batches}, repeat
+
+
 def rank(job):
     data, outputs = _data(job), torch.from_numpy(job.load("table"))
 
@@ -161,6 +174,7 @@ TASKS = {
     "epoch": epoch,
     "lightgcn": _steps_task("lightgcn", short=True),
     "ranking": rank,
+    "density": densities,
     "scaling": scaling,
     "kernels-mf": _kernels("mf"),
     "kernels-lightgcn": _kernels("lightgcn"),
