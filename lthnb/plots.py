@@ -539,6 +539,9 @@ def scaling_figure(measured: Sequence[dict[str, Any]]):
             )  # fmt: skip
         ax.set_xscale("log")
         ax.set_yscale("log")
+        if max(at) / min(at) < 100:  # a decade's ticks alone would say little
+            ax.set_xticks(at, [f"{x:g}" for x in at], fontsize=9)
+            ax.xaxis.set_minor_locator(NullLocator())
         ax.set_xlabel(SWEPT[over])
         ax.set_ylabel("ms a batch")
         ax.legend(fontsize=9, frameon=False, loc="best")
