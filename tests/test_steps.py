@@ -298,7 +298,7 @@ def test_at_scale(backbone, density, dtype, record_property):
     scale = np.linalg.norm(exact[1][: data.users], axis=1) * np.linalg.norm(exact[1], axis=1).max()
     gap = (scores[1][:, 19] - scores[1][:, 20]) / scale
     rounding = {"float64": 1e-10, "float32": 1e-3}[dtype]
-    record_property("distance", found)
+    record_property("distance", float(found))
     record_property("users whose 20 differ", int(differ.sum()))
     record_property("largest gap of theirs", float(gap[differ].max(initial=0)))
     assert (gap[differ] < rounding).all()
