@@ -7,11 +7,11 @@ import os
 import platform
 import re
 import subprocess
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from lthnb.measured import RecordError, check, checksum, short
+from lthnb.store import write_file
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -28,19 +28,7 @@ def write(path: Path, record: dict[str, Any]) -> None:
     for told in (str(ROOT), str(Path.home()) + os.sep, f'"{platform.node()}"'):
         if told in text:
             raise RecordError(f"{path.name}: would tell {told}, which is this machine's alone.")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=".tmp-", dir=path.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            if os.name == "posix":
-                os.fchmod(handle, 0o644)
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    write_file(path, text.encode())
 
 
 # The machine
