@@ -6,10 +6,15 @@ mask that a pruning gave, `arrays/DIGEST` a stored array (a rotation), `locks/` 
 
 Every file starts with one line, ``lthnb KIND VERSION SHA256``, whose checksum covers kind, version
 and all that follows: a torn or altered file is told from a good one, named, set aside and never
-read. Files are written under a temporary name, flushed to disk and renamed.
+read. Records, masks and arrays answer to the key that they lie under, and are refused under any
+other. Files are written under a temporary name, flushed to disk and renamed, by whoever holds the
+lock of their key.
 
 `results/` of the project is a second, read-only place in which records and masks are looked up:
 recorded runs, without tables of weights.
+
+What the operating system refuses (a full disk, a read-only folder, no locks) is a StoreError that
+says what to do.
 """
 
 from __future__ import annotations
@@ -17,17 +22,23 @@ from __future__ import annotations
 import base64
 import contextlib
 import datetime
+import errno
 import hashlib
 import io
+import itertools
 import json
 import os
 import platform
+import re
+import shutil
 import subprocess
 import sys
 import tarfile
 import tempfile
+import time
+import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,11 +48,15 @@ import numpy as np
 from lthnb import __version__, measured
 from lthnb.config import canonical, digest_text, nearest
 from lthnb.evaluation import Hits
+from lthnb.pruning import Mask
 
 FORMAT = 1
 BENCHMARKS = "benchmarks"  # folder of results/ that holds what `make bench` measured
 TEMPORARY = ".tmp-"  # what unfinished files are called
 PIECE_BYTES = 15_000_000  # most bytes in one piece of an export
+SAY_AFTER, POLL = 2.0, 0.1  # seconds of a wait for a lock: until it is said, and between two looks
+
+CARRY = "`runs export` and `runs import` carry runs from one store to another"
 
 
 class StoreError(RuntimeError):
@@ -50,6 +65,17 @@ class StoreError(RuntimeError):
 
 class DamagedFile(StoreError):
     """A file whose checksum does not fit its content, or that is none of ours."""
+
+
+class StoreBusy(StoreError):
+    """Another process holds a key, and who waited for it was told to stop, for a `reason`."""
+
+    def __init__(self, key: str, reason: str) -> None:
+        super().__init__(key, reason)  # the same arguments, so that it pickles
+        self.key, self.reason = key, reason
+
+    def __str__(self) -> str:
+        return f"run {self.key[:8]}: another process is training it; stopped waiting: {self.reason}"
 
 
 def project_folder() -> Path:
@@ -85,6 +111,8 @@ def unseal(kind: str, content: bytes, name: str) -> bytes:
     if len(words) != 4 or words[0] != b"lthnb":
         raise DamagedFile(f"{name}: not a file of lthnb (its first line is {line[:60]!r}).")
     head = b" ".join(words[:3])
+    # The version comes after the checksum: a later one keeps this line, and a flipped bit in the
+    # version's digit is damage.
     if hashlib.sha256(head + b"\n" + payload).hexdigest().encode() != words[3]:
         raise DamagedFile(f"{name}: its checksum does not fit its content; it is torn or altered.")
     if words[2] != str(FORMAT).encode():
@@ -97,29 +125,113 @@ def unseal(kind: str, content: bytes, name: str) -> bytes:
     return payload
 
 
+def _codes(*names: str) -> set[int]:
+    return {getattr(errno, name) for name in names if hasattr(errno, name)}
+
+
+FULL = _codes("ENOSPC", "EDQUOT", "EFBIG")
+FORBIDDEN = _codes("EROFS", "EACCES", "EPERM")
+NO_LOCKS = _codes("ENOLCK", "ENOSYS", "EOPNOTSUPP", "ENOTSUP")
+IN_THE_WAY = _codes("EEXIST", "ENOTDIR", "EISDIR", "ENOTEMPTY", "ELOOP")
+
+
+def _refusal(path: Path, error: OSError | NotImplementedError, needed: int) -> StoreError:
+    """What the operating system refused when `needed` bytes were to be written to a file (0: when
+    it was to be read), and what to do about it."""
+    code = error.errno if isinstance(error, OSError) else errno.ENOSYS
+    why = getattr(error, "strerror", None) or str(error)
+    there = next((p for p in (path, *path.parents) if os.path.lexists(p)), path)
+    if code in NO_LOCKS:
+        return _no_locks(path.parent, why)
+    if code in FULL:
+        folder = there if there.is_dir() else there.parent
+        limit = " `ulimit -f` says how large a file may be." if code == errno.EFBIG else ""
+        return StoreError(
+            f"{path}: {why}; {needed:,} bytes are needed, {shutil.disk_usage(folder).free:,} are "
+            f"free in {folder}.{limit} Nothing half-written is left. Free space there, or copy the "
+            "store to a larger disk and point LTHNB_STORE to it; then the same command goes on "
+            "from the last checkpoint."
+        )
+    if code in IN_THE_WAY:
+        return StoreError(
+            f"{path}: {why}; {there} is not what the store keeps there. Move it away, and run the "
+            "same command again."
+        )
+    if not needed:
+        return StoreError(
+            f"{path}: cannot be read: {why}. Nothing was changed. Make it readable, or point "
+            "LTHNB_STORE to another folder."
+        )
+    if code in FORBIDDEN:
+        return StoreError(
+            f"{path}: cannot be written: {why}. Finished runs can be read in such a folder; to "
+            f"train more, point LTHNB_STORE to one that can be written ({CARRY})."
+        )
+    return StoreError(
+        f"{path}: cannot be written: {why}. Nothing half-written is left. Look after the disk, or "
+        "point LTHNB_STORE to another folder."
+    )
+
+
+def _no_locks(folder: Path, why: str) -> StoreError:
+    return StoreError(
+        f"{folder}: locks do not work on this file system, which is a network folder most often "
+        f"({why}), and two processes could train one run at once. Point LTHNB_STORE to a folder "
+        f"on a local disk; {CARRY}."
+    )
+
+
+@contextlib.contextmanager
+def _explained(path: Path, needed: int) -> Iterator[None]:
+    """What the operating system refuses is a StoreError; see :func:`_refusal`."""
+    try:
+        yield
+    except (OSError, NotImplementedError) as error:
+        raise _refusal(path, error, needed) from error
+
+
 def write_file(path: Path, content: bytes) -> None:
-    """Write all or nothing: a temporary file beside it, flushed to disk, then renamed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=f"{TEMPORARY}{path.name}-", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            if os.name == "posix":
-                os.fchmod(handle, 0o644)  # mkstemp's files are for their owner alone
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
-    if os.name != "posix":  # elsewhere a folder cannot be flushed
-        return
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    """Write all or nothing: a temporary file beside it, flushed to disk, then renamed.
+
+    Raises StoreError, naming the file, the reason and the remedy, where that is refused.
+    """
+    with _explained(path, max(1, len(content))):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(prefix=f"{TEMPORARY}{path.name}-", dir=path.parent)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                if os.name == "posix":
+                    with contextlib.suppress(PermissionError):  # some disks know no such rights
+                        os.fchmod(handle, 0o644)  # mkstemp's files are for their owner alone
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+            raise
+        if os.name != "posix":  # elsewhere a folder cannot be flushed
+            return
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def _content(path: Path) -> bytes | None:
+    """A file's bytes, None where there is none. Raises DamagedFile for what is no file, and
+    StoreError where it cannot be read."""
+    with _explained(path, 0):
+        try:
+            if path.is_file():
+                return path.read_bytes()
+        except FileNotFoundError:  # it went in this moment
+            return None
+    if not os.path.lexists(path):
+        return None
+    raise DamagedFile(f"{path}: a folder, or a link that leads to no file; expected a file.")
 
 
 def pack_arrays(arrays: dict[str, np.ndarray], compress: bool = False) -> bytes:
@@ -298,41 +410,38 @@ class Store:
         if results == "":
             results = results_folder()
         self.results = Path(results) if results is not None else None
+        self._locked_before = False
 
     # Places
 
     def _run(self, key: str, name: str) -> Path:
         return self.folder / "runs" / key / name
 
+    def _lock_file(self, key: str) -> Path:
+        return self.folder / "locks" / f"{key}.lock"
+
     def _places(self, *parts: str) -> Iterator[Path]:
         yield self.folder.joinpath(*parts)
         if self.results is not None:
             yield self.results.joinpath(*parts)
 
-    def _read(self, kind: str, path: Path) -> bytes | None:
-        """A file's payload, or None where it is missing. A damaged file is named on standard error
-        and set aside (in the store) or passed over (in `results/`)."""
+    def _read(self, base: Path, *parts: str) -> Any:
+        """What a file under `base` holds, or None where it is missing. A damaged file is named on
+        standard error, and set aside (in the store) or passed over (in `results/`)."""
+        path = base.joinpath(*parts)
         try:
-            content = path.read_bytes()
-        except FileNotFoundError:
-            return None
-        try:
-            return unseal(kind, content, str(path))
+            content = _content(path)
+            return None if content is None else _opened(path, base, content, str(path))
         except DamagedFile as error:
-            aside = path.with_name(path.name + ".damaged")
-            if path.is_relative_to(self.folder):
-                os.replace(path, aside)
-                what = f"set aside as {aside.name}"
-            else:
-                what = "passed over"
-            print(f"lthnb: {error} It is {what}, and will be computed anew.", file=sys.stderr)
+            what = _set_aside(path) if base == self.folder else "passed over"
+            _say(f"{error} It is {what}, and will be computed anew.")
             return None
 
-    def _first(self, kind: str, *parts: str) -> bytes | None:
-        for path in self._places(*parts):
-            payload = self._read(kind, path)
-            if payload is not None:
-                return payload
+    def _first(self, *parts: str) -> Any:
+        for base in self._places():
+            value = self._read(base, *parts)
+            if value is not None:
+                return value
         return None
 
     # Records
@@ -340,8 +449,7 @@ class Store:
     def find(self, key: str) -> Record | None:
         """The record of a finished training, or None."""
         _note_read(key)  # a miss too: a page that says "not run" is stale once it was
-        payload = self._first("record", "runs", key, "record")
-        return None if payload is None else Record(**json.loads(payload))
+        return self._first("runs", key, "record")
 
     def put(self, record: Record) -> None:
         """Write a record: the last file of a training, so that a record means a finished one."""
@@ -350,21 +458,19 @@ class Store:
 
     def run_keys(self) -> list[str]:
         """Keys of all finished trainings, in the store and in `results/`, sorted."""
-        found = set()
-        for base in self._places("runs"):
-            if base.is_dir():
-                found |= {p.name for p in base.iterdir() if (p / "record").is_file()}
-        return sorted(found)
+        return sorted({key for base in self._places() for key in _run_keys(base)})
 
     def recorded(self, **wanted: str) -> list[Record]:
         """The records that come with the project, in `results/`, sorted by density, dense first.
 
         wanted: `data` (name), `backbone` or `protocol` that they must have.
         """
-        evidence = Store(self.results or os.devnull, results=None)  # not this store's own copies
-        records = [record for key in evidence.run_keys() if (record := evidence.find(key))]
+        evidence = self.results  # not this store's own copies
+        keys = sorted(_run_keys(evidence)) if evidence is not None else []
         # A page that shows them is stale when others are added, too.
-        _note_read("recorded")
+        for key in (*keys, "recorded"):
+            _note_read(key)
+        records = [r for key in keys if (r := self._read(evidence, "runs", key, "record"))]
 
         def fits(r: Record) -> bool:
             has = {
@@ -415,10 +521,13 @@ class Store:
         folder = self.folder / "runs" / key
         if not folder.is_dir():
             raise StoreError(f"run {key}: not in the store {self.folder}; nothing was removed.")
-        # The record goes first: without it the rest is no finished training.
-        for path in sorted(folder.iterdir(), key=lambda p: p.name != "record"):
-            path.unlink()
-        folder.rmdir()
+        with self.lock(key):
+            # The record goes first: without it the rest is no finished training.
+            for path in sorted(_entries(folder), key=lambda p: p.name != "record"):
+                with _explained(path, 1):
+                    path.unlink()
+            with _explained(folder, 1):
+                folder.rmdir()
 
     # Weights, checkpoints, masks, arrays
 
@@ -430,8 +539,7 @@ class Store:
 
     def find_weights(self, key: str, epoch: int | str) -> np.ndarray | None:
         """A table of a run, (rows, F), or None."""
-        payload = self._first("weights", "runs", key, f"weights-{epoch}")
-        return None if payload is None else unpack_arrays(payload)["table"]
+        return self._first("runs", key, f"weights-{epoch}")
 
     def put_checkpoint(self, key: str, arrays: dict[str, np.ndarray], state: dict) -> None:
         """Write where a training stands: arrays, and plain data beside them."""
@@ -441,18 +549,24 @@ class Store:
 
     def find_checkpoint(self, key: str) -> tuple[dict[str, np.ndarray], dict] | None:
         """What :meth:`put_checkpoint` wrote, or None."""
-        payload = self._read("checkpoint", self._run(key, "checkpoint"))
-        if payload is None:
-            return None
-        arrays = unpack_arrays(payload)
-        return arrays, json.loads(arrays.pop("_state").tobytes())
+        return self._read(self.folder, "runs", key, "checkpoint")
+
+    def refuse_checkpoint(self, key: str) -> None:
+        """Set a checkpoint aside that is whole, but does not fit its run: other code wrote it."""
+        path = self._run(key, "checkpoint")
+        _say(
+            f"{path}: not what this version writes for this run. It is {_set_aside(path)}, and "
+            "the training starts over."
+        )
 
     def drop_checkpoint(self, key: str) -> None:
-        """Remove a checkpoint; no error where there is none."""
-        self._run(key, "checkpoint").unlink(missing_ok=True)
+        """Remove a checkpoint that is of no use any more; no error where there is none."""
+        with contextlib.suppress(OSError):  # in a read-only store it may stay: nobody asks for it
+            self._run(key, "checkpoint").unlink(missing_ok=True)
 
     def put_mask(self, key: str, kept: np.ndarray, about: dict[str, Any]) -> None:
-        """Write what a pruning gave: the bits, and the plain data `about` them."""
+        """Write what a pruning gave: the bits, and the plain data `about` them: what the pruning
+        depended on, of which `key` is the digest, and the mask's `digest` and `entries`."""
         arrays = {"bits": np.packbits(kept), "shape": np.array(kept.shape)}
         write_file(self.folder / "masks" / f"{key}.bits", seal("mask", pack_arrays(arrays, True)))
         text = canonical(about).encode() + b"\n"
@@ -460,56 +574,78 @@ class Store:
 
     def find_pruning(self, key: str) -> dict[str, Any] | None:
         """The plain data about a mask: its digest and entries among them; or None."""
-        payload = self._first("pruning", "masks", key)
-        return None if payload is None else json.loads(payload)
+        return self._first("masks", key)
 
     def find_mask_bits(self, key: str) -> np.ndarray | None:
         """The bits of a mask, bool (rows, F), or None."""
-        payload = self._first("mask", "masks", f"{key}.bits")
-        if payload is None:
-            return None
-        arrays = unpack_arrays(payload)
-        rows, size = arrays["shape"]
-        return np.unpackbits(arrays["bits"], count=rows * size).astype(bool).reshape(rows, size)
+        return self._first("masks", f"{key}.bits")
 
     def put_array(self, values: np.ndarray) -> str:
         """Keep an array that a run starts from, such as a rotation; returns its digest."""
         values = np.ascontiguousarray(values)
-        digest = hashlib.sha256(repr((values.shape, values.dtype.str)).encode() + values.tobytes())
-        name = digest.hexdigest()[:32]
-        write_file(self.folder / "arrays" / name, seal("array", pack_arrays({"values": values})))
+        name = _array_digest(values)
+        if self._first("arrays", name) is None:
+            with self.lock(name):
+                content = seal("array", pack_arrays({"values": values}))
+                write_file(self.folder / "arrays" / name, content)
         return name
 
     def get_array(self, digest: str) -> np.ndarray:
         """The array kept under a digest. Raises StoreError where it is missing."""
-        payload = self._first("array", "arrays", digest)
-        if payload is None:
+        values = self._first("arrays", digest)
+        if values is None:
             raise StoreError(f"array {digest}: not in the store {self.folder}; put it there first.")
-        return unpack_arrays(payload)["values"]
+        return values
 
     # Sharing
 
     @contextlib.contextmanager
-    def lock(self, key: str) -> Iterator[None]:
+    def lock(self, key: str, stop: Callable[[], str | None] = lambda: None) -> Iterator[None]:
         """Hold a key: a second process that asks for the same training waits, then finds it done.
 
-        The operating system releases the lock of a process that is killed.
+        stop: asked again and again while another process holds the key; a reason that it returns
+        ends the wait with StoreBusy. A wait of more than two seconds is said on standard error.
+        The operating system releases the lock of a process that is killed. Raises StoreError where
+        the folder cannot be written, or has no locks that exclude anybody.
         """
         from filelock import FileLock
 
-        folder = self.folder / "locks"
-        folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / f"{key}.lock"):
-            # Whoever left a temporary file of this key is dead: a living writer holds the lock.
-            for leftovers in (f"runs/{key}/{TEMPORARY}*", f"masks/{TEMPORARY}{key}*"):
-                for path in self.folder.glob(leftovers):
-                    path.unlink(missing_ok=True)
+        path = self._lock_file(key)
+        me = f"{os.getpid()} on {platform.node()}"
+        with _explained(path, len(me)):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if not self._locked_before:
+                _prove_locks(path.parent)
+            lock = FileLock(path)
+            _acquire(lock, path, key, stop)
+        try:
+            # On Windows and on some network folders nobody can write a locked file.
+            with _explained(path, len(me)), contextlib.suppress(PermissionError):
+                path.write_text(me)
+            self._tidy(key)
             yield
+        finally:
+            lock.release()
+
+    def _tidy(self, key: str) -> None:
+        """Remove what killed processes left half written: of this key, which is locked, and of all
+        others at the first lock of this Store. A living writer holds the lock of its key."""
+        from filelock import FileLock
+
+        for path in _half_written(self.folder, key):
+            with contextlib.suppress(OSError):
+                path.unlink()
+        if not self._locked_before:
+            self._locked_before = True
+            for path in _half_written(self.folder):
+                lock = FileLock(self._lock_file(_key_of(path)))
+                with contextlib.suppress(OSError), lock.acquire(blocking=False):
+                    path.unlink()
 
     def verify(self) -> Iterator[tuple[Path, str]]:
-        """Read every file; yields (path, what is wrong) for each that is not good.
+        """Read every file; yields (path, what is wrong and what to do) for each that is not good.
 
-        A record must also answer to the key it lies under.
+        Records, masks and arrays must also answer to the key they lie under.
         """
         for path in _benchmarks(self.results):
             try:
@@ -517,40 +653,74 @@ class Store:
             except measured.RecordError as error:
                 yield path, str(error)
         for base in self._places():
-            for path in sorted(base.rglob("*")) if base.is_dir() else []:
-                if path.relative_to(base).parts[0] == BENCHMARKS:
-                    continue
-                if not path.is_file() or path.parent.name == "locks" or path.suffix == ".md":
-                    continue
-                try:
-                    _check_file(path, base, path.read_bytes(), str(path))
-                except StoreError as error:
-                    yield path, str(error)
+            for path in _below(base, base):
+                if (wrong := self._wrong(path, base)) is not None:
+                    yield path, wrong
+
+    def _wrong(self, path: Path, base: Path) -> str | None:
+        parts = path.relative_to(base).parts
+        benchmark = parts[0] == BENCHMARKS and path.suffix == ".json"
+        if parts[0] == "locks" or path.suffix == ".md" or benchmark:
+            return None
+        if path.is_dir() and _is_folder(*parts):
+            return None
+        if path.name.startswith(TEMPORARY):
+            return (
+                f"{path}: half written, by a process that was killed or is still writing; the next "
+                "training removes what the dead have left."
+            )
+        if path.suffix == ".damaged":
+            return f"{path}: was damaged and set aside; delete it once you have no use for it."
+        try:
+            _kind_of(path, base)
+        except DamagedFile as error:
+            return f"{error} Move it away."
+        try:
+            content = _content(path)
+            if content is not None:
+                _opened(path, base, content, str(path))
+        except DamagedFile as error:
+            if base == self.folder:
+                return f"{error} Delete it, or run its training again, which computes it anew."
+            return f"{error} Take it anew from where the project came from."
+        except StoreError as error:
+            return str(error)
+        return None
 
     def _masks(self) -> list[Path]:
         """The files of all masks: the plain data about each, and its bits."""
-        return [path for path in sorted((self.folder / "masks").glob("*")) if _is_whole(path)]
+        found = _entries(self.folder / "masks")
+        return [path for path in found if _is_ours(path, self.folder)]
 
     def record_result(self, key: str) -> list[Path]:
         """Copy a finished training's record into `results/`, with its mask and the pruning that
         gave it; no tables of weights. Returns the files written there.
 
-        Raises StoreError where there is no record of it in the store, or no `results/` folder.
+        Raises StoreError where there is no record of it in the store, or no `results/` folder, and
+        for a run on a stand-in.
         """
-        source = self._run(key, "record")
-        if self.results is None or not source.is_file():
+        record = self._read(self.folder, "runs", key, "record")
+        if self.results is None or record is None:
             raise StoreError(f"run {key}: no record of it in {self.folder}; nothing was copied.")
-        digest = json.loads(unseal("record", source.read_bytes(), str(source)))["mask"]["digest"]
-        files = [source]
+        source = str(record.data["origin"].get("source", ""))
+        if source.startswith("standin-"):
+            raise StoreError(
+                f"run {key}: trained on {source}, which tells what a ladder costs and never what a "
+                "model is worth; nothing was copied, since it is no evidence."
+            )
+        files = [self._run(key, "record")]
         for path in self._masks():
-            if path.suffix == ".bits":
-                continue
-            if json.loads(unseal("pruning", path.read_bytes(), str(path)))["digest"] == digest:
-                files += [path, path.with_name(f"{path.name}.bits")]
-        files = [path for path in files if path.is_file()]
+            about = None if path.suffix else self._read(self.folder, "masks", path.name)
+            if about is not None and about["digest"] == record.mask["digest"]:
+                bits = path.with_name(f"{path.name}.bits")
+                good = self._read(self.folder, "masks", bits.name) is not None
+                files += [path, bits] if good else [path]
         written = [self.results / path.relative_to(self.folder) for path in files]
         for path, place in zip(files, written, strict=True):
-            write_file(place, path.read_bytes())
+            with self.lock(_key_of(path)):
+                for left in _half_written(self.results, _key_of(path)):
+                    left.unlink(missing_ok=True)
+                write_file(place, path.read_bytes())
         return written
 
     def export(self, keys: list[str], target: Path, *, weights: bool = False) -> list[Path]:
@@ -560,14 +730,19 @@ class Store:
         since another machine may not get the same bits again. Returns the pieces. Raises StoreError
         where one file alone is larger than a piece, or there is nothing to write.
         """
-        files = [
-            (path, path.relative_to(self.folder))
+        paths = [
+            path
             for key in keys
-            for path in sorted((self.folder / "runs" / key).glob("*"))
+            for path in _entries(self.folder / "runs" / key)
             if path.name == "record" or (weights and path.name.startswith("weights-"))
         ]
-        files += [(path, path.relative_to(self.folder)) for path in self._masks()]
-        files = [(path, name) for path, name in files if _is_whole(path)]
+        files = [
+            (path, name)
+            for path in (*paths, *self._masks())
+            for name in [path.relative_to(self.folder)]
+            # A damaged one is named and set aside here, not carried on.
+            if _is_ours(path, self.folder) and self._read(self.folder, *name.parts) is not None
+        ]
         if not files:
             raise StoreError(f"export: none of the {len(keys)} runs lies in {self.folder}.")
         pieces: list[list] = [[]]
@@ -615,56 +790,259 @@ class Store:
                     place = self.folder / path
                     if not member.isfile() or ".." in path.parts or path.is_absolute():
                         raise DamagedFile(f"{piece}: holds {member.name!r}, no file of a store.")
-                    content = tar.extractfile(member).read()
-                    _check_file(place, self.folder, content, f"{piece}: {member.name}")
-                    if place.name == "record" and self._run(path.parts[1], "record").is_file():
-                        _same_results(self.find(path.parts[1]), content, f"{piece}: {member.name}")
-                        continue  # what is here already stays
-                    write_file(place, content)
+                    content, name = tar.extractfile(member).read(), f"{piece}: {member.name}"
+                    value = _opened(place, self.folder, content, name)
+                    with self.lock(_key_of(place)):
+                        if isinstance(value, Record):
+                            here = self._read(self.folder, *path.parts)
+                            if here is not None:
+                                _same_results(here, value, name)
+                                continue  # what is here already stays
+                        write_file(place, content)
                     taken += 1
         except FileNotFoundError as error:
             raise StoreError(f"{piece}: no such file; nothing was taken from it.") from error
-        except tarfile.TarError as error:
+        except OSError as error:
+            raise _refusal(piece, error, 0) from error
+        except (tarfile.TarError, EOFError, zlib.error) as error:
             raise DamagedFile(f"{piece}: no whole tar file ({error}).") from error
         return taken
 
 
-def _is_whole(path: Path) -> bool:
-    """Not what a damaged file was set aside as, nor a write under way."""
-    return path.suffix != ".damaged" and not path.name.startswith(TEMPORARY)
+# Names
 
 
-def _check_file(path: Path, base: Path, content: bytes, name: str) -> None:
-    """Refuse, as `name`, what must not lie at `path` of the store in `base`: a damaged file, one of
-    another kind, or the record of another key."""
+KEY = re.compile("[0-9a-f]{32}")
+RUN_FILE = re.compile("record|checkpoint|weights-(best|[0-9]+)")
+SINGLE = ("masks", "arrays")  # folders whose files are named by their key
+FOLDERS = ("runs", *SINGLE, "locks", BENCHMARKS)
+
+
+def _kind_of(path: Path, base: Path) -> str:
+    """The kind that a file of the store must be, by its place. Raises DamagedFile for others."""
+    match path.relative_to(base).parts:
+        case ("runs", key, name) if KEY.fullmatch(key) and RUN_FILE.fullmatch(name):
+            return name.partition("-")[0]
+        case ("masks", name) if KEY.fullmatch(name.removesuffix(".bits")):
+            return "mask" if name.endswith(".bits") else "pruning"
+        case ("arrays", name) if KEY.fullmatch(name):
+            return "array"
+    raise DamagedFile(f"{path}: no file of a store has this name.")
+
+
+def _is_ours(path: Path, base: Path) -> bool:
+    """Whether a file's name is one of the store's: nothing set aside, half written or foreign."""
+    try:
+        return bool(_kind_of(path, base))
+    except DamagedFile:
+        return False
+
+
+def _key_of(path: Path) -> str:
+    """The key whose lock guards a file of the store, or a temporary one."""
+    if path.parent.name in SINGLE:
+        return re.split("[.-]", path.name.removeprefix(TEMPORARY))[0]
+    return path.parent.name
+
+
+def _half_written(base: Path, key: str = "") -> list[Path]:
+    """The temporary files of a key, or of all."""
+    ours = (f"runs/{key or '*'}/{TEMPORARY}*", *(f"{p}/{TEMPORARY}{key}*" for p in SINGLE))
+    return [path for pattern in ours for path in base.glob(pattern)]
+
+
+def _is_folder(first: str, *rest: str) -> bool:
+    """Whether a store has a folder of this name."""
+    if first == "runs" and len(rest) == 1:
+        return bool(KEY.fullmatch(rest[0]))
+    return first in FOLDERS and not rest
+
+
+def _entries(folder: Path) -> list[Path]:
+    """What lies in a folder, sorted; nothing where there is none. Raises StoreError where that
+    cannot be told, which is not the same as nothing."""
+    with _explained(folder, 0):
+        return sorted(folder.iterdir()) if folder.is_dir() else []
+
+
+def _below(folder: Path, base: Path) -> Iterator[Path]:
+    """All that lies in a folder of the store in `base`, and in its folders; links are followed."""
+    for path in _entries(folder):
+        yield path
+        if _is_folder(*path.relative_to(base).parts):
+            yield from _below(path, base)
+
+
+def _run_keys(base: Path) -> list[str]:
+    return [p.name for p in _entries(base / "runs") if (p / "record").is_file()]
+
+
+def _say(message: str) -> None:
+    print(f"lthnb: {message}", file=sys.stderr)
+
+
+def _set_aside(path: Path) -> str:
+    """Rename a damaged file, beside those that were set aside before; says what became of it."""
+    numbers = itertools.chain([""], (f".{n}" for n in itertools.count(2)))
+    names = (path.with_name(f"{path.name}{number}.damaged") for number in numbers)
+    aside = next(name for name in names if not os.path.lexists(name))
+    try:
+        os.replace(path, aside)
+    except FileNotFoundError:
+        return "set aside by another process"
+    except OSError as error:
+        return f"passed over, since it cannot be set aside ({error.strerror})"
+    return f"set aside as {aside.name}"
+
+
+# Contents
+
+
+PARTS = {  # of a record: what is read of each without asking whether it is there
+    "spec": ("model", "training"),
+    "data": ("name",),
+    "mask": ("digest", "entries", "density"),
+    "results": ("best_epoch", "epochs", "test", "valid", "losses", "evaluations", "hits"),
+    "circumstances": ("seconds",),
+}
+
+
+def _opened(path: Path, base: Path, content: bytes, name: str) -> Any:
+    """What a file of the store in `base` holds: a Record, a table, a checkpoint's arrays and state,
+    a mask's bits, the plain data about a pruning, or an array.
+
+    Raises DamagedFile, as `name`, for what must not lie at `path`: a damaged file, one of another
+    kind, one whose content is not of its kind, what belongs under another key, and a mask that is
+    not the one its pruning gave.
+    """
     kind = _kind_of(path, base)
     payload = unseal(kind, content, name)
-    if kind == "record" and (key := json.loads(payload)["key"]) != path.parent.name:
-        raise DamagedFile(f"{name}: is the record of {key}.")
+    try:
+        value, key = OPENERS[kind](payload)
+    except UNFIT as error:
+        raise DamagedFile(
+            f"{name}: its checksum is right, but it is no whole {kind}: "
+            f"{type(error).__name__}: {error}."
+        ) from error
+    if key is not None and key != _key_of(path):
+        raise DamagedFile(f"{name}: is the {kind} of {key}.")
+    if kind == "mask" and not _belongs(value, path.with_suffix(""), base):
+        raise DamagedFile(f"{name}: holds other bits than the pruning beside it tells of.")
+    return value
 
 
-def _same_results(here: Record | None, content: bytes, name: str) -> None:
+def _belongs(bits: np.ndarray, pruning: Path, base: Path) -> bool:
+    """Whether a mask's bits are those of its pruning, as far as that is there and good."""
+    with contextlib.suppress(StoreError):
+        content = _content(pruning)
+        if content is not None:
+            about = _opened(pruning, base, content, str(pruning))
+            return Mask(bits).digest == about["digest"]
+    return True
+
+
+def _open_record(payload: bytes) -> tuple[Record, str]:
+    record = Record(**json.loads(payload))
+    for part, names in PARTS.items():
+        lacking = [name for name in names if name not in getattr(record, part)]
+        if lacking:
+            raise ValueError(f"{part} lacks {', '.join(lacking)}")
+    return record, record.key
+
+
+def _open_weights(payload: bytes) -> tuple[np.ndarray, None]:
+    return unpack_arrays(payload)["table"], None
+
+
+def _open_checkpoint(payload: bytes) -> tuple[tuple[dict[str, np.ndarray], dict], None]:
+    arrays = unpack_arrays(payload)
+    state = dict(json.loads(arrays.pop("_state").tobytes()))
+    return (arrays, state), None
+
+
+def _open_mask(payload: bytes) -> tuple[np.ndarray, None]:
+    arrays = unpack_arrays(payload)
+    rows, size = arrays["shape"]
+    bits = np.unpackbits(arrays["bits"], count=rows * size)
+    return bits.astype(bool).reshape(rows, size), None
+
+
+def _open_pruning(payload: bytes) -> tuple[dict[str, Any], str]:
+    about = json.loads(payload)
+    given = {**about}
+    del given["digest"], given["entries"]
+    return about, digest_text(canonical(given))
+
+
+def _open_array(payload: bytes) -> tuple[np.ndarray, str]:
+    values = unpack_arrays(payload)["values"]
+    return values, _array_digest(values)
+
+
+# What the openers raise for a payload that is not theirs; MemoryError, say, is not among them.
+UNFIT = (ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
+OPENERS = {  # kind → a function from a payload to what it holds, and its key where it tells it
+    "record": _open_record,
+    "weights": _open_weights,
+    "checkpoint": _open_checkpoint,
+    "mask": _open_mask,
+    "pruning": _open_pruning,
+    "array": _open_array,
+}
+
+
+def _array_digest(values: np.ndarray) -> str:
+    content = repr((values.shape, values.dtype.str)).encode() + values.tobytes()
+    return hashlib.sha256(content).hexdigest()[:32]
+
+
+def _same_results(here: Record, there: Record, name: str) -> None:
     """Refuse a record that contradicts the one of the same key that is here already."""
-    there = Record(**json.loads(unseal("record", content, name)))
-    if here is not None and here.results_digest != there.results_digest:
+    if here.results_digest != there.results_digest:
         raise StoreError(
             f"{name}: a run of this key is here with other results, made on another kind of "
             f"machine most often. Nothing was replaced; `runs remove {here.key[:8]}` makes room."
         )
 
 
-def _kind_of(path: Path, base: Path) -> str:
-    """The kind that a file of the store must be, by its place. Raises DamagedFile for others."""
-    parts = path.relative_to(base).parts
-    if len(parts) == 3 and parts[0] == "runs":
-        kind = parts[2].partition("-")[0]
-        if kind in ("record", "weights", "checkpoint"):
-            return kind
-    if len(parts) == 2 and parts[0] == "masks":
-        return "mask" if path.suffix == ".bits" else "pruning"
-    if len(parts) == 2 and parts[0] == "arrays":
-        return "array"
-    raise DamagedFile(f"{path}: no file of a store has this name.")
+# Locks
+
+
+def _prove_locks(folder: Path) -> None:
+    """Refuse a folder whose locks exclude nobody: two handles on one file must not both get it."""
+    try:
+        import fcntl
+    except ImportError:  # elsewhere than on Unix locks are of another kind
+        return
+    with open(folder / "probe", "ab") as one, open(folder / "probe", "ab") as two:
+        for file in (one, two):
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except (BlockingIOError, PermissionError):  # held, by the other handle or by others
+                return
+    raise _no_locks(folder, "the same lock was given out twice")
+
+
+def _acquire(lock: Any, path: Path, key: str, stop: Callable[[], str | None]) -> None:
+    """Take a file lock, however long another process holds it; see :meth:`Store.lock`."""
+    from filelock import Timeout
+
+    began, said = time.monotonic(), False
+    while True:
+        with contextlib.suppress(Timeout):
+            lock.acquire(blocking=False)
+            return
+        if reason := stop():
+            raise StoreBusy(key, reason)
+        if not said and time.monotonic() - began >= SAY_AFTER:
+            said, holder = True, ""
+            with contextlib.suppress(OSError):
+                holder = path.read_text(errors="replace")[:100]
+            _say(
+                f"run {key[:8]}: another process ({holder or 'unnamed'}) is training it; waiting "
+                "for its end (Ctrl-C stops waiting)."
+            )
+        time.sleep(POLL)
 
 
 def _benchmarks(results: Path | None) -> list[Path]:
@@ -675,7 +1053,7 @@ def _note_read(key: str) -> None:
     """Tell the runner which records a notebook reads, so that it knows when a copy is stale."""
     log = os.environ.get("LTHNB_READ_LOG")
     if log:
-        with open(log, "a") as file:
+        with _explained(Path(log), len(key) + 1), open(log, "a") as file:
             file.write(key + "\n")
 
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import scipy.sparse as sp
 import torch
 
 from lthnb import config
@@ -32,6 +33,7 @@ from lthnb.steps import device_of, new_step, resolve
 from lthnb.store import (
     Record,
     Store,
+    StoreBusy,
     StoreError,
     circumstances,
     pack_arrays,
@@ -40,22 +42,27 @@ from lthnb.store import (
 )
 
 REPLAY_TOLERANCE = 1e-3  # relative, on each epoch's mean loss: other machines round otherwise
+PROBE_SECONDS, PROBE_USERS = 0.5, 2000  # from which the cost of an epoch is told
 CHECKPOINT_SECONDS = 30.0  # at most this much work is lost to a kill, and one epoch
 
 
 class Stopped(Exception):
     """A training stopped in order, its checkpoint written; the same call goes on from there.
 
-    reason: ``interrupted`` (Ctrl-C), ``terminated`` (SIGTERM) or ``time budget``.
+    reason: ``interrupted`` (Ctrl-C), ``terminated`` (SIGTERM) or ``time budget``. epoch: epochs
+    done; None where it only waited for another process that trains the same.
     """
 
-    def __init__(self, reason: str, key: str, epoch: int) -> None:
+    def __init__(self, reason: str, key: str, epoch: int | None) -> None:
         super().__init__(reason, key, epoch)  # the same arguments, so that it pickles
         self.reason, self.key, self.epoch = reason, key, epoch
 
     def __str__(self) -> str:
+        when = f"after epoch {self.epoch} of"
+        if self.epoch is None:
+            when = "while another process trains"
         return (
-            f"stopped ({self.reason}) after epoch {self.epoch} of run {self.key[:8]}; "
+            f"stopped ({self.reason}) {when} run {self.key[:8]}; "
             "run the same command again to go on."
         )
 
@@ -124,7 +131,7 @@ class TrainedRun:
         table = store.find_weights(self.key, epoch)
         if table is None:
             at = self.record.best_epoch if epoch == "best" else epoch
-            with store.lock(self.key):
+            with _locked(self.key, self.control):
                 table = store.find_weights(self.key, epoch)  # another process may have been faster
                 if table is None:
                     table = _replay(self, at)
@@ -143,16 +150,14 @@ class TrainedRun:
         there is no such user.
         """
         data = self.data
-        rows = np.flatnonzero(data.user_labels == user)
-        if not rows.size:
+        row = data.user_row(user)
+        if not 1 <= n <= data.items:
             raise DataError(
-                f"{data.name}: no user {user!r}, expected a label such as "
-                f"{data.user_labels[0]!r}." + config.nearest(user, data.user_labels[:10000])
+                f"{data.name}: found n = {n} recommendations, expected 1 to {data.items}, the "
+                "items of the catalogue."
             )
         outputs = self.outputs()
-        known = (data.train + data.valid).tocsr()[rows]
-        known.sort_indices()
-        best = rank(outputs[rows], outputs[data.users :], known, min(n, data.items))[0]
+        best = rank(outputs[[row]], outputs[data.users :], data.known[[row]], n)[0]
         return best[best >= 0]
 
     def save(self, path: str | Path) -> Path:
@@ -232,13 +237,29 @@ def train(spec: Spec, data: Interactions, init: Init, mask: Mask, control: Contr
     store = control.store
     record = store.find(key)
     if record is None:
-        with store.lock(key):
+        with _locked(key, control):
             record = store.find(key)  # another process may have finished it meanwhile
             if record is None:
                 record = _train(key, spec, data, init, mask, control)
     else:
         store.drop_checkpoint(key)  # that of a process killed just after it wrote the record
     return TrainedRun(record, spec, data, init, mask, control)
+
+
+@contextlib.contextmanager
+def _locked(key: str, control: Control) -> Iterator[None]:
+    """Hold a key. While another process holds it, what stops a training stops the wait: Stopped."""
+    with contextlib.ExitStack() as held:
+        with _stop_signals("") as signals:
+            try:
+                held.enter_context(
+                    control.store.lock(key, lambda: _why_stop(signals, control, time.monotonic()))
+                )
+            except StoreBusy as busy:
+                raise Stopped(busy.reason, key, None) from busy
+        if signals:  # one that came at the very moment when the wait was over
+            raise Stopped(signals[0], key, None)
+        yield
 
 
 def _check_protocol(spec: Spec, data: Interactions) -> None:
@@ -249,6 +270,12 @@ def _check_protocol(spec: Spec, data: Interactions) -> None:
             f"{valid} pairs; pass data.for_protocol('paper')."
         )
     data.for_protocol(protocol)  # refuses `validated` without a validation part
+    if data.items <= SELECTION_K:
+        raise DataError(
+            f"{data.name}: found a catalogue of {data.items} items, expected more than "
+            f"{SELECTION_K}: epochs are chosen by Recall@{SELECTION_K}, which hits everything in "
+            "so small a one. Bring more items."
+        )
     if protocol == "paper" and data.test.nnz == 0:
         raise DataError(f"{data.name}: protocol 'paper' chooses epochs on test, and test is empty.")
 
@@ -325,10 +352,14 @@ def _start(key, spec, data, init, mask, control, *, from_checkpoint: bool):
     found = control.store.find_checkpoint(key) if from_checkpoint else None
     if found is not None:
         arrays, state = found
-        at = _Progress(**state)
         best = arrays.pop("best", None)
-        at.best_table = best
-        step.restore(arrays)
+        shapes = [{n: (a.shape, a.dtype) for n, a in s.items()} for s in (arrays, step.state())]
+        if state.keys() == at.plain().keys() and shapes[0] == shapes[1]:
+            at = _Progress(**state)
+            at.best_table = best
+            step.restore(arrays)
+        else:
+            control.store.refuse_checkpoint(key)
     return step, at
 
 
@@ -391,24 +422,48 @@ def _replay(run: TrainedRun, epoch: int) -> np.ndarray:
 
 
 def seconds_per_epoch(spec: Spec, data: Interactions, control: Control) -> float:
-    """About how long an epoch takes here, evaluation included: measured on one dense epoch.
+    """About how long an epoch of the dense model takes here, evaluation included.
 
-    The first epoch warms up what is compiled or cached, the second is timed, unless the first alone
-    took more than ten seconds.
+    Measured on ever more batches, until they take half a second, and on up to 2,000 users, so that
+    it is known in seconds whatever the data. What an epoch does once, such as bringing lazily
+    updated rows up to date, is told apart by comparing two lengths.
     """
     mask = np.ones((data.rows, spec.model.embedding_size), bool)
     table = initial_table(0, data.rows, spec.model.embedding_size)
     step = new_step(spec, data, table, mask, control.device)
-    part = spec.training.chosen_on
-    for epoch in range(2):
+    whole, batch = step.triplets, spec.training.batch_size
+
+    def seconds(triplets: int) -> float:
+        step.triplets = triplets
         began = time.monotonic()
-        step.run_epoch(epoch)
-        trained = time.monotonic() - began
-        evaluate(step.outputs(), data, part)
-        took = time.monotonic() - began
-        if took > 10:
-            break
-    return trained + (took - trained) / spec.training.evaluate_every
+        step.run_epoch(0)
+        return time.monotonic() - began
+
+    done = min(whole, batch)
+    seconds(done)  # what is compiled or cached is, from here on
+    before, took = 0.0, seconds(done)
+    while took < PROBE_SECONDS and done < whole:
+        before, done = took, min(2 * done, whole)
+        took = seconds(done)
+    trained = took + max(took - before, 0.0) * (whole - done) / (done / 2)
+
+    part = spec.training.chosen_on
+    target = getattr(data, part)
+    users = np.flatnonzero(np.diff(target.indptr))
+    some = users[:: -(-len(users) // PROBE_USERS)]
+    chosen = np.zeros(data.users, np.int8)
+    chosen[some] = 1
+    asked = (sp.diags(chosen, dtype=np.int8) @ target).tocsr()
+    asked.sort_indices()
+    few = replace(data, **{part: asked})
+    for _ in range(2):
+        began = time.monotonic()
+        outputs = step.outputs()
+        propagated = time.monotonic() - began
+        evaluate(outputs, few, part)
+        ranked = time.monotonic() - began - propagated
+    evaluated = propagated + ranked * len(users) / len(some)
+    return trained + evaluated / spec.training.evaluate_every
 
 
 def _finite(loss: float, key: str, epoch: int) -> float:
@@ -432,11 +487,11 @@ def _why_stop(signals: list[str], control: Control, now: float) -> str | None:
 
 
 @contextlib.contextmanager
-def _stop_signals() -> Iterator[list[str]]:
+def _stop_signals(when: str = " at the end of this epoch") -> Iterator[list[str]]:
     """Collect SIGINT and SIGTERM while a training runs, so that it ends at an epoch's end.
 
-    A second signal ends it at once. Handlers can be set in the main thread alone; elsewhere
-    the list stays empty.
+    when: what the user is told of that end. A second signal ends it at once. Handlers can be set in
+    the main thread alone; elsewhere the list stays empty.
     """
     caught: list[str] = []
     if threading.current_thread() is not threading.main_thread():
@@ -450,7 +505,7 @@ def _stop_signals() -> Iterator[list[str]]:
             signal.signal(number, before[number] or signal.SIG_DFL)
             raise KeyboardInterrupt
         caught.append(names[number])
-        print("\nlthnb: stopping at the end of this epoch …", file=sys.stderr)
+        print(f"\nlthnb: stopping{when} …", file=sys.stderr)
 
     for number in names:
         signal.signal(number, catch)

@@ -15,8 +15,9 @@ from hypothesis.extra import numpy as hnp
 from toys import count_trainings, half, processes, toy_data, toy_spec, trained
 
 from lthnb import store as store_module
-from lthnb.config import Seeded
+from lthnb.config import Seeded, canonical, digest_text
 from lthnb.evaluation import Hits
+from lthnb.pruning import Mask
 from lthnb.store import (
     DamagedFile,
     Record,
@@ -37,7 +38,21 @@ KEY = "0123456789abcdef0123456789abcdef"
 
 def record_of(key: str = KEY, **results) -> Record:
     """A small record; its key answers to nothing."""
-    return Record(key, {}, {"name": "toy"}, {}, {"density": 1.0}, {}, {"test": {}, **results})
+    spec = {"model": {}, "training": {}}
+    mask = {"digest": "dense", "entries": 12, "density": 1.0}
+    results = {
+        **{"best_epoch": 1, "epochs": 1, "test": {}, "valid": {}},
+        **{"losses": [], "evaluations": [], "hits": {}},
+        **results,
+    }
+    return Record(key, spec, {"name": "toy"}, {}, mask, {}, results, {"seconds": 1.0})
+
+
+def put_mask(store: Store, kept: np.ndarray, **about) -> str:
+    """Keep a mask under the key that what is said `about` its pruning has; returns the key."""
+    key, mask = digest_text(canonical(about)), Mask(kept)
+    store.put_mask(key, kept, {**about, "digest": mask.digest, "entries": mask.entries})
+    return key
 
 
 def leftovers(folder) -> list[str]:
@@ -101,9 +116,12 @@ class TestWriting:
         assert [p.name for p in path.parent.iterdir()] == ["b"]
 
     @pytest.mark.parametrize("broken", ["replace", "fsync"])
-    @pytest.mark.parametrize("error", [OSError(28, "No space left"), KeyboardInterrupt()])
+    @pytest.mark.parametrize(
+        ("error", "seen"),
+        [(OSError(5, "Input/output error"), StoreError), (KeyboardInterrupt(), KeyboardInterrupt)],
+    )
     def test_a_failed_write_leaves_the_old_file_and_nothing_else(
-        self, tmp_path, monkeypatch, broken, error
+        self, tmp_path, monkeypatch, broken, error, seen
     ):
         path = tmp_path / "file"
         write_file(path, b"old")
@@ -112,7 +130,7 @@ class TestWriting:
             raise error
 
         monkeypatch.setattr(os, broken, fail)
-        with pytest.raises(type(error)):
+        with pytest.raises(seen):
             write_file(path, b"new")
         monkeypatch.undo()
         assert path.read_bytes() == b"old"
@@ -127,16 +145,38 @@ class TestWriting:
         write_file(tmp_path / "file", b"x")
         assert done == ["fsync", "replace", "fsync"]
 
-    def test_temporary_files_of_the_dead_go_when_their_key_is_locked(self, tmp_path):
+    @pytest.mark.parametrize(
+        "name",
+        [f"runs/{KEY}/.tmp-record-x", f"masks/.tmp-{KEY}.bits-x", f"arrays/.tmp-{KEY}-x"],
+    )
+    def test_temporary_files_of_the_dead_go(self, tmp_path, name):
+        """Whoever is alive holds the lock of the key; a Store looks at all keys when it first locks
+        one, and at a key's own whenever it locks that."""
+        store, alive = Store(tmp_path, results=None), Store(tmp_path, results=None)
+        path = tmp_path / name
+        write_file(path, b"half a rec")
+        with alive.lock("a" * 32):
+            assert not path.exists()
+        write_file(path, b"half a rec")
+        with alive.lock(KEY):
+            assert not path.exists()
+            write_file(path, b"being written")
+            with store.lock("b" * 32):
+                assert path.exists()
+        with Store(tmp_path, results=None).lock("b" * 32):
+            assert not path.exists()
+
+    def test_other_files_are_no_temporary_ones(self, tmp_path):
         store = Store(tmp_path, results=None)
         path = put_record(store)
-        dead = path.with_name(f"{store_module.TEMPORARY}record-xyz")
-        dead.write_bytes(b"half a rec")
-        other = tmp_path / "runs" / ("f" * 32) / f"{store_module.TEMPORARY}record-xyz"
-        write_file(other, b"being written")
+        names = [path.with_name(name) for name in ("record.damaged", "tmp-x", "weights-3")]
+        for other in names:
+            other.write_bytes(b"x")
         with store.lock(KEY):
-            assert not dead.exists()
-        assert other.exists()
+            pass
+        with Store(tmp_path, results=None).lock(KEY):
+            assert {p.name for p in (tmp_path / "locks").iterdir()} == {f"{KEY}.lock", "probe"}
+        assert all(other.exists() for other in names)
         assert store.find(KEY) == record_of()
 
 
@@ -182,9 +222,10 @@ class TestArrays:
         kept = np.random.default_rng(0).random((7, 5)) < 0.4
         assert store.find_mask_bits(KEY) is None
         assert store.find_pruning(KEY) is None
-        store.put_mask(KEY, kept, {"digest": "d", "entries": int(kept.sum())})
-        assert np.array_equal(store.find_mask_bits(KEY), kept)
-        assert store.find_pruning(KEY) == {"digest": "d", "entries": int(kept.sum())}
+        key = put_mask(store, kept, seed=3)
+        assert np.array_equal(store.find_mask_bits(key), kept)
+        found = store.find_pruning(key)
+        assert found == {"seed": 3, "digest": Mask(kept).digest, "entries": int(kept.sum())}
 
     def test_checkpoint_round_trip(self, tmp_path):
         store = Store(tmp_path, results=None)
@@ -330,21 +371,30 @@ class TestResultsFolder:
         data, spec = toy_data(), toy_spec()
         mask = half(data, spec)
         run = trained(store, data, spec, mask)
-        store.put_mask(KEY, mask.kept, {"digest": mask.digest, "entries": mask.entries})
-        store.put_mask("f" * 32, mask.kept, {"digest": "another", "entries": 1})
+        key = put_mask(store, mask.kept, seed=0)
+        put_mask(store, ~mask.kept, seed=1)
+        (tmp_path / "s" / "masks" / "README.txt").write_text("not ours")
         written = store.record_result(run.key)
         names = [p.relative_to(tmp_path / "r").as_posix() for p in written]
-        assert names == [f"runs/{run.key}/record", f"masks/{KEY}", f"masks/{KEY}.bits"]
-        assert list(store.verify()) == []
+        assert names == [f"runs/{run.key}/record", f"masks/{key}", f"masks/{key}.bits"]
+        assert list(Store(tmp_path / "r", results=None).verify()) == []
         with pytest.raises(StoreError, match="nothing was copied"):
             store.record_result("0" * 32)
+
+    def test_a_run_on_a_stand_in_is_no_evidence(self, tmp_path):
+        store = Store(tmp_path / "s", tmp_path / "r")
+        data = replace(toy_data(), origin={"source": "standin-tiktok"})
+        run = trained(store, data, toy_spec())
+        with pytest.raises(StoreError, match="standin-tiktok, which tells what a ladder costs and"):
+            store.record_result(run.key)
+        assert not (tmp_path / "r").exists()
 
 
 class TestVerify:
     def test_names_what_is_not_good(self, tmp_path):
         store = Store(tmp_path, results=None)
         run = trained(store, toy_data(), toy_spec())
-        store.put_mask(KEY, np.eye(3, dtype=bool), {})
+        put_mask(store, np.eye(3, dtype=bool))
         store.put_array(np.eye(2))
         with store.lock(KEY):
             pass
@@ -373,8 +423,8 @@ class TestSharing:
         store = Store(tmp_path / "full", results=None)
         for seed in range(3):
             trained(store, toy_data(), toy_spec(), init=Seeded(seed))
-        for key in (KEY, "f" * 32):
-            store.put_mask(key, np.random.default_rng(0).random((70, 4)) < 0.5, {"digest": key})
+        for seed in range(2):
+            put_mask(store, np.random.default_rng(0).random((70, 4)) < 0.5, seed=seed)
         return store
 
     @staticmethod

@@ -463,7 +463,10 @@ class TestWeights:
         known = (data.train + data.valid).toarray()[3] > 0
         scores = np.where(known, -np.inf, run.weights()[3] @ run.weights()[data.users :].T)
         assert best.tolist() == np.argsort(-scores, kind="stable")[:5].tolist()
-        assert len(run.recommend(3, n=1000)) == data.items - known.sum()
+        assert len(run.recommend(3, n=data.items)) == data.items - known.sum()
+        for n in (0, data.items + 1):
+            with pytest.raises(DataError, match=rf"found n = {n} .*, expected 1 to 30, the items"):
+                run.recommend(3, n=n)
         with pytest.raises(DataError, match="no user 'me'"):
             run.recommend("me")
         saved = np.load(run.save(tmp_path / "t.npz"), allow_pickle=False)
@@ -561,7 +564,8 @@ def test_an_epoch_of_yelp(tmp_path):
 
 def test_interactions_of_a_user_with_everything(store):
     """A user who has all items, and one who has none, take part in nothing and break nothing."""
-    train = np.array([[1, 1, 1, 1], [0, 0, 0, 0], [1, 0, 0, 0], [1, 1, 0, 0]])
+    train = np.zeros((4, 24), int)
+    train[0], train[2, 0], train[3, :2] = 1, 1, 1
     valid = np.zeros_like(train)
     valid[3, 2] = 1
     test = np.zeros_like(train)
