@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from lthnb.config import (
+    BACKBONES,
     METHODS,
+    PROTOCOLS,
     REWINDS,
     SCOPES,
     Ladder,
@@ -23,6 +25,7 @@ from lthnb.config import (
     Training,
     explain,
 )
+from lthnb.data import GROUPS, Split, popularity_groups
 
 EXIT = {"interrupted": 130, "terminated": 143, "time budget": 75}
 
@@ -68,9 +71,14 @@ def _data_options(p: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--source",
         default="movielens",
-        help="a name from `data list`, or the path of a .csv or .tsv of your own (default: "
-        "movielens)",
+        help="a name from `data list`, or the path of a table of your own, or of a folder with "
+        "train and test (default: movielens)",
     )
+    _source_arguments(group)
+
+
+def _source_arguments(group) -> None:
+    """How a source is read and split: what `ladder`, `run` and `data describe` share."""
     group.add_argument(
         "--option",
         action="append",
@@ -79,9 +87,18 @@ def _data_options(p: argparse.ArgumentParser) -> None:
         help="an option of the source, such as threshold=3.5 or user=customer_id; again for more; "
         "`data describe SOURCE` lists them",
     )
-    group.add_argument(
-        "--split-seed", type=int, default=0, help="seed of the split, where none is published"
-    )
+    meanings = explain(Split)
+    for name, how in (
+        ("split", {"default": "random", "choices": ("random", "last", "time")}),
+        ("leave", {"default": 1, "type": int}),
+        ("split_seed", {"default": 0, "type": int}),
+    ):
+        text = meanings[{"split": "how", "split_seed": "seed"}.get(name, name)]
+        group.add_argument(
+            f"--{name.replace('_', '-')}",
+            help=f"where none is published: {text.partition(': ')[2]} Default {how['default']}.",
+            **how,
+        )
 
 
 def _setting_options(p: argparse.ArgumentParser, title: str, cls: type, skip=()) -> None:
@@ -194,29 +211,17 @@ def _given(args: argparse.Namespace, cls: type) -> dict[str, Any]:
     return {name: getattr(args, name) for name in names if getattr(args, name, None) is not None}
 
 
-def _source_options(words: list[str]) -> dict[str, Any]:
-    """NAME=VALUE pairs; a value that reads as JSON is that, else text."""
-    options = {}
-    for word in words:
-        name, equals, value = word.partition("=")
-        if not equals:
-            raise SystemExit(f"lthnb: --option {word!r}: expected NAME=VALUE.")
-        try:
-            options[name] = json.loads(value)
-        except ValueError:
-            options[name] = value
-    return options
-
-
 def _load(args: argparse.Namespace, protocol: str):
     from lthnb import sources
 
     return sources.load(
         args.source,
         protocol=protocol,
+        split=args.split,
+        leave=args.leave,
         split_seed=args.split_seed,
         progress=not args.quiet,
-        **_source_options(args.option),
+        **sources.options_of(args.option),
     )
 
 
@@ -263,6 +268,8 @@ def do_ladder(args: argparse.Namespace) -> int:
     [field] = fields_of([(ladder, spec)], data, seeds, control, workers=args.workers)
     _print_records([rung.record for rungs in field.rungs for rung in rungs])
     print(field.finding)
+    if base.name == "smoke":
+        print("Profile smoke shows that everything runs, and proves nothing.")
     if args.figure:
         ladder_figure([field]).savefig(args.figure)
         print(f"drawn: {args.figure}")
@@ -288,13 +295,11 @@ def _print_plan(ladder, spec, data, seeds, control) -> int:
     each = seconds_per_epoch(resolve(spec, control.device), data, control)
     done = [r.record.epochs for rungs in field.rungs for r in rungs if r.record]
     t = spec.training
-    low = min(t.patience, t.epochs) * each * field.missing
-    high = t.epochs * each * field.missing
+    low, high = _bill(each, spec, field.missing)
     print(
         f"\n{field.missing} trainings are missing, at about {each:.3g} s an epoch here "
         f"(measured now, evaluation included):\n"
-        f"  at least {_duration(low)} (patience {t.patience}), "
-        f"at most {_duration(high)} (J = {t.epochs})"
+        f"  at least {low} (patience {t.patience}), at most {high} (J = {t.epochs})"
     )
     if done:
         mean = sum(done) / len(done)
@@ -418,11 +423,20 @@ def _data_command(commands) -> None:
     verbs.add_parser("list", help="every named source, with its terms")
     fetch = verbs.add_parser("fetch", help="download a source's files, checksums verified")
     fetch.add_argument("name", nargs="+")
-    describe = verbs.add_parser("describe", help="load a source or a table and count it")
-    describe.add_argument("source")
-    describe.add_argument("--option", action="append", default=[], metavar="NAME=VALUE")
-    describe.add_argument("--split-seed", type=int, default=0)
-    describe.set_defaults(quiet=False)
+    describe = verbs.add_parser(
+        "describe",
+        help="load a source or a table: counts, warnings, and what a ladder costs here",
+        description="Load a source or a table of your own, count it, and say what is worth knowing "
+        "before anything is trained, and what a ladder will cost on this machine.",
+    )
+    describe.add_argument("source", help="a name from `data list`, or the path of a table")
+    _source_arguments(describe)
+    describe.add_argument(
+        "--protocol", default="validated", choices=PROTOCOLS, help="default validated"
+    )
+    describe.add_argument("--profile", default="quick", help="whose ladder is priced: quick")
+    describe.add_argument("--no-cost", action="store_true", help="do not measure what it costs")
+    describe.add_argument("--quiet", action="store_true", help="no progress bars")
 
 
 def do_data(args: argparse.Namespace) -> int:
@@ -430,22 +444,74 @@ def do_data(args: argparse.Namespace) -> int:
 
     if args.verb == "list":
         for name, source in sources.describe().items():
-            print(f"{name:14} {source['title']}\n{'':14} {source['terms']}")
+            print(f"{name:17} {source['title']}\n{'':17} {source['terms']}")
     elif args.verb == "fetch":
         for name in args.name:
             for file, path in sources.fetch(name).items():
                 print(f"{name}/{file}: {path}")
     else:
-        if args.source in sources.SOURCES:
-            known = sources.describe(args.source)
-            print(f"{known['title']}\nterms: {known['terms']}\ncitation: {known['citation']}")
-        for line in sources.option_help(args.source):
-            print(f"option {line}")
-        data = _load(args, "validated")
-        for name, shown in data.described().items():
-            print(f"{name.replace('_', ' ')}: {shown}")
-        print(f"origin: {json.dumps(data.origin)}")
+        _describe(args)
     return 0
+
+
+def _describe(args: argparse.Namespace) -> None:
+    from lthnb import sources
+    from lthnb.evaluation import evaluate_popularity
+    from lthnb.profiles import profile
+
+    base = profile(args.profile)  # refused before a large table is read
+    if args.source in sources.SOURCES:
+        known = sources.describe(args.source)
+        print(f"{known['title']}\nterms: {known['terms']}\ncitation: {known['citation']}")
+    data = _load(args, args.protocol)
+    for name, shown in data.described().items():
+        print(f"{name.replace('_', ' ')}: {shown}")
+    print(f"split: {json.dumps(data.origin['split'])}")
+    print(f"counts: {json.dumps(data.origin['counts'])}")
+    popular = evaluate_popularity(data, "test").means()["recall@20"]
+    print(f"Recall@20 on test of what is most popular, for everyone: {popular:.4f}")
+    for what, degree in (("items", data.item_degree), ("users", data.user_degree)):
+        print(f"\n{what} in ten groups with about as many training pairs each, the rarest first:")
+        print("group    number   share   pairs of each")
+        group = popularity_groups(degree)
+        for number in range(GROUPS):
+            inside = degree[group == number]
+            between = f"{inside.min():,} to {inside.max():,}" if inside.size else "-"
+            share = inside.size / len(degree)
+            print(f"{number + 1:5}  {inside.size:8,}  {share:6.2%}   {between}")
+    print("\nworth knowing:")
+    for said in data.warnings() or ["nothing out of the ordinary"]:
+        print(f"- {said}")
+    if not args.no_cost:
+        print(f"\nwhat a ladder costs here, measured now (profile {base.name}):")
+        for backbone in BACKBONES:
+            print(f"  {backbone:9} {_price(base, backbone, data, args.protocol)}")
+    if options := sources.option_help(args.source):
+        print("\noptions (--option NAME=VALUE):")
+    for line in options:
+        print(f"  {line}")
+
+
+def _price(base, backbone: str, data, protocol: str) -> str:
+    """What the ladders of a profile cost on this machine, in a line."""
+    from lthnb.steps import resolve
+    from lthnb.store import Store
+    from lthnb.training import Control, seconds_per_epoch
+
+    spec = base.spec(backbone, protocol=protocol)
+    each = seconds_per_epoch(resolve(spec, "auto"), data, Control(Store(), progress=False))
+    rungs = base.ladder_of("imp").trainings
+    low, high = _bill(each, spec, rungs * len(base.seeds))
+    return f"{each:.2g} s an epoch; {len(base.seeds)} seeds × {rungs} trainings: {low} to {high}"
+
+
+def _bill(each: float, spec, trainings: int) -> tuple[str, str]:
+    """The least and the most that so many trainings take, by patience and by J."""
+    t = spec.training
+    return (
+        _duration(min(t.patience, t.epochs) * each * trainings),
+        _duration(t.epochs * each * trainings),
+    )
 
 
 # notebooks and book

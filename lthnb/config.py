@@ -451,6 +451,11 @@ class Ladder(_Checked):
     )
     seed: int = setting(0, Between(0, 2**62 - 1), "seed of X⁰ and, for rp, of the mask")
 
+    @property
+    def trainings(self) -> int:
+        """Trainings of the whole ladder, the dense one among them."""
+        return 1 + (len(self.densities) or self.rungs)
+
     def __post_init__(self) -> None:
         super().__post_init__()
         densities = tuple(float(d) for d in self.densities)

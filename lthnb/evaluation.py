@@ -303,7 +303,7 @@ def evaluate(outputs: torch.Tensor, data: Interactions, part: str, k: int = TOP)
     are). Users whose part is empty are left out; :attr:`Hits.users` says who is in.
     """
     target = getattr(data, part)
-    known = data.train if part == "valid" else (data.train + data.valid).tocsr()
+    known = data.train if part == "valid" else data.known
     known.sort_indices()
     relevant = np.diff(target.indptr)
     users = np.flatnonzero(relevant)
@@ -314,6 +314,14 @@ def evaluate(outputs: torch.Tensor, data: Interactions, part: str, k: int = TOP)
     hits = np.zeros(best.shape, bool)
     _mark_hits(best, users, target.indptr, target.indices, hits)
     return Hits(users, hits, relevant[users].astype(np.int64))
+
+
+def evaluate_popularity(data: Interactions, part: str, k: int = TOP) -> Hits:
+    """As :func:`evaluate`, of recommending to everyone what most users have in train: what a model
+    must be better than, to have learnt anything about anyone."""
+    outputs = torch.ones(data.rows, 1)
+    outputs[data.users :, 0] = torch.from_numpy(data.item_degree.astype(np.float32))
+    return evaluate(outputs, data, part, k)
 
 
 @nb.njit(cache=True)

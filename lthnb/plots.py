@@ -355,9 +355,8 @@ def recommendations_table(dense: TrainedRun, ticket: TrainedRun, user: Any = Non
     data = dense.data
     if user is None or user == "":
         user = data.user_labels[np.flatnonzero(np.diff(data.test.indptr))[0]]
-    same = np.flatnonzero(data.user_labels.astype(str) == str(user))  # papermill gives "7" for 7
-    user = data.user_labels[same[0]] if same.size else user
-    wanted = set(data.test[same[0]].indices) if same.size else set()  # else recommend() refuses it
+    row = data.user_row(user)
+    user, wanted = data.user_labels[row], set(data.test[[row]].indices)
     titles = data.item_info.get("title", data.item_labels)
     columns = {}
     for name, run in (("dense", dense), (f"ticket, density {ticket.record.density:.1%}", ticket)):

@@ -12,32 +12,40 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
 import io
+import json
 import os
-import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from lthnb.config import Between, _Checked, explain, nearest, setting
-from lthnb.data import (
-    PARTS,
-    RAW_SHARES,
-    VALID_SHARE_OF_TRAIN,
-    DataError,
-    Interactions,
-    pick_per_user,
-    to_csr,
+from lthnb.challenge import (
+    KWAI,
+    STANDIN_TERMS,
+    STANDINS,
+    TIKTOK,
+    KwaiOptions,
+    StandIn,
+    TikTokOptions,
+    compare_with_table_1,
+    parse_kwai,
+    parse_tiktok,
+    standin_pairs,
+    standin_title,
 )
+from lthnb.columns import SUFFIXES, TableOptions
+from lthnb.config import Between, _Checked, explain, nearest, setting
+from lthnb.data import PARTS, DataError, Interactions, Raw, Split, assemble
+from lthnb.fetching import file_sha256, retrieve
+from lthnb.parsers import parse_adjacency, parse_pickled_matrix, parse_weighted
 from lthnb.synthetic import Planted, synthetic_pairs, synthetic_truth
+from lthnb.tables import files_of, looks_like_table, parse_table
 
 __all__ = [
     "SOURCES",
-    "Raw",
     "Source",
     "describe",
     "fetch",
@@ -45,22 +53,6 @@ __all__ = [
     "options_for",
     "synthetic_truth",
 ]
-
-
-@dataclass(frozen=True, eq=False)
-class Raw:
-    """What a parser hands over: pairs as they stand in the source, not yet split or merged.
-
-    parts: name of a published part, or ``"all"`` where the source is not split → (users, items),
-    integer codes of one length. user_labels, item_labels: what the codes stand for. counts: what
-    was left out and why, for `origin`. item_info: columns of the length of item_labels.
-    """
-
-    parts: dict[str, tuple[np.ndarray, np.ndarray]]
-    user_labels: np.ndarray
-    item_labels: np.ndarray
-    counts: dict[str, int] = field(default_factory=dict)
-    item_info: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -74,6 +66,8 @@ class Source:
 
     title, terms, citation: for people. files: name → (address, SHA-256). parse: called with the
     files' paths and the options, gives :class:`Raw`. options: the dataclass of what can be chosen.
+    unreleased: the file that whoever holds it puts into the data folder: there is no address and no
+    checksum. table_1: the paper's set beside whose counts it is shown, which refuses nothing.
     expected: users, items and pairs by published part that loading must find, empty where options
     decide them.
     """
@@ -84,14 +78,18 @@ class Source:
     citation: str
     parse: Callable[[dict[str, Path], Any], Raw]
     files: dict[str, tuple[str, str]] = field(default_factory=dict)
+    unreleased: str = ""
     options: type = NoOptions
     expected: dict[str, int] = field(default_factory=dict)
+    table_1: str = ""
 
 
 def load(
     source: Any,
     *,
     protocol: str = "validated",
+    split: str = "random",
+    leave: int = 1,
     split_seed: int = 0,
     data_dir: str | Path | None = None,
     progress: bool = True,
@@ -99,58 +97,107 @@ def load(
 ) -> Interactions:
     """Load a data set and split it as a protocol wants it.
 
-    source: a name in :data:`SOURCES`, the path of a .csv or .tsv file, or a pandas DataFrame.
+    source: a name in :data:`SOURCES`; or a table of one's own: the path of a file, or of a folder
+    with train, test and perhaps valid, a pandas DataFrame, a scipy sparse matrix, or a dict of
+    parts (:mod:`lthnb.tables`).
     protocol: ``validated`` or ``paper``, see :meth:`Interactions.for_protocol`.
-    split_seed: chooses the pairs of what is not published: all three parts of an unsplit source
-    (7:1:2 of each user's items), or the validation part (1/8 of each user's training items).
+    split, leave: how what is not published is split: ``random``, ``last`` or ``time``, see
+    :class:`data.Split`. split_seed: chooses the pairs of what is not published: all three parts of
+    an unsplit source, or the validation part (1/8 of each user's training items).
     data_dir: where published files may lie already, in a folder of the source's name; default
-    ``$LTHNB_DATA``. progress: show a bar while files are fetched.
+    ``$LTHNB_DATA``. progress: show a bar while files are fetched or read.
     options: the source's own, see ``describe(source)["options"]``.
 
     Raises DataError or ConfigError, which name what was found, what was expected, what to do.
     """
-    if hasattr(source, "columns"):  # a DataFrame, told without importing pandas
-        return _load_table(source, options, protocol, split_seed)
-    if isinstance(source, Path) or _looks_like_path(source):
-        return _load_table(Path(source), options, protocol, split_seed)
+    how = Split(split, leave, split_seed)
+    if looks_like_table(source) and not _is_known(source):
+        chosen = _options(TableOptions, options, "table")
+        name, raw = parse_table(source, chosen, progress)
+        files = {file: file_sha256(path) for file, path in files_of(source).items()}
+        origin = {
+            "source": "table",
+            "title": ", ".join(files) or "table",
+            "terms": "a table of one's own",
+            "files": files,
+            "options": _changed(chosen),
+        }
+        return assemble(name, raw, how, origin, origin["title"]).for_protocol(protocol)
     known = _source(source)
     chosen = _options(known.options, options, f"source {known.name!r}")
-    paths = fetch(known.name, data_dir=data_dir, progress=progress) if known.files else {}
+    paths = fetch(known.name, data_dir=data_dir, progress=progress)
     try:
         raw = known.parse(paths, chosen)
     except DataError as error:
         raise DataError(f"source {known.name!r}: {error}") from error
+    checksums = {name: sha256 for name, (_, sha256) in known.files.items()}
+    if known.unreleased:
+        checksums = {known.unreleased: file_sha256(paths[known.unreleased])}
     origin = {
         "source": known.name,
         "title": known.title,
         "terms": known.terms,
-        "files": {name: sha256 for name, (_, sha256) in known.files.items()},
+        "files": checksums,
         "options": dataclasses.asdict(chosen),
     }
-    data = _assemble(known.name, raw, split_seed, origin)
+    data = assemble(known.name, raw, how, origin)
     _verify_statistics(known, data)
+    if known.table_1:
+        said = compare_with_table_1(data, known.table_1)["lines"][:-1]  # its last is in the notes
+        beside = said[0] + " " + "; ".join(said[1:]) + "."
+        notes = [*data.origin.get("notes", []), beside]
+        data = dataclasses.replace(data, origin={**data.origin, "notes": notes})
     return data.for_protocol(protocol)
 
 
-def options_for(source: Any, **options: Any) -> dict[str, Any]:
-    """Of some options, those that a source reads, for :func:`load`.
+def _is_known(source: Any) -> bool:
+    return isinstance(source, str) and source in SOURCES
 
-    A table of one's own reads `user`, `item` and, where `rating` names a column, `rating` and
-    `threshold`; a named source reads its own (MovieLens its `threshold`). So one set of options can
+
+def _changed(options: Any) -> dict[str, Any]:
+    """The options that are not what they are by default, and those that every table has."""
+    fields = dataclasses.fields(options)
+    named = {f.name: getattr(options, f.name) for f in fields}
+    defaults = {f.name: f.default for f in fields}
+    return {n: v for n, v in named.items() if n in ("user", "item") or v != defaults[n]}
+
+
+def options_for(source: Any, **options: Any) -> dict[str, Any]:
+    """Of some options, those that a source reads, for :func:`load`; empty texts say nothing.
+
+    A table of one's own reads all of :class:`tables.TableOptions`, `threshold` where `rating` names
+    a column; a named source reads its own (MovieLens its `threshold`). So one set of options can
     stand above a notebook that takes any source.
     """
-    if isinstance(source, str) and not _looks_like_path(source):
-        names = [f.name for f in dataclasses.fields(_source(source).options)]
-    else:
-        rated = ["rating", "threshold"] if options.get("rating") else []
-        names = ["user", "item", *rated]
-    return {name: value for name, value in options.items() if name in names}
+    own = looks_like_table(source) and not _is_known(source)
+    cls = TableOptions if own else _source(source).options
+    names = [f.name for f in dataclasses.fields(cls)]
+    if own and not options.get("rating"):
+        names.remove("threshold")
+    return {name: value for name, value in options.items() if name in names and value != ""}
+
+
+def options_of(words: Iterable[str]) -> dict[str, Any]:
+    """Options from texts NAME=VALUE; a value that reads as JSON is that, else text.
+
+    Raises DataError for a text without ``=``.
+    """
+    options: dict[str, Any] = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not equals:
+            raise DataError(f"option {word!r}: found no value, expected NAME=VALUE.")
+        try:
+            options[name] = json.loads(value)
+        except ValueError:
+            options[name] = value
+    return options
 
 
 def option_help(source: Any) -> list[str]:
     """Each option that a source, or a table of one's own, reads: name, meaning and default."""
-    named = isinstance(source, str) and not _looks_like_path(source)
-    return list(_explained(_source(source).options if named else TableOptions).values())
+    own = looks_like_table(source) and not _is_known(source)
+    return list(_explained(TableOptions if own else _source(source).options).values())
 
 
 def describe(source: str | None = None) -> dict[str, Any]:
@@ -184,15 +231,26 @@ def fetch(
     data_dir: looked into first (default ``$LTHNB_DATA``), in a folder of the source's name.
     cache_dir: where downloads go (default ``$LTHNB_CACHE``, else the user's cache folder).
 
-    Raises DataError where a checksum is wrong, or a file can be neither found nor fetched.
+    Raises DataError where a checksum is wrong, or a file can be neither found nor fetched, such as
+    one that was never released.
     """
     known = _source(name)
     at_hand = data_dir or os.environ.get("LTHNB_DATA")
     paths = {}
+    if known.unreleased:
+        file = known.unreleased
+        local = Path(at_hand or "$LTHNB_DATA") / name / file
+        if not local.exists():
+            raise DataError(
+                f"source {name!r}: no file {local}, expected {file} as the challenge gave it. The "
+                "data were never released; whoever holds them names in LTHNB_DATA the folder above "
+                f"{name}/. What a ladder would cost: source standin-{name}."
+            )
+        paths[file] = local
     for file, (url, sha256) in known.files.items():
         local = Path(at_hand) / name / file if at_hand else None
         if local is not None and local.exists():
-            found = _sha256(local)
+            found = file_sha256(local)
             if found != sha256:
                 raise DataError(
                     f"source {name!r}: {local} has SHA-256 {found}, expected {sha256}. It is not "
@@ -200,64 +258,21 @@ def fetch(
                 )
             paths[file] = local
         else:
-            paths[file] = _download(name, file, url, sha256, cache_dir, progress)
+            paths[file] = retrieve(
+                url, sha256, file, source=name, cache_dir=cache_dir, progress=progress
+            )
     return paths
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
-
-
-def _download(
-    name: str, file: str, url: str, sha256: str, cache_dir: str | Path | None, progress: bool
-) -> Path:
-    """The file from the cache, or from its address into the cache."""
-    cache = cache_dir or os.environ.get("LTHNB_CACHE")
-    if cache and (cached := Path(cache) / name / file).exists() and _sha256(cached) == sha256:
-        return cached  # without pooch, which a bare machine lacks
-    try:
-        import pooch
-    except ImportError as error:
-        raise DataError(
-            f"source {name!r}: {file} is not in $LTHNB_DATA/{name}, and fetching it needs pooch: "
-            f"pip install pooch, or put the file there, from {url}."
-        ) from error
-    folder = Path(cache or pooch.os_cache("lthnb")) / name
-    try:
-        path = pooch.retrieve(
-            url,
-            known_hash=f"sha256:{sha256}",
-            fname=file,
-            path=folder,
-            downloader=pooch.HTTPDownloader(progressbar=progress, timeout=60),
-        )
-    except ValueError as error:  # pooch's word for a wrong checksum; it has removed the file
-        raise DataError(
-            f"source {name!r}: what {url} sent is not the published {file}: {error}"
-        ) from error
-    except Exception as error:  # no network, no such address, no room: many types, one remedy
-        raise DataError(
-            f"source {name!r}: {file} could not be fetched from {url} "
-            f"({type(error).__name__}: {error}). Fetch it elsewhere and put it into "
-            f"$LTHNB_DATA/{name}/."
-        ) from error
-    return Path(path)
 
 
 def _source(name: Any) -> Source:
     if isinstance(name, str) and name in SOURCES:
         return SOURCES[name]
+    shown = repr(name) if isinstance(name, str) else f"of type {type(name).__name__}"
     raise DataError(
-        f"unknown source {name!r}, expected one of {', '.join(SOURCES)}, the path of a table "
-        f"({' or '.join(READERS)}), or a pandas DataFrame." + nearest(name, SOURCES)
+        f"unknown source {shown}, expected one of {', '.join(SOURCES)}, the path of a table "
+        f"({', '.join(SUFFIXES)}) or of a folder with train and test, a pandas DataFrame, or a "
+        "scipy sparse matrix." + nearest(name, SOURCES)
     )
-
-
-def _looks_like_path(source: Any) -> bool:
-    if not isinstance(source, str) or source in SOURCES:
-        return False
-    return Path(source).suffix != "" or "/" in source or os.sep in source
 
 
 def _options(cls: type, given: dict[str, Any], where: str) -> Any:
@@ -276,56 +291,6 @@ def _explained(cls: type) -> dict[str, str]:
     """Option → its meaning and default, in one line each."""
     defaults = {f.name: f.default for f in dataclasses.fields(cls)}
     return {name: f"{text} Default {defaults[name]!r}." for name, text in explain(cls).items()}
-
-
-# From pairs to Interactions
-
-
-def _assemble(name: str, raw: Raw, split_seed: int, origin: dict[str, Any]) -> Interactions:
-    """Merge duplicates, split what is not published, and count everything that was changed."""
-    shape = (len(raw.user_labels), len(raw.item_labels))
-    matrices, counts = {}, dict(raw.counts)
-    counts["duplicates_merged"] = 0
-    for part, (users, items) in raw.parts.items():
-        matrices[part] = to_csr(users, items, shape)
-        counts["duplicates_merged"] += len(users) - matrices[part].nnz
-    empty = to_csr(np.empty(0, np.int64), np.empty(0, np.int64), shape)
-    if "all" in matrices:
-        train, valid, test = pick_per_user(matrices["all"], split_seed, *RAW_SHARES)
-        split: dict[str, Any] = {"how": "7:1:2 of each user's items", "seed": split_seed}
-    else:
-        # A pair in two published parts stays in the first: train items are never ranked, so a copy
-        # in valid or test could not be hit. None of the registered sets has such a pair.
-        train = matrices["train"]
-        valid = _without(matrices.get("valid", empty), train)
-        test = _without(_without(matrices["test"], train), valid)
-        counts["pairs_in_two_parts"] = (
-            sum(m.nnz for m in matrices.values()) - train.nnz - valid.nnz - test.nnz
-        )
-        split = {"how": "published"}
-        if "valid" not in matrices:
-            train, valid = pick_per_user(train, split_seed, VALID_SHARE_OF_TRAIN)
-            split = {"how": "published; valid is 1/8 of each user's train", "seed": split_seed}
-    return Interactions(
-        name=name,
-        train=train,
-        valid=valid,
-        test=test,
-        user_labels=raw.user_labels,
-        item_labels=raw.item_labels,
-        item_info=raw.item_info,
-        origin={**origin, "split": split, "counts": {k: int(v) for k, v in counts.items()}},
-    )
-
-
-def _without(matrix, other):
-    """The pairs of `matrix` that `other` lacks, as CSR."""
-    common = matrix.multiply(other)
-    if common.nnz == 0:
-        return matrix
-    left = (matrix - common).tocoo()
-    kept = left.data != 0
-    return to_csr(left.row[kept], left.col[kept], matrix.shape)
 
 
 def _verify_statistics(known: Source, data: Interactions) -> None:
@@ -361,128 +326,6 @@ def _compact(parts: dict[str, tuple[np.ndarray, np.ndarray]], **more: Any) -> Ra
 
 
 # Parsers
-
-
-def parse_adjacency(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Read lines ``user item item …``, separated by blanks; a user may have no items.
-
-    Gives users and items, int64, one entry a pair, in the order of the file. Raises DataError
-    naming the line where something is not a whole number.
-    """
-    text = path.read_bytes()
-    byte = np.frombuffer(text, np.uint8)
-    digit = (byte >= ord("0")) & (byte <= ord("9"))
-    newline = byte == ord("\n")
-    wrong = ~(digit | newline | (byte == ord(" ")) | (byte == ord("\r")) | (byte == ord("\t")))
-    if wrong.any():
-        number = int(np.count_nonzero(newline[: wrong.argmax()]))
-        line = text.split(b"\n")[number].decode(errors="replace").strip()
-        raise DataError(
-            f"{path.name}, line {number + 1}: found {line[:60]!r}, expected whole numbers ≥ 0, "
-            "a user and its items, separated by blanks."
-        )
-    starts = digit.copy()
-    starts[1:] &= ~digit[:-1]
-    values = np.fromstring(text.decode("ascii"), np.int64, sep=" ")
-    line_of = np.cumsum(newline)[starts]  # a number never starts on a newline
-    first = np.ones(len(values), bool)
-    first[1:] = line_of[1:] != line_of[:-1]
-    users = values[first][np.cumsum(first) - 1]
-    return users[~first], values[~first]
-
-
-def parse_weighted(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Read lines ``user<tab>item<tab>weight``; weights must be numbers, and are not used.
-
-    Gives users and items, int64. Raises DataError naming the line that is not so.
-    """
-    try:
-        table = np.loadtxt(path, delimiter="\t", ndmin=2)
-    except ValueError as error:
-        raise DataError(
-            f"{path.name}: {error}; expected user, item and weight, tab-separated."
-        ) from error
-    ids = table[:, :2].astype(np.int64)
-    if table.shape[1] != 3 or (ids != table[:, :2]).any():
-        raise DataError(
-            f"{path.name}: found {table.shape[1]} columns, expected whole numbers for user and "
-            "item, and a weight."
-        )
-    return ids[:, 0], ids[:, 1]
-
-
-def parse_pickled_matrix(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Rows and columns, int64, of the entries ≠ 0 of a pickled scipy COO or CSR matrix.
-
-    A pickle can name any function of any module and call it. This one may name what is in
-    ``ALLOWED_IN_PICKLE``; whatever else it names is refused, and not imported. Raises DataError.
-    """
-    with path.open("rb") as handle:
-        try:
-            matrix = _MatrixUnpickler(handle, path.name).load()
-        except DataError:
-            raise
-        except Exception as error:  # a broken pickle may raise anything
-            raise DataError(
-                f"{path.name}: cannot be unpickled ({type(error).__name__}: {error})."
-            ) from error
-    state = getattr(matrix, "__dict__", {})
-    values = state.get("data")
-    if "coords" in state:  # scipy ≥ 1.13
-        row, column = state["coords"]
-    elif "row" in state:
-        row, column = state["row"], state["col"]
-    elif "indptr" in state:
-        column = state["indices"]
-        row = np.repeat(np.arange(len(state["indptr"]) - 1), np.diff(state["indptr"]))
-    else:
-        raise DataError(
-            f"{path.name}: found a pickled {type(matrix).__name__}, expected a scipy COO or CSR "
-            "matrix of users × items."
-        )
-    arrays = all(isinstance(a, np.ndarray) and a.ndim == 1 for a in (row, column, values))
-    if not arrays or not len(row) == len(column) == len(values) or row.dtype.kind != "i":
-        raise DataError(f"{path.name}: rows, columns and values of the matrix do not match.")
-    kept = values != 0
-    return row[kept].astype(np.int64), column[kept].astype(np.int64)
-
-
-# What a pickled matrix may name, under the modules' old and new names. Matrices are stood in for by
-# an inert object, since their state is all that is wanted.
-_MATRIX = "a stand-in"
-ALLOWED_IN_PICKLE = {
-    ("scipy.sparse.coo", "coo_matrix"): _MATRIX,
-    ("scipy.sparse._coo", "coo_matrix"): _MATRIX,
-    ("scipy.sparse._coo", "coo_array"): _MATRIX,
-    ("scipy.sparse.csr", "csr_matrix"): _MATRIX,
-    ("scipy.sparse._csr", "csr_matrix"): _MATRIX,
-    ("scipy.sparse._csr", "csr_array"): _MATRIX,
-    ("numpy.core.multiarray", "_reconstruct"): np._core.multiarray._reconstruct,
-    ("numpy._core.multiarray", "_reconstruct"): np._core.multiarray._reconstruct,
-    ("numpy.core.numeric", "_frombuffer"): np._core.numeric._frombuffer,
-    ("numpy._core.numeric", "_frombuffer"): np._core.numeric._frombuffer,
-    ("numpy", "ndarray"): np.ndarray,
-    ("numpy", "dtype"): np.dtype,
-}
-
-
-class _MatrixUnpickler(pickle.Unpickler):
-    """An unpickler that finds nothing but ``ALLOWED_IN_PICKLE``."""
-
-    def __init__(self, handle: io.BufferedIOBase, file: str) -> None:
-        super().__init__(handle)
-        self.file = file
-        # A class of its own for each file: a pickle can set attributes of a class that it names.
-        self.stand_in = type("matrix", (), {})
-
-    def find_class(self, module: str, name: str) -> Any:
-        found = ALLOWED_IN_PICKLE.get((module, name))
-        if found is None:
-            raise DataError(
-                f"{self.file}: the pickle asks for {module}.{name}, which a matrix does not need; "
-                "refused, and nothing of it was run. Use the published file."
-            )
-        return self.stand_in if found is _MATRIX else found
 
 
 def _published(parse_file: Callable[[Path], tuple[np.ndarray, np.ndarray]], **file_of: str):
@@ -541,184 +384,40 @@ def _parse_movielens(paths: dict[str, Path], options: MovieLensOptions) -> Raw:
     )
 
 
+def _held(parse: Callable[[Path, Any], Raw]):
+    """A source's parser, from that of its only file."""
+    return lambda paths, options: parse(*paths.values(), options)
+
+
+def _parse_standin(paths: dict[str, Path], options: StandIn) -> Raw:
+    users, items = standin_pairs(options)
+    labels = np.arange(options.users), np.arange(options.items)
+    return Raw({"all": (users, items)}, *labels, notes=[STANDIN_TERMS])
+
+
+def _standin(name: str, defaults: StandIn) -> Source:
+    """The source of a stand-in, whose options are by default those of Table 1's counts."""
+    fields = [
+        (f.name, f.type, dataclasses.field(default=getattr(defaults, f.name), metadata=f.metadata))
+        for f in dataclasses.fields(StandIn)
+    ]
+    return Source(
+        name=name,
+        title=standin_title(name),
+        terms=STANDIN_TERMS,
+        citation="none: see lthnb/challenge.py",
+        parse=_parse_standin,
+        options=dataclasses.make_dataclass(
+            f"StandIn_{name}", fields, bases=(StandIn,), frozen=True
+        ),
+        table_1=name.removeprefix("standin-"),
+    )
+
+
 def _parse_synthetic(paths: dict[str, Path], options: Planted) -> Raw:
     """All planted rows, also an item that nobody chose: rows are those of the truth."""
     users, items = synthetic_pairs(**dataclasses.asdict(options))
     return Raw({"all": (users, items)}, np.arange(options.users), np.arange(options.items))
-
-
-# A table of one's own
-
-
-@dataclass(frozen=True)
-class TableOptions:
-    """Of a table of one's own; columns are given by name."""
-
-    user: str = field(default="user", metadata={"meaning": "column of the users' ids"})
-    item: str = field(default="item", metadata={"meaning": "column of the items' ids"})
-    rating: str | None = field(
-        default=None, metadata={"meaning": "column of ratings, where rows below threshold go"}
-    )
-    threshold: float | None = field(
-        default=None, metadata={"meaning": "the lowest rating that counts as an interaction"}
-    )
-
-    def __post_init__(self) -> None:
-        if (self.rating is None) is not (self.threshold is None):
-            raise DataError(
-                f"table: found rating={self.rating!r} and threshold={self.threshold!r}, expected "
-                "both or neither: a rating counts from a threshold on."
-            )
-        if self.threshold is not None and not isinstance(self.threshold, (int, float)):
-            raise DataError(f"table: threshold: found {self.threshold!r}, expected a number.")
-        if self.threshold is not None:
-            object.__setattr__(self, "threshold", float(self.threshold))
-
-
-def _read_separated(path: Path, separator: str, options: TableOptions):
-    """A table from a text file, all of it as text: ``007`` and ``7`` are two labels."""
-    pd = _pandas(path.name)
-    try:
-        header = list(pd.read_csv(path, sep=separator, nrows=0).columns)
-        _check_columns(path.name, header, options)
-        # An item may well be called NA or None: nothing but an empty field is missing.
-        table = pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, na_values=[""])
-    except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
-        raise DataError(
-            f"{path.name}: cannot be read as a table separated by {separator!r}: {error}"
-        ) from error
-    if not isinstance(table.index, pd.RangeIndex):  # pandas made labels of what was too much
-        raise DataError(
-            f"{path.name}: found more values in a row than the {len(header)} columns of the "
-            "header; name each column."
-        )
-    return table
-
-
-READERS = {
-    ".csv": lambda path, options: _read_separated(path, ",", options),
-    ".tsv": lambda path, options: _read_separated(path, "\t", options),
-}
-
-
-def _pandas(where: str):
-    try:
-        import pandas
-    except ImportError as error:
-        raise DataError(f"{where}: reading a table needs pandas: pip install pandas.") from error
-    return pandas
-
-
-def _check_columns(where: str, found: list[Any], options: TableOptions) -> None:
-    for role in ("user", "item", "rating"):
-        name = getattr(options, role)
-        if name is not None and name not in found:
-            raise DataError(
-                f"{where}: no column {name!r} for the {role}s, found "
-                f"{', '.join(map(repr, found))}; name it with {role}=…." + nearest(name, found)
-            )
-        if name is not None and found.count(name) > 1:
-            raise DataError(
-                f"{where}: {found.count(name)} columns are called {name!r}, expected 1."
-            )
-    if options.user == options.item:
-        raise DataError(f"{where}: column {options.user!r} is given for users and for items.")
-
-
-def _load_table(source: Any, options: dict[str, Any], protocol: str, seed: int) -> Interactions:
-    """Interactions from a file or a DataFrame of one's own."""
-    chosen = _options(TableOptions, options, "table")
-    if isinstance(source, Path):
-        where, name = source.name, source.stem
-        if not source.is_file():
-            raise DataError(
-                f"{source}: no such file (looked in {Path.cwd()}), expected a table "
-                f"({' or '.join(READERS)}) or one of the sources {', '.join(SOURCES)}."
-                + nearest(source, SOURCES)
-            )
-        if source.suffix.lower() not in READERS:
-            raise DataError(
-                f"{where}: found the suffix {source.suffix!r}, expected {' or '.join(READERS)}."
-                + nearest(source.suffix, READERS)
-            )
-        table = READERS[source.suffix.lower()](source, chosen)
-    else:
-        where, name, table = "table", "table", source
-        _check_columns(where, list(table.columns), chosen)
-    raw = _parse_table(table, chosen, where)
-    origin = {
-        "source": "table",
-        "title": where,
-        "terms": "a table of one's own",
-        "files": {where: _sha256(source)} if isinstance(source, Path) else {},
-        "options": dataclasses.asdict(chosen),
-    }
-    return _assemble(name, raw, seed, origin).for_protocol(protocol)
-
-
-def _parse_table(table, options: TableOptions, where: str) -> Raw:
-    """Coded pairs of a pandas table whose columns are there."""
-    pd = _pandas(where)
-    counts = {"rows": len(table)}
-    if len(table) == 0:
-        raise DataError(f"{where}: found no row, expected one row per interaction.")
-    for name in (options.user, options.item):
-        missing = table[name].isna().to_numpy()
-        if missing.any():
-            raise DataError(
-                f"{where}, data row {int(missing.argmax()) + 1}, column {name!r}: found an empty "
-                f"or missing id, expected one in each row; {int(missing.sum())} rows lack it."
-            )
-    if options.rating is not None:
-        rating = pd.to_numeric(table[options.rating], errors="coerce")
-        wrong = rating.isna().to_numpy()
-        if wrong.any():
-            row = int(wrong.argmax())
-            raise DataError(
-                f"{where}, data row {row + 1}, column {options.rating!r}: found "
-                f"{str(table[options.rating].iloc[row])!r}, expected a number."
-            )
-        kept = (rating >= options.threshold).to_numpy()
-        counts["below_threshold"] = int((~kept).sum())
-        if not kept.any():
-            raise DataError(
-                f"{where}: no rating in column {options.rating!r} reaches the threshold "
-                f"{options.threshold}; the highest is {rating.max()}."
-            )
-        table = table[kept]
-    users, user_labels = _coded(table[options.user], where)
-    items, item_labels = _coded(table[options.item], where)
-    return Raw({"all": (users, items)}, user_labels, item_labels, counts)
-
-
-def _coded(column, where: str) -> tuple[np.ndarray, np.ndarray]:
-    """Codes and their sorted labels: int64 where all ids are whole numbers, else text."""
-    pd = _pandas(where)
-    kind = pd.api.types.infer_dtype(column, skipna=False)
-    if kind == "categorical":
-        column = column.astype(column.cat.categories.dtype)
-        kind = pd.api.types.infer_dtype(column, skipna=False)
-    if kind == "integer":
-        ids = column.to_numpy()
-        ids = ids if ids.dtype.kind == "u" else ids.astype(np.int64)  # a hash may need 64 bits
-        return pd.factorize(ids, sort=True)
-    if kind == "floating" and (column % 1 == 0).all():  # pandas' integers that met a missing value
-        return _coded(column.astype(np.int64), where)
-    if kind != "string":
-        raise DataError(
-            f"{where}, column {column.name!r}: found ids of kind {kind!r}, for example "
-            f"{column.iloc[0]!r}, expected whole numbers or text; convert them with astype(str)."
-        )
-    codes, labels = pd.factorize(column.to_numpy(object), sort=True)
-    labels = labels.astype(str)
-    # Text that is a whole number as Python writes it, in every row, becomes that number.
-    if all(t.isascii() and t.isdigit() and len(t) < 19 and str(int(t)) == t for t in labels):
-        numbers = labels.astype(np.int64)
-        order = np.argsort(numbers)
-        place = np.empty_like(order)
-        place[order] = np.arange(len(order))
-        return place[codes], numbers[order]
-    return codes, labels
 
 
 # The registry
@@ -829,6 +528,27 @@ SOURCES: dict[str, Source] = {
                 "test": 6_130,
             },
         ),
+        Source(
+            name="tiktok",
+            title="TikTok as the paper has it: never released, for whoever holds the raw file",
+            terms="Given to the participants of the ICME 2019 challenge, under its terms.",
+            citation="ICME 2019 Short Video Understanding Challenge, track 2",
+            parse=_held(parse_tiktok),
+            unreleased=TIKTOK.file,
+            options=TikTokOptions,
+            table_1="tiktok",
+        ),
+        Source(
+            name="kwai",
+            title="Kwai as the paper has it: never released, for whoever holds the raw file",
+            terms="Given to the participants of the China MM 2018 challenge, under its terms.",
+            citation="Kuaishou user interest modeling challenge, China MM 2018",
+            parse=_held(parse_kwai),
+            unreleased=KWAI.file,
+            options=KwaiOptions,
+            table_1="kwai",
+        ),
+        *(_standin(name, options) for name, options in STANDINS.items()),
         Source(
             name="synthetic",
             title="Planted interactions whose true taste is known",

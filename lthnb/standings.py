@@ -16,6 +16,7 @@ import numpy as np
 
 from lthnb.config import ConfigError, Ladder, Spec
 from lthnb.data import Interactions
+from lthnb.evaluation import evaluate_popularity
 from lthnb.lottery import Planned, climb, plan
 from lthnb.store import Record
 from lthnb.training import Control, Stopped
@@ -34,7 +35,8 @@ class Field:
     """A ladder over seeds: `rungs[s][i]` is rung i with seed s, recorded or missing.
 
     source: the name of the data. published: the named source that they are from (a file of one's
-    own may be called like one, and is none).
+    own may be called like one, and is none). popular: Recall@20 on test of recommending to everyone
+    what is most popular; None where that was not asked for.
     """
 
     ladder: Ladder
@@ -43,6 +45,7 @@ class Field:
     published: str
     seeds: tuple[int, ...]
     rungs: tuple[tuple[Planned, ...], ...]
+    popular: float | None = None
 
     @property
     def missing(self) -> int:
@@ -151,6 +154,7 @@ def fields_of(
             )
         ]
         _climb_all(todo, workers or os.cpu_count() or 1, control.progress)
+    popular = evaluate_popularity(data, "test").means()["recall@20"]
     return [
         Field(
             ladder,
@@ -159,6 +163,7 @@ def fields_of(
             str(data.origin.get("source", "")),
             tuple(seeds),
             tuple(tuple(plan(*pair, data, control.store, control.device)) for pair in row),
+            popular,
         )
         for (ladder, spec), row in zip(contests, fields, strict=True)
     ]
@@ -268,22 +273,34 @@ def _finding(field: Field) -> str:
         s for s in field.standings if s is not None and s.number == field.to_take_home
     )
     if star is not None:
-        opening = f"the sparsest winning ticket, chosen on {part},"
+        one = ", in its one run," if star.runs == 1 else ""
+        opening = f"the sparsest ticket that wins on {part}{one}"
     elif shown.number:
         opening = f"no rung wins beyond doubt on {part}. The ticket that we would take"
     else:
         return f"{name}: the dense model's Recall@20 on test is {dense.results['recall@20']:.4f}."
     d = shown.difference
     verdict = {
-        True: "as a claim, it wins",
-        False: "as a claim, winning is not shown",
+        True: "there it wins, as a claim",
+        False: "there winning is not shown, as a claim",
         None: f"with {_count(shown.runs, 'run')}, there is no claim",
     }[shown.claim]
     return (
         f"{name}: {opening} keeps {shown.density:.1%} of the entries. On test its Recall@20 is "
         f"{shown.results['recall@20']:.4f} against {dense.results['recall@20']:.4f} for the dense "
         f"model, {d.mean:+.1%} (95 % interval {d.low:+.1%} to {d.high:+.1%}, {d.kind}): {verdict}. "
-        f"By the paper's definition it wins in {shown.wins} of {_count(shown.runs, 'run')}."
+        f"By the paper's definition, on {part}, it wins in {shown.wins} of "
+        f"{_count(shown.runs, 'run')}." + _beside_popularity(field, dense.results["recall@20"])
+    )
+
+
+def _beside_popularity(field: Field, dense: float) -> str:
+    """A warning where the dense model has learnt less than which items are popular."""
+    if field.popular is None or dense >= field.popular:
+        return ""
+    return (
+        f" But recommending to everyone what is most popular has {field.popular:.4f}: the dense "
+        "model has learnt less than that, so its tickets say nothing yet. Train longer."
     )
 
 

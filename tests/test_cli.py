@@ -1,6 +1,7 @@
 """The command line: help, exit codes, and every verb on tiny planted data."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -132,8 +133,9 @@ class TestWrongUse:
         assert len(err.splitlines()) == 1
 
     def test_an_option_without_a_value(self, cli):
-        code, _, _ = cli("run", *TINY, "--option", "users")
-        assert code == "lthnb: --option 'users': expected NAME=VALUE."
+        code, _, err = cli("run", *TINY, "--option", "users")
+        assert code == 1
+        assert err == "lthnb: option 'users': found no value, expected NAME=VALUE.\n"
 
 
 class TestTraining:
@@ -266,13 +268,45 @@ class TestData:
         assert "users without test: 0\n" in out
 
     def test_describe_a_table_of_ones_own(self, cli, tmp_path):
-        pytest.importorskip("pandas")
-        rows = [f"u{u},i{i}" for u in range(12) for i in range(u % 5, u % 5 + 8)]
-        (tmp_path / "mine.csv").write_text("user,item\n" + "\n".join(rows))
-        code, out, _ = cli("data", "describe", tmp_path / "mine.csv")
-        assert code == 0
+        pytest.importorskip("pyarrow")
+        rows = [f"u{u},i{i},{1_300_000_000 + i + u}" for u in range(12) for i in range(u, u + 22)]
+        (tmp_path / "mine.csv").write_text("user,item,time\n" + "\n".join([*rows, rows[0]]))
+        code, out, err = cli(
+            *("data", "describe", tmp_path / "mine.csv", "--profile", "smoke"),
+            *("--option", "time=time", "--split", "last", "--leave", "2"),
+        )
+        assert (code, err) == (0, "")
         assert "users: 12\n" in out
-        assert "interactions: 96\n" in out
+        assert "interactions: 264\n" in out
+        assert "test: 24\n" in out
+        assert '"how": "each user\'s last items", "leave": 2' in out
+        assert '"times": ["2011-03-13T07:06:40", ' in out
+        assert re.search(
+            r"Recall@20 on test of what is most popular, for everyone: [01]\.\d{4}\n", out
+        )
+        assert "- Rows that repeat a pair: 1. Each pair counts once.\n" in out
+        assert "- Users tested: 12. Below 100, intervals are wide.\n" in out
+        for backbone in ("mf", "lightgcn"):
+            assert re.search(rf"  {backbone} +[\d.e-]+ s an epoch; 3 seeds × 3 trainings: ", out)
+        assert "  threshold: the lowest rating that counts as an interaction. Default None." in out
+        groups = re.findall(r"^ +(\d+) +(\d+) +([\d.]+)%", out, re.MULTILINE)
+        assert [int(g) for g, _, _ in groups] == [*range(1, 11)] * 2
+        assert sum(int(n) for _, n, _ in groups[:10]) == 33
+        assert sum(int(n) for _, n, _ in groups[10:]) == 12
+
+    def test_describe_without_the_cost(self, cli):
+        code, out, _ = cli("data", "describe", "standin-kwai", "--no-cost")
+        assert code == 0
+        assert "for cost only, never for results" in out
+        assert "s an epoch" not in out
+
+    def test_data_that_were_never_released(self, cli, monkeypatch):
+        monkeypatch.delenv("LTHNB_DATA", raising=False)
+        code, _, err = cli("data", "describe", "tiktok")
+        assert code == 1
+        assert "expected final_track2_train.txt as the challenge gave it" in err
+        assert "never released" in err
+        assert "standin-tiktok" in err
 
 
 def test_a_closed_pipe_is_no_error(tmp_path):

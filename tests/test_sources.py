@@ -15,7 +15,7 @@ import pytest
 import scipy.sparse as sp
 from scipy import stats
 
-from lthnb import sources
+from lthnb import parsers, sources
 from lthnb.config import ConfigError
 from lthnb.data import PARTS, DataError
 from lthnb.sources import SOURCES, Source, describe, fetch, load, synthetic_truth
@@ -36,7 +36,7 @@ def toy_source(train=TRAIN, test=TEST, address="http://127.0.0.1:9/", **more) ->
         title="a toy",
         terms="none",
         citation="none",
-        parse=sources._published(sources.parse_adjacency, train="train.txt", test="test.txt"),
+        parse=sources._published(parsers.parse_adjacency, train="train.txt", test="test.txt"),
         files={
             "train.txt": (address + "train.txt", sha256(train)),
             "test.txt": (address + "test.txt", sha256(test)),
@@ -103,7 +103,7 @@ class TestRealFiles:
 
     @pytest.mark.needs_data
     def test_lastfm_weights_are_read_also_in_exponents(self, real_data):
-        users, items = sources.parse_weighted(real_data / "lastfm" / "data1.txt")
+        users, items = parsers.parse_weighted(real_data / "lastfm" / "data1.txt")
         assert len(users) == len(items) == 42_135
         assert b"3.2466e+05" in (real_data / "lastfm" / "data1.txt").read_bytes()
 
@@ -188,26 +188,35 @@ class TestPublishedFiles:
     @pytest.mark.parametrize("content", [b"0 1\n1 x\n", b"0 1\n1 2.5\n", b"0 1\n1 -2\n"])
     def test_what_is_no_adjacency_list(self, tmp_path, content):
         (tmp_path / "bad.txt").write_bytes(content)
-        with pytest.raises(DataError, match=r"bad.txt, line 2: found '1 .*expected whole numbers"):
-            sources.parse_adjacency(tmp_path / "bad.txt")
+        with pytest.raises(DataError, match=r"bad.txt, line 2: found '1 .*expected a user and"):
+            parsers.parse_adjacency(tmp_path / "bad.txt")
 
     @pytest.mark.parametrize("content", [b"", b"3\n", b"\n\n", b"3 \r\n"])
     def test_adjacency_list_without_pairs(self, tmp_path, content):
         (tmp_path / "none.txt").write_bytes(content)
-        users, items = sources.parse_adjacency(tmp_path / "none.txt")
+        users, items = parsers.parse_adjacency(tmp_path / "none.txt")
         assert len(users) == len(items) == 0
 
     def test_adjacency_without_a_last_newline(self, tmp_path):
         (tmp_path / "a.txt").write_bytes(b"7 1 2\r\n8\r\n7 3")
-        users, items = sources.parse_adjacency(tmp_path / "a.txt")
+        users, items = parsers.parse_adjacency(tmp_path / "a.txt")
         assert users.tolist() == [7, 7, 7]
         assert items.tolist() == [1, 2, 3]
 
-    @pytest.mark.parametrize("content", [b"1\t2\tmany\n", b"1\t2\n", b"1.5\t2\t3\n"])
-    def test_what_is_no_weighted_list(self, tmp_path, content):
+    @pytest.mark.parametrize(
+        ("content", "words"),
+        [
+            (b"1\t2\tmany\n", "bad.txt: could not convert string 'many'.*tab-separated"),
+            (b"1\t2\n", "bad.txt, row 1 of 2 columns: found .*and a weight"),
+            (b"4\t2\t1\n1.5\t2\t3\n", r"bad.txt, row 2 of 3 columns: found \[1.5, 2.0, 3.0\]"),
+            (b"nan\t2\t3\n", "found .nan, 2.0, 3.0., expected whole numbers ≥ 0"),
+            (b"", "bad.txt: .*no data.*; expected user, item and weight"),
+        ],
+    )
+    def test_what_is_no_weighted_list(self, tmp_path, content, words):
         (tmp_path / "bad.txt").write_bytes(content)
-        with pytest.raises(DataError, match=r"bad.txt: "):
-            sources.parse_weighted(tmp_path / "bad.txt")
+        with pytest.raises(DataError, match=words):
+            parsers.parse_weighted(tmp_path / "bad.txt")
 
 
 class TestPickles:
@@ -216,7 +225,7 @@ class TestPickles:
     def test_matrix(self, tmp_path, protocol, form):
         dense = np.array([[0, 2, 0], [1, 0, 0]])
         (tmp_path / "m.pkl").write_bytes(pickle.dumps(form(dense), protocol))
-        rows, columns = sources.parse_pickled_matrix(tmp_path / "m.pkl")
+        rows, columns = parsers.parse_pickled_matrix(tmp_path / "m.pkl")
         assert set(zip(rows.tolist(), columns.tolist(), strict=True)) == {(0, 1), (1, 0)}
 
     @pytest.mark.parametrize(
@@ -232,7 +241,7 @@ class TestPickles:
         bad = f"c{module}\n{name}\n(V{argument}\ntR.".encode()
         (tmp_path / "bad.pkl").write_bytes(bad)
         with pytest.raises(DataError, match=rf"bad.pkl: the pickle asks for {call}, .*refused"):
-            sources.parse_pickled_matrix(tmp_path / "bad.pkl")
+            parsers.parse_pickled_matrix(tmp_path / "bad.pkl")
         assert not ran.exists()
 
     def test_that_pickle_would_have_run(self, tmp_path):
@@ -246,18 +255,18 @@ class TestPickles:
         state = b"cscipy.sparse._coo\ncoo_matrix\n(N}Vtoarray\nI1\nstb."
         (tmp_path / "bad.pkl").write_bytes(state)
         with pytest.raises(DataError):
-            sources.parse_pickled_matrix(tmp_path / "bad.pkl")
+            parsers.parse_pickled_matrix(tmp_path / "bad.pkl")
         assert sp.coo_matrix((1, 1)).toarray().tolist() == [[0]]
 
     @pytest.mark.parametrize("content", [b"", b"not a pickle", pickle.dumps([1, 2])])
     def test_what_is_no_matrix(self, tmp_path, content):
         (tmp_path / "bad.pkl").write_bytes(content)
         with pytest.raises(DataError, match=r"bad.pkl: "):
-            sources.parse_pickled_matrix(tmp_path / "bad.pkl")
+            parsers.parse_pickled_matrix(tmp_path / "bad.pkl")
 
     def test_nothing_but_arrays_and_matrices_is_allowed(self):
-        modules = {module.split(".")[0] for module, _ in sources.ALLOWED_IN_PICKLE}
-        names = {name for _, name in sources.ALLOWED_IN_PICKLE}
+        modules = {module.split(".")[0] for module, _ in parsers.ALLOWED_IN_PICKLE}
+        names = {name for _, name in parsers.ALLOWED_IN_PICKLE}
         assert modules == {"numpy", "scipy"}
         assert names == {
             *("coo_matrix", "coo_array", "csr_matrix", "csr_array"),
@@ -495,158 +504,6 @@ class TestSynthetic:
     def test_impossible_options(self, option, value, words):
         with pytest.raises(ConfigError, match=rf"Planted.{option}: .*{words}"):
             load("synthetic", **{**SMALL, option: value})
-
-
-class TestOwnTable:
-    @pytest.fixture
-    def write(self, tmp_path):
-        pytest.importorskip("pandas")
-
-        def write(text: str, name="mine.csv"):
-            path = tmp_path / name
-            path.write_text(text, encoding="utf-8")
-            return path
-
-        return write
-
-    @staticmethod
-    def rows(header="user,item", users=4, items=10, form="{u},{i}") -> str:
-        lines = [form.format(u=u, i=i) for u in range(users) for i in range(items)]
-        return "\n".join([header, *lines]) + "\n"
-
-    def test_csv_tsv_and_frame_are_the_same(self, write):
-        import pandas as pd
-
-        csv = write(self.rows())
-        tsv = write(self.rows("user\titem", form="{u}\t{i}"), "mine.tsv")
-        frame = pd.read_csv(csv)
-        digests = {load(s).digest for s in (csv, str(csv), tsv, frame, frame.sample(frac=1))}
-        assert len(digests) == 1
-
-    def test_whole_numbers_become_numbers_in_their_order(self, write):
-        data = load(write(self.rows(items=12)))
-        assert data.item_labels.dtype == np.int64
-        assert data.item_labels.tolist() == list(range(12))
-
-    def test_text_stays_text(self, write):
-        """Also where it looks like numbers: 007 is not 7."""
-        data = load(write(self.rows(form="00{u},{i}")))
-        assert data.user_labels.tolist() == ["000", "001", "002", "003"]
-
-    def test_labels_find_their_pairs(self, write):
-        data = load(write(self.rows("who,what", form="u{u},é{i}")), user="who", item="what")
-        everything = set().union(*(pairs_of(data, part) for part in PARTS))
-        assert everything == {(f"u{u}", f"é{i}") for u in range(4) for i in range(10)}
-
-    def test_duplicates_are_merged_and_counted(self, write):
-        data = load(write(self.rows() + "0,0\n0,0\n"))
-        assert data.statistics()["interactions"] == 40
-        assert data.origin["counts"] == {"rows": 42, "duplicates_merged": 2}
-
-    def test_ratings_below_the_threshold_go(self, write):
-        path = write(self.rows("user,item,stars", form="{u},{i},{i}"))
-        data = load(path, rating="stars", threshold=3)
-        assert data.item_labels.tolist() == list(range(3, 10))
-        assert data.origin["counts"]["below_threshold"] == 12
-        assert data.origin["options"]["threshold"] == 3.0
-
-    def test_origin_is_plain_and_names_no_folder(self, write, tmp_path):
-        data = load(write(self.rows()))
-        text = json.dumps(data.origin)
-        assert data.name == "mine"
-        assert json.loads(text)["title"] == "mine.csv"
-        assert str(tmp_path) not in text
-
-    def test_frame_with_floats_for_ids(self):
-        pd = pytest.importorskip("pandas")
-        frame = pd.DataFrame({"user": [float(k % 3) for k in range(30)], "item": list(range(30))})
-        assert load(frame).user_labels.tolist() == [0, 1, 2]
-
-    def test_frame_with_hashes_of_64_bits(self):
-        pd = pytest.importorskip("pandas")
-        users = np.repeat(np.array([5, 2**64 - 1], np.uint64), 10)
-        frame = pd.DataFrame({"user": users, "item": list(range(20))})
-        assert load(frame).user_labels.tolist() == [5, 2**64 - 1]
-
-    def test_frame_with_categories(self):
-        pd = pytest.importorskip("pandas")
-        users = pd.Categorical(["b", "a"] * 10, categories=["z", "b", "a"])
-        assert load(pd.DataFrame({"user": users, "item": range(20)})).user_labels.tolist() == [
-            "a",
-            "b",
-        ]
-
-    @pytest.mark.parametrize(
-        ("text", "options", "words"),
-        [
-            ("userId,item\n1,2\n", {}, "no column 'user' for the users.*Did you mean 'userId'"),
-            ("user,item\n1,2\n,3\n", {}, "mine.csv, data row 2, column 'user': found an empty"),
-            ("user,item\n1,2\n1,\n", {}, "data row 2, column 'item'.* 1 rows lack it"),
-            ("user,item\n", {}, "mine.csv: found no row"),
-            ("", {}, "mine.csv: cannot be read as a table"),
-            ("user,item\n1,2\n1,2,3,4\n", {}, "mine.csv: cannot be read .*line 3"),
-            ("user,item\n1,2,3\n1,2,3\n", {}, "more values in a row than the 2 columns"),
-            (
-                "user,item,r\n1,2,5\n1,3,good\n",
-                {"rating": "r", "threshold": 4},
-                "mine.csv, data row 2, column 'r': found 'good', expected a number",
-            ),
-            (
-                "user,item,r\n1,2,5\n1,3,\n",
-                {"rating": "r", "threshold": 4},
-                "data row 2, column 'r': found 'nan'",
-            ),
-            (
-                "user,item,r\n1,2,3\n",
-                {"rating": "r", "threshold": 4},
-                "no rating in column 'r' reaches the threshold 4.0; the highest is 3",
-            ),
-            ("user,item,r\n1,2,3\n", {"rating": "r"}, "expected both or neither"),
-            ("user,item\n1,2\n", {"rating": "r", "threshold": 4}, "no column 'r' for the rat"),
-            ("user,item\n1,2\n", {"item": "user"}, "given for users and for items"),
-            ("user,item\n1,2\n", {"itm": "item"}, "unknown option 'itm'.*Did you mean 'item'"),
-            ("user,item\n1,2\n", {}, "valid is empty"),
-        ],
-    )
-    def test_refusals_of_files(self, write, text, options, words):
-        with pytest.raises(DataError, match=words):
-            load(write(text), **options)
-
-    @pytest.mark.parametrize(
-        ("columns", "words"),
-        [
-            ({"user": [1, 2.5], "item": [1, 2]}, "column 'user': found ids of kind 'floating'"),
-            ({"user": [1, "a"], "item": [1, 2]}, "'mixed-integer', for example 1"),
-            ({"user": [True, False], "item": [1, 2]}, "kind 'boolean'"),
-            ({"user": [1, None], "item": [1, 2]}, "table, data row 2, column 'user'"),
-            ({"user": [], "item": []}, "table: found no row"),
-            ({"users": [1], "item": [1]}, "Did you mean 'users'"),
-        ],
-    )
-    def test_refusals_of_frames(self, columns, words):
-        pd = pytest.importorskip("pandas")
-        with pytest.raises(DataError, match=words):
-            load(pd.DataFrame(columns))
-
-    def test_columns_of_one_name(self):
-        pd = pytest.importorskip("pandas")
-        frame = pd.DataFrame([[1, 2, 3]], columns=["user", "item", "user"])
-        with pytest.raises(DataError, match="2 columns are called 'user'"):
-            load(frame)
-
-    def test_no_such_file(self, tmp_path):
-        with pytest.raises(DataError, match=r"no such file .*expected a table"):
-            load(tmp_path / "none.csv")
-
-    def test_other_suffix(self, write):
-        with pytest.raises(DataError, match=r"found the suffix '.csw', .*Did you mean '.csv'"):
-            load(write("user,item\n1,2\n", "mine.csw"))
-
-    def test_file_that_is_not_utf8(self, tmp_path):
-        pytest.importorskip("pandas")
-        (tmp_path / "latin.csv").write_bytes("user,item\né,1\n".encode("latin-1"))
-        with pytest.raises(DataError, match=r"latin.csv: cannot be read"):
-            load(tmp_path / "latin.csv")
 
 
 def test_sources_are_not_changed_in_place():

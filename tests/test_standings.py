@@ -135,7 +135,7 @@ class TestVerdicts:
         assert star.claim is False
         assert field.standings[1].claim is True
         assert "wins in 0 of 3 runs" in field.finding
-        assert "chosen on valid" in field.finding
+        assert "the sparsest ticket that wins on valid keeps" in field.finding
 
     def test_wins_by_definition_count_epochs_too(self):
         """Rung 2 reaches more on valid, but a later epoch than the dense model's."""
