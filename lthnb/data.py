@@ -10,6 +10,7 @@ matters.
 from __future__ import annotations
 
 import hashlib
+import html
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -267,7 +268,8 @@ class Interactions:
             f"<tr><th style='text-align:left'>{name.replace('_', ' ')}</th><td>{shown}</td></tr>"
             for name, shown in self.described().items()
         )
-        return f"<b>{self.name}</b><table>{cells}</table>"
+        said = "".join(f"<li>{html.escape(warning)}</li>" for warning in self.warnings())
+        return f"<b>{html.escape(self.name)}</b><table>{cells}</table><ul>{said}</ul>"
 
     def described(self) -> dict[str, str]:
         """:meth:`statistics` as text for people."""

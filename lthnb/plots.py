@@ -547,15 +547,19 @@ def scaling_figure(measured: Sequence[dict[str, Any]]):
     return fig
 
 
+# Of the packages in a peer's environment, those that do the work; the record has them all.
+TELLING = ("torch", "numpy", "scipy", "numba", "dgl", "implicit", "recbole")
+
+
 def measured_on(measured: Sequence[dict[str, Any]]) -> str:
-    """The machine and the versions behind the figures, as Markdown; a line a record."""
+    """The machine and the telling versions behind the figures, as Markdown; a line a record."""
     lines = []
     for m in measured:
         machine = m["machine"]
         versions = {WHO[k]: v for k, v in m["who"].items()}
         said = "; ".join(
             f"{who}" + (f" at {v['commit'][:7]}" if v["commit"] else "")
-            + f" ({', '.join(f'{p} {n}' for p, n in v['versions'].items())})"
+            + f" ({', '.join(f'{p} {n}' for p, n in v['versions'].items() if p in TELLING)})"
             for who, v in versions.items()
         )  # fmt: skip
         lines.append(

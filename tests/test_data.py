@@ -234,6 +234,9 @@ class TestDescriptions:
         data = split(matrix_of())
         assert repr(data).startswith("Interactions('toy', users=60, items=80, train=")
         assert "<b>toy</b>" in data._repr_html_()
+        odd = split(matrix_of(), name="<toy>", origin={"notes": ["5 < 6"]})
+        assert "<b>&lt;toy&gt;</b>" in odd._repr_html_()
+        assert "<li>5 &lt; 6</li>" in odd._repr_html_()
 
     def test_rows_are_users_and_items(self):
         assert split(matrix_of()).rows == 140
