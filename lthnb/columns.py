@@ -129,7 +129,7 @@ class TableOptions:
         if self.columns is not None:
             given = self.columns
             names = given.split(",") if isinstance(given, str) else given
-            if not isinstance(names, (list, tuple)) or not names:
+            if not isinstance(names, (list, tuple)) or not all(str(n).strip() for n in names):
                 refuse("columns", "names separated by commas")
             put("columns", tuple(str(n).strip() for n in names))
         if self.separator is not None:

@@ -393,6 +393,9 @@ def assemble(
             "last": {"how": "each user's last items", "leave": split.leave, "seed": split.seed},
             "time": {"how": "7:1:2 by time"},
         }[split.how]
+        if split.how == "time":
+            cuts = zip(("valid_from", "test_from"), time_cuts(times), strict=True)
+            described |= {name: moment(cut, raw.dated) for name, cut in cuts}
     else:
         if split.how != "random":
             raise DataError(
@@ -535,6 +538,15 @@ def last_per_user(
     return _in_parts(matrix, part, 3)
 
 
+def time_cuts(times: np.ndarray) -> tuple[float, float]:
+    """The moments from which pairs go to valid and to test, so that the parts are about 7:1:2."""
+    valid, test = RAW_SHARES
+    n = len(times)
+    places = [min(round(n * share), n - 1) for share in (1 - valid - test, 1 - test)]
+    first, second = np.partition(times, places)[places]
+    return float(first), float(second)
+
+
 def by_time(where: str, matrix: sp.csr_matrix, times: np.ndarray) -> list[sp.csr_matrix]:
     """What happened before one moment as train, before another as valid, the rest as test: about
     7:1:2 of all pairs; what happened at one time stays together.
@@ -542,11 +554,8 @@ def by_time(where: str, matrix: sp.csr_matrix, times: np.ndarray) -> list[sp.csr
     times: float64, one an entry of the matrix, in its order. Raises DataError where so much
     happened at one time that a part would be empty.
     """
-    valid, test = RAW_SHARES
     n = len(times)
-    ordered = np.sort(times)
-    cuts = [round(n * (1 - valid - test)), round(n * (1 - test))]
-    valid_from, test_from = ordered[np.minimum(cuts, n - 1)]
+    valid_from, test_from = time_cuts(times)
     part = (times >= valid_from).astype(np.int64) + (times >= test_from)
     sizes = np.bincount(part, minlength=3)
     if not sizes.all():

@@ -9,6 +9,7 @@ becomes the declared type, and whatever does not fit is refused by name.
 from __future__ import annotations
 
 import ast
+import contextlib
 import json
 import types
 import typing
@@ -59,6 +60,29 @@ def unknown_parameters(given: Iterable[str], declared: Iterable[str]) -> list[st
         for name in given
         if name not in known
     ]
+
+
+def declared_types(source: str) -> dict[str, Any]:
+    """Return the types that a parameters cell declares, by name; those that it alone can tell."""
+    types_by_name = {}
+    for statement in ast.parse(source).body:
+        if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
+            with contextlib.suppress(ParameterError):
+                name = statement.target.id
+                types_by_name[name] = _annotation(name, ast.unparse(statement.annotation), {})
+    return types_by_name
+
+
+def wrong_values(given: Mapping[str, Any], declared: Mapping[str, Any]) -> list[str]:
+    """Say of each given value that is not of its declared type what was found and expected."""
+    problems = []
+    for name, value in given.items():
+        if name in declared:
+            try:
+                coerce(value, declared[name])
+            except ParameterError as error:
+                problems.append(f"{name}: {error}")
+    return problems
 
 
 def coerce(value: Any, kind: Any) -> Any:

@@ -7,6 +7,12 @@ fresh, and is not executed again. Rerunning writes the same bytes.
 
 Every notebook runs with its own folder as working directory, as in JupyterLab, so that a relative
 path means the same in both.
+
+Processes stand in a row: the command, one child for each notebook, its kernel, and the workers that
+a notebook may start. Asked to stop (Ctrl-C, SIGTERM), they stop from the end on, so that a training
+can write its checkpoint. A command that is killed takes the rest with it: a child's standard input
+is a pipe that ends when the command does, and a kernel watches its child. What they had under way
+lies in places that the next command knows and clears.
 """
 
 from __future__ import annotations
@@ -14,6 +20,7 @@ from __future__ import annotations
 import argparse
 import ast
 import contextlib
+import glob
 import hashlib
 import json
 import os
@@ -27,18 +34,25 @@ import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from lthnb.parameters import assigned_names, unknown_parameters
+from lthnb.parameters import assigned_names, declared_types, unknown_parameters, wrong_values
+from lthnb.profiles import profile as profile_named
 
 READ_LOG = "LTHNB_READ_LOG"  # names a file to which the store appends the keys it was asked for
+TEMPORARY = ".tmp-"  # what write_file calls an unfinished file; the store takes seconds to load
 EXECUTED = "LTHNB_EXECUTED"  # tells book/_ext/executed.py where the executed copies are
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 CELL_DONE = "@cell-done"  # what a child prints after each code cell: the parent's progress bar
+KERNEL = "@kernel "  # what it prints before its kernel's process id, which is its group's too
+CELL_PATIENCE = 10.0  # seconds that a cell gets to end when asked to: an epoch's rest, a checkpoint
+KERNEL_PATIENCE = 15.0  # seconds that a kernel gets thereafter
+SOCKET_PATH = 103  # most bytes in the path of a socket, where systems allow least
+ADDRESS = re.compile(r" at 0x[0-9a-f]{6,}(?=>)")  # in memory, as `<object object at 0x7f…>` has it
 
 
 class RunnerError(RuntimeError):
@@ -81,23 +95,29 @@ def declared_parameters(notebook: Path) -> dict[str, Any]:
 
     A default that is no literal is left as None. Raises RunnerError when the file is no notebook.
     """
+    defaults = {}
+    for statement in ast.parse(_parameters_cell(notebook)).body:
+        for name in assigned_names([statement]):
+            try:
+                defaults[name] = ast.literal_eval(statement.value)
+            except (ValueError, AttributeError, TypeError):
+                defaults[name] = None
+    return defaults
+
+
+def _parameters_cell(notebook: Path) -> str:
+    """The text of the cell tagged ``parameters``, empty where there is none."""
     for cell in _read(notebook)["cells"]:
         if cell["cell_type"] == "code" and "parameters" in cell["metadata"].get("tags", []):
-            statements = ast.parse("".join(cell["source"])).body
-            defaults = {}
-            for statement in statements:
-                for name in assigned_names([statement]):
-                    try:
-                        defaults[name] = ast.literal_eval(statement.value)
-                    except (ValueError, AttributeError, TypeError):
-                        defaults[name] = None
-            return defaults
-    return {}
+            return "".join(cell["source"])
+    return ""
 
 
 def check_parameters(notebook: Path, given: Mapping[str, Any]) -> None:
-    """Refuse names that the notebook does not declare; papermill itself would only log them."""
+    """Refuse names that the notebook does not declare, which papermill would only log, and values
+    that are not of the declared type, before anything runs. Raises RunnerError naming them all."""
     problems = unknown_parameters(given, declared_parameters(notebook))
+    problems += wrong_values(given, declared_types(_parameters_cell(notebook)))
     if problems:
         raise RunnerError(f"{notebook.name}: {'; '.join(problems)}")
 
@@ -149,75 +169,30 @@ def execute(
     *,
     profile: str | None = None,
     progress: Callable[[], None] | None = None,
+    kernel: Callable[[int], None] | None = None,
 ) -> None:
     """Execute ``notebook`` in this process and write the copy to ``output``, whole or not at all.
 
     ``profile`` is passed on as the parameter of that name where the notebook declares one;
-    ``progress`` is called after every code cell. The keys of the run records that were read go into
-    ``output`` with the ending ``.json``, beside the hashes of everything else the copy depends on.
+    ``progress`` is called after every code cell, and ``kernel`` once, with the process id of the
+    kernel. The keys of the run records that were read go into ``output`` with the ending ``.json``,
+    beside the hashes of everything else the copy depends on. A signal that ends this process ends
+    the cell first, so that a training can write its checkpoint.
+
     Raises RunnerError naming the file, the cell, its first lines and the error; the copy as far as
-    it came is then in a folder ``failed`` beside ``output``.
+    it came is then in a folder ``failed`` beside ``output``. RunnerError, too, for parameters that
+    do not fit, before anything runs, and for folders that cannot be written.
     """
-    # Here, not above: papermill is no dependency of the core, and the store takes seconds to load.
-    import papermill
-    from nbclient.exceptions import DeadKernelError
-    from papermill.exceptions import PapermillExecutionError
-    from traitlets.config import Config
-
-    from lthnb.store import record_digest, write_file
-
     notebook, output = Path(notebook).resolve(), Path(output).resolve()
     given = _with_profile(notebook, parameters, profile)
     check_parameters(notebook, given)
     dependencies = _dependencies(notebook, given)  # before, in case a file changes meanwhile
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    main_thread = threading.current_thread() is threading.main_thread()
-    begun = ""  # the id of the cell that runs
+    with _writing(output.parent), _alone(output) as folder:
+        unfinished, read_log = folder / "copy.ipynb", folder / "keys"
+        with _environment({READ_LOG: str(read_log)}):
+            cell, failure = _run(notebook, unfinished, given, progress, kernel)
+        from lthnb.store import record_digest, write_file  # here: it takes seconds to load
 
-    def cell_started(cell, cell_index) -> None:
-        nonlocal begun
-        injected = "injected-parameters" in cell["metadata"].get("tags", [])
-        begun = "injected-parameters" if injected else cell.get("id", "")
-        if main_thread:  # nbclient's own handlers make a stop look like a kernel that died
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
-
-    def cell_done(cell, cell_index) -> None:
-        if progress is not None and cell["cell_type"] == "code":
-            progress()
-
-    failure = None
-    with tempfile.TemporaryDirectory(prefix="lthnb-") as folder:
-        unfinished, read_log = Path(folder, "copy.ipynb"), Path(folder, "keys")
-        # ipc instead of ports: two kernels that start at once can pick the same free port. Without
-        # "ip" the sockets are ./kernel-ipc-1 and so on, and notebooks of one folder share them.
-        transport = Config({"KernelManager": {"transport": "ipc", "ip": f"{folder}/kernel"}})
-        # A user's IPython start-up files and Python's random hash order must not show in a copy.
-        settings = {
-            READ_LOG: str(read_log),
-            "JUPYTER_RUNTIME_DIR": folder,
-            "IPYTHONDIR": folder,
-            "PYTHONHASHSEED": "0",
-        }
-        try:
-            with _environment(settings):
-                papermill.execute_notebook(
-                    notebook,
-                    unfinished,
-                    parameters=given,
-                    kernel_name="python3",
-                    cwd=notebook.parent,
-                    progress_bar=False,
-                    config=transport,
-                    on_cell_start=cell_started,
-                    on_cell_complete=cell_done,
-                )
-        except PapermillExecutionError as error:
-            failure = f"{error.ename}: {error.evalue}"
-        except DeadKernelError:
-            failure = "the kernel died: out of memory, most often, or it was killed"
-        except RuntimeError as error:  # the kernel did not start
-            failure = str(error)
         if failure is None:
             copy = _settled(unfinished, given, dependencies)
             keys = sorted(set(read_log.read_text().split())) if read_log.exists() else []
@@ -232,32 +207,227 @@ def execute(
             )
             _failed(output).unlink(missing_ok=True)
             return
-        message = _where(notebook, given, begun, failure)
-        if begun and unfinished.exists():
-            kept = _failed(output)
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(unfinished, kept)
-            message += f"\n  failed copy: {_shown(kept)}"
+        message = _where(notebook, given, cell, failure)
+        if cell and unfinished.exists():
+            write_file(_failed(output), unfinished.read_bytes())
+            message += f"\n  failed copy: {_shown(_failed(output))}"
     raise RunnerError(message)
+
+
+def _run(
+    notebook: Path,
+    unfinished: Path,
+    given: Mapping[str, Any],
+    progress: Callable[[], None] | None,
+    kernel: Callable[[int], None] | None,
+) -> tuple[str, str | None]:
+    """Run a notebook's cells into the copy ``unfinished``, in whose folder all else lies meanwhile.
+
+    Returns the id of the last cell that was begun, and the error that ended it, None where all
+    went well.
+    """
+    # Here, not above: papermill is no dependency of the core.
+    import papermill
+    from jupyter_client import AsyncKernelManager
+    from nbclient.exceptions import DeadKernelError
+    from papermill.exceptions import PapermillExecutionError
+    from traitlets.config import Config
+
+    folder = str(unfinished.parent)
+    kernels: list[AsyncKernelManager] = []
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    main_thread = threading.current_thread() is threading.main_thread()
+    begun = ""  # the id of the cell that runs
+    group = 0  # the kernel's processes
+    asked: list[int] = []  # signals that came
+    again: list[threading.Timer] = []
+
+    class Kernel(AsyncKernelManager):
+        def __init__(self, *words: Any, **settings: Any) -> None:
+            super().__init__(*words, **settings)
+            kernels.append(self)
+
+    def stop(number: int, frame: object) -> None:
+        """Ask the cell to end, and end it when asked again or when it takes too long."""
+        asked.append(number)
+        if len(asked) > 1:
+            return obey()
+        _signal_group(group, signal.SIGINT)
+        again.append(threading.Timer(CELL_PATIENCE, os.kill, (os.getpid(), number)))
+        again[0].daemon = True
+        again[0].start()
+
+    def obey() -> None:
+        put_back()
+        signal.raise_signal(asked[0])
+
+    def put_back() -> None:
+        for timer in again:
+            timer.cancel()
+        if main_thread:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+
+    def cell_started(cell, cell_index) -> None:
+        nonlocal begun, group
+        if asked:
+            obey()
+        injected = "injected-parameters" in cell["metadata"].get("tags", [])
+        begun = "injected-parameters" if injected else cell.get("id", "")
+        if not group:
+            group = kernels[-1].provisioner.pid  # it leads a group of its own
+            if kernel is not None:
+                kernel(group)
+        if main_thread:  # nbclient may have set its own, which make a stop look like a death
+            for number in handlers:
+                signal.signal(number, stop)
+
+    def cell_done(cell, cell_index) -> None:
+        if progress is not None and cell["cell_type"] == "code":
+            progress()
+
+    if len(os.fsencode(f"{folder}/k-5")) > SOCKET_PATH:
+        return "", f"{folder} is too long a path for a socket; set TMPDIR to a shorter one"
+    # ipc instead of ports: two kernels that start at once can pick the same free port. Without
+    # "ip" the sockets are ./kernel-ipc-1 and so on, and notebooks of one folder share them.
+    connection = {"transport": "ipc", "ip": f"{folder}/k", "connection_file": f"{folder}/k.json"}
+    # A user's IPython start-up files and Python's random hash order must not show in a copy. All
+    # that is temporary goes into the one folder that is cleared, whatever happens.
+    places = ("JUPYTER_RUNTIME_DIR", "IPYTHONDIR", "JOBLIB_TEMP_FOLDER", "TMPDIR")
+    settings = {**dict.fromkeys(places, folder), "PYTHONHASHSEED": "0"}
+    failure = None
+    try:
+        with _environment(settings):
+            papermill.execute_notebook(
+                notebook,
+                unfinished,
+                parameters=given,
+                kernel_name="python3",
+                kernel_manager_class=Kernel,
+                cwd=notebook.parent,
+                progress_bar=False,
+                config=Config({"KernelManager": connection}),
+                on_cell_start=cell_started,
+                on_cell_complete=cell_done,
+            )
+    except PapermillExecutionError as error:
+        failure = f"{error.ename}: {error.evalue}"
+    except DeadKernelError:
+        failure = (
+            "the kernel died: out of memory, most often, or it was killed. What was trained is "
+            "kept: the same command goes on from there"
+        )
+    except RuntimeError as error:  # the kernel did not start
+        failure = str(error)
+    finally:
+        put_back()
+        _end_group(group)
+    if asked:
+        obey()
+    return begun, failure
+
+
+def _signal_group(group: int, number: int) -> bool:
+    """Send a signal to a group of processes; returns whether there is one. Group 0 is none."""
+    if not group or not hasattr(os, "killpg"):
+        return False
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(group, number)
+        return True
+    return False
+
+
+def _end_group(group: int) -> None:
+    """End what a kernel that is gone has left: its workers would wait minutes for more to do.
+
+    Those that train get five seconds for the rest of their epoch and a checkpoint.
+    """
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        there = _signal_group(group, number)
+        until = time.monotonic() + 5
+        while there and time.monotonic() < until:
+            time.sleep(0.05)
+            there = _signal_group(group, 0)
+        if not there:
+            return
+
+
+@contextlib.contextmanager
+def _alone(output: Path) -> Iterator[Path]:
+    """Hold the lock of an executed copy, and yield an empty folder for what is under way."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with _lock(output):
+        _clear(output)
+        folder = _scratch(output)
+        folder.mkdir(mode=0o700)
+        try:
+            yield folder
+        finally:
+            _clear(output)
+
+
+def _lock(output: Path, **settings: Any) -> contextlib.AbstractContextManager:
+    from filelock import FileLock
+
+    return FileLock(output.with_name(f".{output.stem}.lock"), **settings)
+
+
+def _scratch(output: Path) -> Path:
+    """The folder of what is under way for a copy: the same each time, so that it can be cleared.
+
+    Its path is short, since sockets lie in it.
+    """
+    whose = _sha256(f"{Path.home()} {output}".encode())[:12]
+    return Path(tempfile.gettempdir(), f"lthnb-{whose}")
+
+
+def _clear(output: Path) -> None:
+    """Remove what is or was under way for a copy; for the holder of its lock alone.
+
+    Whoever left something there was killed: a living process holds the lock.
+    """
+    shutil.rmtree(_scratch(output), ignore_errors=True)
+    for folder in (output.parent, _failed(output).parent):
+        for path in folder.glob(f"{TEMPORARY}{glob.escape(output.stem)}.*"):
+            path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """Say of a failure of the file system where it was and what to do."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        # The store's write_file raises an error of its own, whose advice is for a store.
+        cause = error if isinstance(error, OSError) else error.__cause__
+        if isinstance(error, RunnerError) or not isinstance(cause, OSError):
+            raise
+        raise RunnerError(
+            f"{_shown(folder)} could not be written ({cause}). Free space there, or make the "
+            "folder writable."
+        ) from cause
 
 
 def is_fresh(
     notebook: Path, output: Path, parameters: Mapping[str, Any], profile: str | None = None
 ) -> bool:
     """Return whether the executed copy is whole and nothing that it depends on has changed."""
-    from lthnb.store import StoreError, record_digest
-
     notebook, output = Path(notebook).resolve(), Path(output).resolve()
     try:
         sidecar = json.loads(_sidecar(output).read_text())
         records = sidecar.pop("records")
         copy = sidecar.pop("copy")
-        return (
-            copy == _sha256(output.read_bytes())
-            and sidecar == _dependencies(notebook, _with_profile(notebook, parameters, profile))
-            and all(record_digest(key) == digest for key, digest in records.items())
-        )
-    except (OSError, ValueError, KeyError, AttributeError, TypeError, StoreError):
+        if copy != _sha256(output.read_bytes()) or sidecar != _dependencies(
+            notebook, _with_profile(notebook, parameters, profile)
+        ):
+            return False
+    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+        return False
+    from lthnb.store import StoreError, record_digest  # here: it takes seconds to load
+
+    try:
+        return all(record_digest(key) == digest for key, digest in records.items())
+    except (OSError, ValueError, StoreError):
         return False
 
 
@@ -292,7 +462,7 @@ def _dependencies(notebook: Path, parameters: Mapping[str, Any]) -> dict[str, An
 
 
 def _settled(path: Path, parameters: Mapping[str, Any], dependencies: Mapping[str, Any]) -> str:
-    """Return the executed notebook's text without times, warnings and random ids."""
+    """Return the executed notebook's text without times, warnings, addresses and random ids."""
     nb = _read(path)
     for cell in nb["cells"]:
         tags = cell["metadata"].get("tags", [])
@@ -301,7 +471,8 @@ def _settled(path: Path, parameters: Mapping[str, Any], dependencies: Mapping[st
             cell["id"] = "injected-parameters"  # random otherwise
         if cell["cell_type"] == "code":
             # Warnings name paths and line numbers of the machine, and stderr holds progress bars.
-            cell["outputs"] = [out for out in cell["outputs"] if out.get("name") != "stderr"]
+            outputs = [out for out in cell["outputs"] if out.get("name") != "stderr"]
+            cell["outputs"] = json.loads(ADDRESS.sub("", json.dumps(outputs)))
     language = nb["metadata"].get("language_info", {})
     language.pop("version", None)
     nb["metadata"] = {
@@ -388,6 +559,7 @@ def execute_all(
     unless ``force``. Returns one Outcome per name, in order; a failure is an Outcome, and the other
     notebooks go on. Interrupted (Ctrl-C, SIGTERM), it stops the children and leaves no half file.
     """
+    profile_named(profile)  # refuses an unknown one
     root = root or project_root()
     names, known = list(names), notebook_names(root)
     problems = unknown_parameters(names, known)
@@ -398,6 +570,11 @@ def execute_all(
     for source in sources.values():
         check_parameters(source, given)
     copies = {name: executed_folder(profile, root) / f"{name}.ipynb" for name in names}
+    for copy in copies.values():
+        # What a killed command left, also where nothing is to be done now. It may be in the hands
+        # of another command, or in a folder that is not there or can only be read.
+        with contextlib.suppress(OSError), _lock(copy.resolve(), timeout=0):
+            _clear(copy.resolve())
     todo = [
         name for name in names if force or not is_fresh(sources[name], copies[name], given, profile)
     ]
@@ -415,7 +592,7 @@ def execute_all(
                     command = [
                         *(sys.executable, "-m", "lthnb.runner", "execute"),
                         *(str(sources[name]), str(copies[name]), "--profile", profile),
-                        *("--parameters", json.dumps(given)),
+                        *("--parameters", json.dumps(given), "--owned"),
                     ]
                     children.start(name, command, {**os.environ, **threads}, bar)
                 bar.set_postfix_str(", ".join(children.running), refresh=sys.stderr.isatty())
@@ -437,11 +614,22 @@ def _code_cells(notebook: Path, parameters: Mapping[str, Any], profile: str) -> 
     return len(cells) + bool(_with_profile(notebook, parameters, profile))  # the injected one
 
 
+@dataclass
+class _Child:
+    """A child process, and the thread that reads what it prints."""
+
+    process: subprocess.Popen
+    thread: threading.Thread | None = None
+    lines: list[str] = field(default_factory=list)
+    begun: float = field(default_factory=time.monotonic)
+    group: int = 0  # of its kernel's processes
+
+
 class _Children:
-    """Child processes, each with a thread that reads what it prints; all stopped at the end."""
+    """Child processes by name, all stopped at the end."""
 
     def __init__(self) -> None:
-        self.running: dict[str, tuple[subprocess.Popen, threading.Thread, list[str], float]] = {}
+        self.running: dict[str, _Child] = {}
         self._before: Any = None
 
     def __enter__(self) -> _Children:
@@ -451,14 +639,25 @@ class _Children:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for process, *_rest in self.running.values():
-            process.terminate()
-        for process, *_rest in self.running.values():
-            try:
-                process.wait(timeout=15)  # a kernel gets five seconds to end
-            except subprocess.TimeoutExpired:
-                process.kill()  # its kernel watches it, and ends by itself
-                process.wait()
+        children = list(self.running.values())
+        for child in children:
+            child.process.terminate()
+        if children:
+            print(
+                "\nlthnb: stopping; a training ends its epoch first (Ctrl-C again: at once) …",
+                file=sys.stderr,
+            )
+        until = time.monotonic() + CELL_PATIENCE + KERNEL_PATIENCE
+        try:
+            for child in children:
+                child.process.wait(timeout=max(0.0, until - time.monotonic()))
+        except (subprocess.TimeoutExpired, KeyboardInterrupt, SystemExit):
+            pass  # asked again, or it takes too long
+        for child in children:
+            if child.process.poll() is None:
+                child.process.kill()
+                child.process.wait()
+                _signal_group(child.group, signal.SIGKILL)
         if self._before is not None:
             signal.signal(signal.SIGTERM, self._before)
 
@@ -466,7 +665,7 @@ class _Children:
         process = subprocess.Popen(
             command,
             env=environment,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,  # ends when this process does, see _end_with_owner
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -474,35 +673,55 @@ class _Children:
             errors="replace",
             start_new_session=True,  # Ctrl-C reaches the parent only, which then stops the rest
         )
-        lines: list[str] = []
+        child = self.running[name] = _Child(process)
 
         def listen() -> None:
             for line in process.stdout:
                 if line.rstrip() == CELL_DONE:
                     bar.update()
+                elif line.startswith(KERNEL):
+                    child.group = int(line.removeprefix(KERNEL))
                 else:
-                    lines.append(line.rstrip())
+                    child.lines.append(line.rstrip())
 
-        thread = threading.Thread(target=listen, daemon=True)
-        thread.start()
-        self.running[name] = (process, thread, lines, time.monotonic())
+        child.thread = threading.Thread(target=listen, daemon=True)
+        child.thread.start()
 
     def finished(self) -> list[tuple[str, int, float, str]]:
         """Wait until a child has ended, or a fifth of a second; return those that have."""
         time.sleep(0.2)
         ended = []
-        for name, (process, thread, lines, begun) in list(self.running.items()):
-            if process.poll() is not None:
-                thread.join()
-                process.stdout.close()
+        for name, child in list(self.running.items()):
+            code = child.process.poll()
+            if code is not None:
+                child.thread.join()
+                child.process.stdout.close()
+                child.process.stdin.close()
                 del self.running[name]
-                text = "\n".join(lines[-30:]) or f"{name}: ended with code {process.returncode}"
-                ended.append((name, process.returncode, time.monotonic() - begun, text))
+                text = "\n".join(child.lines[-30:]) or f"{name}: ended with code {code}"
+                if code < 0:
+                    _end_group(child.group)  # it could not see to its kernel
+                    text = (
+                        f"{name}: its process was killed by signal {-code}: out of memory, most "
+                        "often. What was trained is kept: the same command goes on from there"
+                    )
+                ended.append((name, code, time.monotonic() - child.begun, text))
         return ended
 
 
 def _exit_on_signal(number: int, frame: object) -> None:
     raise SystemExit(128 + number)
+
+
+def _end_with_owner() -> None:
+    """Send this process a SIGTERM when its standard input ends, a pipe from the one that waits for
+    it: that one is gone then, however it ended."""
+
+    def watch() -> None:
+        os.read(sys.stdin.fileno(), 1)  # not sys.stdin, whose lock a waiting thread would keep
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 # --- the book --------------------------------------------------------------------------------
@@ -530,10 +749,15 @@ def build_book(
     from filelock import FileLock
 
     root = root or project_root()
-    lock = root / "_build" / f".{profile}.lock"
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(lock):  # a second build waits, and then finds everything up to date
-        return _build_book(profile, jobs, parameters, force, root)
+    profile_named(profile)  # refuses an unknown one
+    folder = root / "_build" / profile
+    with _writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(root / "_build" / f".{profile}.lock"):  # a second build waits, and then finds
+            # everything up to date. What lies here unfinished is a killed command's.
+            for path in folder.glob(".*"):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+            return _build_book(profile, jobs, parameters, force, root)
 
 
 def _build_book(
@@ -560,7 +784,6 @@ def _build_book(
         return index
     if built and changed:
         print(f"Changed since the last build: {textwrap.shorten(', '.join(changed), 300)}")
-    folder.mkdir(parents=True, exist_ok=True)
     print(f"Building the book (log: {_shown(log)})")
     # Always from nothing, and into a folder of its own: glue goes stale in an incremental build.
     with tempfile.TemporaryDirectory(dir=folder, prefix=".new-") as new:
@@ -572,7 +795,8 @@ def _build_book(
             )
             raise RunnerError(f"the book was not built:\n{lines}\n  log: {_shown(log)}")
         stamp.unlink(missing_ok=True)
-        shutil.rmtree(folder / "html", ignore_errors=True)
+        if (folder / "html").exists():
+            (folder / "html").rename(Path(new, "before"))
         made.rename(folder / "html")
         write_file(stamp, json.dumps(inputs, sort_keys=True).encode())
     print(f"Book built in {time.monotonic() - started:.0f} s. Open {_shown(index)}")
@@ -597,14 +821,13 @@ def _book_inputs(root: Path, profile: str) -> dict[str, str]:
 def _jupyter_book(root: Path, output: Path, executed: Path, log: Path) -> int:
     """Run ``jupyter-book build`` and return its exit code; its words go to ``log``."""
     command = [
-        *(sys.executable, "-c", "from jupyter_book.cli.main import main; main()"),
-        *("build", str(root)),
+        *(sys.executable, "-m", "lthnb.runner", "jupyter-book", "build", str(root)),
         *("-W", "-n", "--keep-going", "--all", "--path-output", str(output)),
     ]
     environment = {**os.environ, EXECUTED: str(executed), "PYTHONUTF8": "1", "NO_COLOR": "1"}
     with _Children(), open(log, "w", encoding="utf-8") as file:
         process = subprocess.Popen(
-            command, cwd=root, env=environment, stdin=subprocess.DEVNULL,
+            command, cwd=root, env=environment, stdin=subprocess.PIPE,
             stdout=file, stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
         try:
@@ -629,7 +852,8 @@ def _essential(log: str, root: Path, limit: int = 20) -> list[str]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """``execute`` one notebook in this process, or ``clean`` sources; return the exit code."""
+    """``execute`` one notebook in this process, run ``jupyter-book``, or ``clean`` sources; return
+    the exit code."""
     parser = argparse.ArgumentParser(prog="python -m lthnb.runner", description=main.__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     one = commands.add_parser("execute", help="execute one notebook; used by execute_all")
@@ -637,13 +861,23 @@ def main(arguments: list[str] | None = None) -> int:
     one.add_argument("output", type=Path)
     one.add_argument("--profile")
     one.add_argument("--parameters", type=json.loads, default={}, help="a JSON object")
+    one.add_argument("--owned", action="store_true", help="end when standard input does")
+    book = commands.add_parser("jupyter-book", help="as itself, and ends when standard input does")
+    book.add_argument("words", nargs=argparse.REMAINDER)
     clean = commands.add_parser("clean", help="remove outputs and editors' metadata")
     clean.add_argument("notebooks", type=Path, nargs="*")
     clean.add_argument("--check", action="store_true", help="only say which are not clean")
     options = parser.parse_args(arguments)
     if options.command == "clean":
         return _clean(options.notebooks, options.check)
+    if options.command == "jupyter-book":
+        from jupyter_book.cli.main import main as jupyter_book
+
+        _end_with_owner()
+        return jupyter_book(options.words)
     signal.signal(signal.SIGTERM, _exit_on_signal)
+    if options.owned:
+        _end_with_owner()
     try:
         execute(
             options.notebook,
@@ -651,6 +885,7 @@ def main(arguments: list[str] | None = None) -> int:
             options.parameters,
             profile=options.profile,
             progress=lambda: print(CELL_DONE, flush=True),
+            kernel=lambda number: print(f"{KERNEL}{number}", flush=True),
         )
     except RunnerError as error:
         print(error)

@@ -7,7 +7,13 @@ from typing import Literal, Optional
 
 import pytest
 
-from lthnb.parameters import ParameterError, coerce, parameters
+from lthnb.parameters import (
+    ParameterError,
+    coerce,
+    declared_types,
+    parameters,
+    wrong_values,
+)
 
 
 @pytest.mark.parametrize(
@@ -77,6 +83,25 @@ def test_refuses_with_found_expected_and_advice(value, kind, words):
         coerce(value, kind)
     for word in words:
         assert word in str(error.value)
+
+
+def test_types_of_a_parameters_cell():
+    cell = (
+        "rate: float = 0.1  # …\nseeds: list[int] = [0]\nlimit: int | None = None\n"
+        "size: Literal['small', 'large'] = 'small'\nplain = 3\nodd: Unknown = 1"
+    )
+    declared = declared_types(cell)
+    assert declared == {
+        "rate": float,
+        "seeds": list[int],
+        "limit": int | None,
+        "size": Literal["small", "large"],
+    }
+    given = {"rate": "1e-3", "seeds": "[1, two]", "size": "smal", "odd": "x", "plain": "x"}
+    assert wrong_values(given, declared) == [
+        "seeds: found 'two' (str), expected int; write a whole number",
+        "size: found 'smal' (str), expected Literal['small', 'large']; Did you mean 'small'?",
+    ]
 
 
 def notebook_namespace(**changes):

@@ -1,5 +1,6 @@
 """Notebooks through the runner: fresh or executed, byte for byte, in parallel, stopped, failing."""
 
+import errno
 import json
 import os
 import signal
@@ -9,18 +10,20 @@ import time
 from pathlib import Path
 
 import pytest
+from toys import command
 
-from lthnb import runner
+from lthnb import runner, store
+from lthnb.config import ConfigError
 
 pytestmark = pytest.mark.xdist_group("runner")  # one worker, or each executes the fixture anew
 
 PARAMETERS = 'source: str = "small"  # which data\nprofile: str = "quick"  # size'
 
 
-def write_notebook(path: Path, *cells: str) -> Path:
+def write_notebook(path: Path, *cells: str, parameters: str = PARAMETERS) -> Path:
     """Write a clean notebook: a parameters cell, then the given code cells."""
     made = []
-    for number, source in enumerate((PARAMETERS, *cells)):
+    for number, source in enumerate((parameters, *cells)):
         tags = {"tags": ["parameters"]} if number == 0 else {}
         made.append({
             "cell_type": "code", "id": f"c{number}", "metadata": tags, "outputs": [],
@@ -44,7 +47,7 @@ def executed(tmp_path_factory) -> Path:
     shows = (
         "import os, sys\nprint(profile, source)\nprint('noise', file=sys.stderr)\nos.getcwd()",
         "with open(os.environ['LTHNB_READ_LOG'], 'a') as log:\n    log.write('b\\na\\nb\\n')",
-        "print(os.environ['OMP_NUM_THREADS'], {'x', 'y', 'z'})",
+        "print(os.environ['OMP_NUM_THREADS'], {'x', 'y', 'z'}, object())\n[object()]",
     )
     root = project(tmp_path_factory.mktemp("project"), one=shows, two=shows)
     outcomes = runner.execute_all(["one", "two"], "smoke", jobs=2, root=root)
@@ -78,6 +81,7 @@ def test_copy_has_outputs_and_no_noise(executed):
     assert nb["metadata"]["lthnb"]["parameters"] == {"profile": "smoke"}
     threads = max(1, os.cpu_count() // 2)
     assert nb["cells"][4]["outputs"][0]["text"][0].startswith(f"{threads} ")
+    assert nb["cells"][4]["outputs"][1]["data"]["text/plain"] == ["[<object>]"]
 
 
 def test_sidecar_lists_the_records_read(executed):
@@ -118,7 +122,7 @@ def test_a_copy_is_stale_without_its_sidecar(executed, tmp_path):
 
 
 def test_nothing_is_left_over(executed):
-    names = {path.name for path in (executed / "_executed" / "smoke").iterdir()}
+    names = {p.name for p in (executed / "_executed" / "smoke").iterdir() if p.suffix != ".lock"}
     assert names == {"one.ipynb", "one.json", "two.ipynb", "two.json"}
     assert {path.name for path in (executed / "notebooks").iterdir()} == {"one.ipynb", "two.ipynb"}
 
@@ -150,6 +154,153 @@ def test_unknown_names_are_refused_before_anything_runs(tmp_path):
     with pytest.raises(runner.RunnerError, match=r"unknown notebook onne\. Did you mean 'one'\?"):
         runner.execute_all(["onne"], "smoke", root=root)
     assert not (root / "_executed").exists()
+
+
+WRONG = {"sede": 1, "seeds": "[0, x]", "workers": "many"}
+SAID = (
+    "one.ipynb: unknown parameter sede. Did you mean 'seeds'? The notebook has seeds, workers; "
+    "seeds: found 'x' (str), expected int; write a whole number; "
+    "workers: found 'many' (str), expected int; write a whole number"
+)
+
+
+def asking(folder: Path) -> Path:
+    """A project whose notebook has two parameters, and checks them as all notebooks do."""
+    cells = ("from lthnb.parameters import parameters\np = parameters(globals())",)
+    declared = "seeds: list[int] = [0]  # of X⁰\nworkers: int = 0  # processes"
+    write_notebook(folder / "notebooks" / "one.ipynb", *cells, parameters=declared)
+    return folder
+
+
+def test_wrong_parameters_are_refused_before_anything_runs(tmp_path):
+    root = asking(tmp_path)
+    with pytest.raises(runner.RunnerError) as error:
+        runner.execute_all(["one"], "smoke", parameters=WRONG, root=root)
+    assert str(error.value) == SAID
+    with pytest.raises(runner.RunnerError) as error:
+        runner.execute(root / "notebooks" / "one.ipynb", root / "out" / "one.ipynb", WRONG)
+    assert str(error.value) == SAID
+    with pytest.raises(ConfigError, match=r"profile: found 'quik'.*Did you mean 'quick'\?"):
+        runner.execute_all(["one"], "quik", root=root)
+    with pytest.raises(ConfigError, match=r"profile: found 'quik'"):
+        runner.build_book("quik", root=root)
+    assert {path.name for path in root.iterdir()} == {"notebooks"}
+
+
+def test_wrong_parameters_on_the_command_line(tmp_path):
+    words = ("-p", "sede", "1", "-p", "workers", "many")
+    done = command(tmp_path, "notebooks", "run", "existence", *words)
+    assert done.returncode == 1
+    assert "lthnb: existence.ipynb: unknown parameter sede. Did you mean 'seeds'?" in done.stderr
+    assert "workers: found 'many' (str), expected int; write a whole number" in done.stderr
+
+
+def test_wrong_parameters_through_papermill_itself(tmp_path):
+    """It takes any; then the notebook refuses them, in its second cell."""
+    words = [word for name, value in WRONG.items() for word in ("-p", name, str(value))]
+    done = subprocess.run(
+        [sys.executable, "-m", "papermill", "notebooks/one.ipynb", "out.ipynb", *words],
+        cwd=asking(tmp_path),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert f"ParameterError: {SAID.removeprefix('one.ipynb: ')}" in done.stderr
+
+
+def test_a_killed_kernel_and_a_killed_child(tmp_path):
+    """Neither hangs nor stops the others; the next command goes on, and clears what was left."""
+    once = (
+        "import os, pathlib\nmark = pathlib.Path('../{0}')\nif not mark.exists():\n"
+        "    mark.touch()\n    os.kill(os.{1}(), 9)\nprint('through')"
+    )
+    root = project(
+        tmp_path, child=(once.format("c", "getppid"),), kernel=(once.format("k", "getpid"),)
+    )
+    child, kernel = runner.execute_all(["child", "kernel"], "smoke", jobs=2, root=root)
+    assert [child.status, kernel.status] == ["failed", "failed"]
+    assert child.message == (
+        "child: its process was killed by signal 9: out of memory, most often. What was trained "
+        "is kept: the same command goes on from there"
+    )
+    for words in (
+        "kernel.ipynb, cell 2 of 2:\n    import os, pathlib\n",
+        "the kernel died: out of memory, most often, or it was killed. What was trained is kept",
+        f"failed copy: {root / '_executed/smoke/failed/kernel.ipynb'}",
+    ):
+        assert words in kernel.message
+    assert (root / "_executed/smoke/failed/kernel.ipynb").exists()
+    assert runner._scratch(child.copy.resolve()).exists()
+    again = runner.execute_all(["child", "kernel"], "smoke", jobs=2, root=root)
+    assert [outcome.status for outcome in again] == ["executed", "executed"]
+    left = {path.name for path in (root / "_executed/smoke").rglob("*.*")}
+    assert left - {".child.lock", ".kernel.lock"} == {
+        *("child.ipynb", "child.json", "kernel.ipynb", "kernel.json"),
+    }
+    assert not runner._scratch(child.copy.resolve()).exists()
+
+
+def test_what_a_dead_owner_left_is_cleared_and_a_living_ones_is_not(executed):
+    copy = copy_of(executed, "one").resolve()
+    scratch, half = runner._scratch(copy), copy.with_name(".tmp-one.ipynb-x")
+    other = copy.with_name(".tmp-one-more.ipynb-x")
+    for path in (half, other):
+        path.touch()
+    holding = "import sys, time\nfrom pathlib import Path\nfrom lthnb import runner\n"
+    holding += "with runner._alone(Path(sys.argv[1])) as folder:\n"
+    holding += "    (folder / 'k').touch()\n    print(flush=True)\n    time.sleep(99)"
+    process = subprocess.Popen([sys.executable, "-c", holding, copy], stdout=subprocess.PIPE)
+    process.stdout.readline()
+    assert not half.exists(), "the holder of the lock has cleared it"
+    half.touch()
+    runner.execute_all(["one"], "smoke", root=executed)
+    assert (scratch / "k").exists()
+    assert half.exists()
+    process.kill()
+    process.wait()
+    process.stdout.close()
+    runner.execute_all(["one"], "smoke", root=executed)
+    assert not scratch.exists()
+    assert not half.exists()
+    assert other.exists(), "another copy's"
+    other.unlink()
+
+
+def test_the_temporary_name_is_the_stores():
+    assert runner.TEMPORARY == store.TEMPORARY
+
+
+def test_folders_that_cannot_be_written(tmp_path):
+    root = project(tmp_path, one=("print(1)",))
+    for name in ("_executed", "_build"):
+        (root / name).touch()
+    source, copy = root / "notebooks/one.ipynb", root / "_executed/smoke/one.ipynb"
+    advice = r"Free space there, or make the folder writable\."
+    with pytest.raises(
+        runner.RunnerError, match=rf"_executed/smoke could not be written \(.*\)\. {advice}"
+    ):
+        runner.execute(source, copy, {})
+    with pytest.raises(
+        runner.RunnerError, match=rf"_build/smoke could not be written \(.*\)\. {advice}"
+    ):
+        runner.build_book("smoke", root=root)
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(copy))
+    words = r"_executed/smoke could not be written \(.*No space left on device: '.*one\.ipynb'\)"
+    with pytest.raises(runner.RunnerError, match=words), runner._writing(copy.parent):
+        raise full
+    with pytest.raises(runner.RunnerError, match=words), runner._writing(copy.parent):
+        raise store.StoreError("as write_file has it") from full
+    with pytest.raises(store.StoreError), runner._writing(copy.parent):
+        raise store.StoreError("of something else")
+
+
+def test_a_temporary_folder_too_deep_for_sockets(tmp_path, monkeypatch):
+    root, deep = project(tmp_path, one=("print(1)",)), tmp_path / ("deep" * 20)
+    deep.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(deep))
+    with pytest.raises(runner.RunnerError, match="too long a path for a socket; set TMPDIR to"):
+        runner.execute(root / "notebooks/one.ipynb", root / "out/one.ipynb", {})
+    assert list(deep.iterdir()) == []
 
 
 def test_stopped_from_outside_it_stops_everything(tmp_path):
@@ -186,7 +337,8 @@ def test_stopped_from_outside_it_stops_everything(tmp_path):
         assert time.monotonic() < until, f"kernels {alive} go on"
         time.sleep(0.1)
     assert list(scratch.iterdir()) == []
-    assert [path for path in (root / "_executed").rglob("*") if path.is_file()] == []
+    left = [path for path in (root / "_executed").rglob("*") if path.is_file()]
+    assert {path.suffix for path in left} <= {".lock"}
 
 
 def is_running(pid: int) -> bool:
