@@ -462,10 +462,9 @@ def _times(where: str, raw: Raw, matrix: sp.csr_matrix, split: Split) -> np.ndar
         )
     users, items = raw.parts["all"]
     key = users.astype(np.int64) * matrix.shape[1] + items
-    order = np.lexsort((raw.times, key))
-    first = np.ones(len(order), bool)
-    first[1:] = key[order[1:]] != key[order[:-1]]
-    return raw.times[order[first]]
+    order = np.argsort(key)
+    key = key[order]
+    return np.minimum.reduceat(raw.times[order], np.flatnonzero(np.diff(key, prepend=-1)))
 
 
 def _without(matrix, other):
