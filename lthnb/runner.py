@@ -824,10 +824,10 @@ def _jupyter_book(root: Path, output: Path, executed: Path, log: Path) -> int:
         *(sys.executable, "-m", "lthnb.runner", "jupyter-book", "build", str(root)),
         *("-W", "-n", "--keep-going", "--all", "--path-output", str(output)),
     ]
-    environment = {**os.environ, EXECUTED: str(executed), "PYTHONUTF8": "1", "NO_COLOR": "1"}
+    settings = {EXECUTED: str(executed), "TMPDIR": str(output), "PYTHONUTF8": "1", "NO_COLOR": "1"}
     with _Children(), open(log, "w", encoding="utf-8") as file:
         process = subprocess.Popen(
-            command, cwd=root, env=environment, stdin=subprocess.PIPE,
+            command, cwd=root, env={**os.environ, **settings}, stdin=subprocess.PIPE,
             stdout=file, stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
         try:
