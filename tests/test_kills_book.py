@@ -344,9 +344,15 @@ def wait_for_training(project: Project, process: subprocess.Popen) -> None:
     time.sleep(0.3)  # its first epochs
 
 
-def test_notebook_stopped_and_killed(tmp_path):
+@pytest.fixture
+def place(tmp_path_factory):
+    """A folder with a short path, as sockets need it: that of `tmp_path` has the test's name."""
+    return tmp_path_factory.mktemp("p")
+
+
+def test_notebook_stopped_and_killed(place):
     """Ctrl-C while it trains, killed while it trains, then killed at a random moment."""
-    project = notebook_project(tmp_path / "project", checkpoint_seconds=1e9, pause=0.03)
+    project = notebook_project(place, checkpoint_seconds=1e9, pause=0.03)
     stop(project, "Ctrl-C")
     process = project.start()
     wait_for_training(project, process)
@@ -357,7 +363,7 @@ def test_notebook_stopped_and_killed(tmp_path):
     kill(project, process, "all")
     project.finish()
     check(project, project.outcome())
-    assert runs_of(project.outcome()) == runs_of(undisturbed(tmp_path / "here").outcome())
+    assert runs_of(project.outcome()) == runs_of(undisturbed(place / "here").outcome())
 
 
 def undisturbed(folder: Path) -> Project:
@@ -369,9 +375,9 @@ def undisturbed(folder: Path) -> Project:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("how", ["Ctrl-C", "SIGTERM", "closed terminal"])
-def test_stopped_while_it_trains(tmp_path, notebook, how):
+def test_stopped_while_it_trains(place, notebook, how):
     _, expected, _ = notebook
-    project = notebook_project(tmp_path, checkpoint_seconds=1e9, pause=0.05)
+    project = notebook_project(place, checkpoint_seconds=1e9, pause=0.05)
     stop(project, how)
     project.finish()
     check(project, project.outcome())
