@@ -163,7 +163,7 @@ def runs_of(outcome: dict) -> dict:
 @pytest.fixture(scope="module")
 def notebook(tmp_path_factory):
     """The project, what comes of it undisturbed, and the seconds that it takes."""
-    project = notebook_project(tmp_path_factory.mktemp("n"))
+    project = notebook_project(tmp_path_factory.mktemp("n"), pause=0.03)  # training is half of it
     began = time.monotonic()
     project.finish()
     seconds = time.monotonic() - began

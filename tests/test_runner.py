@@ -305,7 +305,7 @@ def test_a_temporary_folder_too_deep_for_sockets(tmp_path, monkeypatch):
 
 def test_stopped_from_outside_it_stops_everything(tmp_path):
     """SIGTERM (Ctrl-C does the same) ends children and kernels, and leaves no file behind."""
-    pids, scratch = tmp_path / "pids", tmp_path / "scratch"
+    pids, scratch = tmp_path / "pids", tmp_path / "t"  # short, for the sockets in it
     pids.mkdir()
     scratch.mkdir()
     sleeps = (
