@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import html
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any
 
@@ -39,6 +39,30 @@ FEW = 100  # users tested, below which a mean says little
 
 class DataError(ValueError):
     """Data that cannot be used: says where, what was found, what was expected, what to do."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a record says of its data: enough to look a ladder up without a single pair.
+
+    origin: as in :class:`Interactions`.
+    """
+
+    name: str
+    digest: str
+    users: int
+    items: int
+    origin: dict[str, Any]
+
+    @classmethod
+    def of(cls, summary: dict[str, Any]) -> Shape:
+        """From what :meth:`Interactions.summary` gave."""
+        return cls(**{f.name: summary[f.name] for f in fields(cls)})
+
+    @property
+    def rows(self) -> int:
+        """Rows of the table: users, then items."""
+        return self.users + self.items
 
 
 @dataclass(frozen=True, eq=False)

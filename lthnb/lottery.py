@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,7 @@ from lthnb.config import (
     digest_text,
     run_key,
 )
-from lthnb.data import Interactions
+from lthnb.data import Interactions, Shape
 from lthnb.pruning import (
     CRITERIA,
     Mask,
@@ -228,42 +228,60 @@ class Planned:
     """A rung before it is run: its density, and where it stands.
 
     state: ``recorded``, ``missing``, or ``unknown`` (behind a missing one: its mask, and so its
-    key, does not exist yet; it counts as missing in the bill). record: where it is recorded.
+    key, does not exist yet; it counts as missing in the bill). record: where it is recorded. mask:
+    which entries live, None where that is not known yet; its bits are fetched from the store.
     """
 
     number: int
     density: float
     state: str
     record: Record | None
+    mask: Mask | StoredMask | None = None
 
 
 def plan(
-    ladder: Ladder, spec: Spec, data: Interactions, store: Store, device: str = "auto"
+    ladder: Ladder, spec: Spec, data: Interactions | Shape, store: Store, device: str = "auto"
 ) -> list[Planned]:
-    """What of a ladder is there and what is missing; nothing is trained or pruned."""
+    """What of a ladder is there and what is missing; nothing is trained or pruned, and of the data
+    only the shape and the digest are read."""
     check(ladder)
     spec, size = resolve(spec, device), spec.model.embedding_size
     entries = data.rows * size
     covered = sum(range_sizes(ladder.scope, data.users, data.rows, size))
 
-    def look(number: int, density: float, init: Init, mask: str) -> tuple[Planned, str]:
-        key = run_key(spec, data.digest, init, mask)
+    def look(number: int, density: float, init: Init, mask: StoredMask) -> tuple[Planned, str]:
+        key = run_key(spec, data.digest, init, mask.digest)
         record = store.find(key)
-        return Planned(number, density, "recorded" if record else "missing", record), key
+        return Planned(number, density, "recorded" if record else "missing", record, mask), key
 
-    first, dense = look(0, 1.0, Seeded(ladder.seed), DENSE)
+    shape = (data.rows, size)
+    whole = StoredMask(DENSE, entries, shape, lambda: np.ones(shape, bool))
+    first, dense = look(0, 1.0, Seeded(ladder.seed), whole)
     out, last, mask = [first], dense, DENSE
     for number, keep in enumerate(targets(ladder, data, size), start=1):
         density = (sum(keep) + entries - covered) / entries
         source = dense if ladder.method == "omp" else last
         before = mask if ladder.method == "imp" else DENSE
         about = pruning_of(ladder, data, size, source, before, keep)
-        pruning = store.find_pruning(digest_text(canonical(about)))
+        key = digest_text(canonical(about))
+        pruning = store.find_pruning(key)
         if pruning is None:
             out.append(Planned(number, density, "unknown", None))
             mask = last = "unknown"  # a key made from this is in no store
             continue
         mask = pruning["digest"]
-        planned, last = look(number, density, start_of(ladder, number, dense, last), mask)
+        stored = StoredMask(mask, pruning["entries"], shape, partial(_bits, store, key))
+        planned, last = look(number, density, start_of(ladder, number, dense, last), stored)
         out.append(planned)
     return out
+
+
+def _bits(store: Store, key: str) -> np.ndarray:
+    """The bits of a stored pruning, bool (rows, F)."""
+    bits = store.find_mask_bits(key)
+    if bits is None:
+        raise StoreError(
+            f"mask {key[:8]}: its bits are not in the store; climb the ladder again, which prunes "
+            "once more and trains nothing."
+        )
+    return bits

@@ -6,6 +6,7 @@ seeds, the paired difference to dense, and both readings of winning (see `verdic
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -15,10 +16,10 @@ from typing import Any
 import numpy as np
 
 from lthnb.config import ConfigError, Ladder, Spec
-from lthnb.data import Interactions
+from lthnb.data import Interactions, Shape
 from lthnb.evaluation import evaluate_popularity
 from lthnb.lottery import Planned, climb, plan
-from lthnb.store import Record
+from lthnb.store import Record, Store
 from lthnb.training import Control, Stopped
 from lthnb.verdicts import (
     Interval,
@@ -167,6 +168,25 @@ def fields_of(
         )
         for (ladder, spec), row in zip(contests, fields, strict=True)
     ]
+
+
+def recorded_fields(contests: Sequence[tuple[Ladder, Spec]], store: Store) -> list[Field]:
+    """What comes with the project, in `results/`, of each ladder: one field for each data set that
+    has a run of a ticket, with the seeds whose dense model is recorded. Nothing is trained, and no
+    data are read.
+    """
+    shapes = {r.data["digest"]: Shape.of(r.data) for r in store.recorded()}
+    seeds = sorted({r.spec["training"]["order_seed"] for r in store.recorded()})
+    fields = []
+    for (ladder, spec), shape in itertools.product(contests, shapes.values()):
+        for device in ("cpu", "cuda"):  # which step `auto` meant where they were run
+            rows = {s: plan(*_seeded(ladder, spec, s), shape, store, device) for s in seeds}
+            there = {s: tuple(row) for s, row in rows.items() if row[0].record}
+            if any(rung.record for row in there.values() for rung in row[1:]):
+                source = str(shape.origin.get("source", ""))
+                ran = tuple(there.values())
+                fields.append(Field(ladder, spec, shape.name, source, tuple(there), ran))
+    return fields
 
 
 def _seeded(ladder: Ladder, spec: Spec, seed: int) -> tuple[Ladder, Spec]:
