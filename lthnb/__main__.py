@@ -16,6 +16,7 @@ from typing import Any
 
 from lthnb.config import (
     BACKBONES,
+    CRITERIA,
     METHODS,
     PROTOCOLS,
     REWINDS,
@@ -125,7 +126,7 @@ def _spec_options(p: argparse.ArgumentParser) -> None:
         default="quick",
         help="settings to start from: smoke, quick (default), or paper",
     )
-    _setting_options(p, "model", Model)
+    _setting_options(p, "model", Model, skip=("compression",))  # LCM wants a teacher as well
     _setting_options(p, "training", Training, skip=("order_seed",))
     group = p.add_argument_group("running")
     group.add_argument(
@@ -176,6 +177,7 @@ def _ladder_command(commands) -> None:
         type=_numbers(float),
         help="explicit densities instead of a rate, falling: 0.5,0.25,0.1",
     )
+    add("criterion", choices=CRITERIA)
     add("scope", choices=SCOPES)
     add("rewind", choices=REWINDS)
     add("rewind_epoch", type=int)

@@ -34,7 +34,9 @@ NUMERICS = {
 STEPS = ("auto", "reference", "cpu", "cuda")
 PROTOCOLS = ("validated", "paper")
 BACKBONES = ("mf", "lightgcn")
+COMPRESSIONS = ("none", "linear")
 METHODS = ("imp", "omp", "rp", "rp_x0")
+CRITERIA = ("magnitude", "row_rank")
 SCOPES = ("join", "user", "item", "user_item")
 REWINDS = ("rewind", "reinit", "continue", "late")
 
@@ -185,6 +187,14 @@ class Model(_Checked):
         source="Eq. 6",
         only_for=("lightgcn",),
     )
+    compression: str = setting(
+        "none",
+        COMPRESSIONS,
+        "what is trained: the table itself (none), or linear maps from a dense teacher's frozen "
+        "table to one of F columns (linear: LCM)",
+        source="§4.4; LightEmb in gusye1234/KD_on_Ranking",
+        added_later=True,
+    )
 
 
 @dataclass(frozen=True)
@@ -324,7 +334,21 @@ class Snapshot(_Checked):
         return {"init": "snapshot", "run": self.run, "epoch": self.epoch}
 
 
-Init = Seeded | Signs | Rotated | Snapshot
+@dataclass(frozen=True)
+class Compressed(_Checked):
+    """LCM's start: the best table of another run, its teacher, frozen; and maps from a seed.
+
+    teacher: key of a dense run, which may have any embedding size.
+    """
+
+    teacher: str
+    seed: int = setting(0, Between(0, 2**63 - 1), "seed of the maps")
+
+    def described(self) -> dict[str, Any]:
+        return {"init": "compressed", "teacher": self.teacher, "seed": self.seed}
+
+
+Init = Seeded | Signs | Rotated | Snapshot | Compressed
 
 
 def init_from(described: dict[str, Any]) -> Init:
@@ -338,8 +362,10 @@ def init_from(described: dict[str, Any]) -> Init:
         return Rotated(init_from(described["of"]), described["rotation"])
     if kind == "snapshot":
         return Snapshot(described["run"], described["epoch"])
+    if kind == "compressed":
+        return Compressed(described["teacher"], described["seed"])
     raise ConfigError(
-        f"initialisation: found {kind!r}, expected seeded, signs, rotated or snapshot."
+        f"initialisation: found {kind!r}, expected seeded, signs, rotated, snapshot or compressed."
     )
 
 
@@ -450,6 +476,13 @@ class Ladder(_Checked):
         source="Algorithm 1; the authors' code",
     )
     seed: int = setting(0, Between(0, 2**62 - 1), "seed of X⁰ and, for rp, of the mask")
+    criterion: str = setting(
+        "magnitude",
+        CRITERIA,
+        "what is pruned first: entries of the smallest magnitude (magnitude), or those that are "
+        "smallest in their own row (row_rank), so that all rows keep about as many",
+        source="Algorithm 1 for magnitude",
+    )
 
     @property
     def trainings(self) -> int:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import html
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any
@@ -288,12 +289,8 @@ class Interactions:
         }
 
     def _repr_html_(self) -> str:
-        cells = "".join(
-            f"<tr><th style='text-align:left'>{name.replace('_', ' ')}</th><td>{shown}</td></tr>"
-            for name, shown in self.described().items()
-        )
         said = "".join(f"<li>{html.escape(warning)}</li>" for warning in self.warnings())
-        return f"<b>{html.escape(self.name)}</b><table>{cells}</table><ul>{said}</ul>"
+        return card(self.name, self.described()) + f"<ul>{said}</ul>"
 
     def described(self) -> dict[str, str]:
         """:meth:`statistics` as text for people."""
@@ -312,6 +309,16 @@ class Interactions:
             f"Interactions({self.name!r}, users={s['users']:,}, items={s['items']:,}, "
             f"train={s['train']:,}, valid={s['valid']:,}, test={s['test']:,})"
         )
+
+
+def card(title: str, rows: Mapping[str, str]) -> str:
+    """A title and its lines as HTML, for what JupyterLab shows at the end of a cell."""
+    lines = "".join(
+        f"<tr><th style='text-align:left'>{html.escape(name.replace('_', ' '))}</th>"
+        f"<td style='text-align:left'>{html.escape(shown)}</td></tr>"
+        for name, shown in rows.items()
+    )
+    return f"<b>{html.escape(title)}</b><table>{lines}</table>"
 
 
 def to_csr(users: np.ndarray, items: np.ndarray, shape: tuple[int, int]) -> sp.csr_matrix:

@@ -26,7 +26,7 @@ from lthnb.config import (
     digest_text,
     run_key,
 )
-from lthnb.data import Interactions, Shape
+from lthnb.data import Interactions, Shape, card
 from lthnb.pruning import (
     CRITERIA,
     Mask,
@@ -86,6 +86,20 @@ class Rung:
     def __repr__(self) -> str:
         return f"Rung({self.number}, {self.record!r})"
 
+    def _repr_html_(self) -> str:
+        kept = self.mask.kept
+        users, items = np.split(kept.sum(1), [self.run.data.users])
+        return card(
+            f"Rung {self.number}, run {self.record.key[:8]}",
+            {
+                **self.record.described(),
+                "entries a user": f"{users.mean():.1f} of {kept.shape[1]} in the mean, at most "
+                f"{users.max()}",
+                "entries an item": f"{items.mean():.1f} of {kept.shape[1]} in the mean, at most "
+                f"{items.max()}",
+            },
+        )
+
 
 def derived_seed(seed: int, purpose: str) -> int:
     """A seed for something else than X⁰, apart from it and from all others; 62 bits."""
@@ -133,11 +147,16 @@ def climb(ladder: Ladder, spec: Spec, data: Interactions, control: Control) -> I
 
 
 def check(ladder: Ladder) -> None:
-    """Refuse what goes together in no reading: a random mask does not rewind to anything."""
+    """Refuse what goes together in no reading: a random mask comes from no weights."""
     if ladder.method in RANDOM and ladder.rewind != "rewind":
         raise ConfigError(
             f"Ladder.rewind: found {ladder.rewind!r} with method {ladder.method!r}, expected "
             "'rewind': random pruning has no trained weights to go back to."
+        )
+    if ladder.method in RANDOM and ladder.criterion != "magnitude":
+        raise ConfigError(
+            f"Ladder.criterion: found {ladder.criterion!r} with method {ladder.method!r}, expected "
+            "to be left alone: random pruning reads no weights."
         )
 
 
@@ -151,7 +170,7 @@ def pruning_of(
     """
     random = ladder.method in RANDOM
     return {
-        "criterion": "random" if random else "magnitude",
+        "criterion": "random" if random else ladder.criterion,
         "scope": ladder.scope,
         "users": data.users,
         "shape": [data.rows, size],

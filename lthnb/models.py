@@ -1,4 +1,4 @@
-"""The backbones: what the table becomes before it is scored, and the loss.
+"""The backbones: what the table becomes before it is scored, the loss, and LCM's linear maps.
 
 Both score a user and an item by the inner product of their output rows; MF's outputs are the table
 itself (§3.2.1), LightGCN's are the table spread over the graph (§3.2.2). `BACKBONES` is a dict: a
@@ -8,6 +8,7 @@ new backbone is a class with `outputs`, and one line.
 from __future__ import annotations
 
 import warnings
+from typing import NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
@@ -141,3 +142,40 @@ class LightGCN:
 
 
 BACKBONES = {"mf": MF, "lightgcn": LightGCN}
+
+
+class LinearStart(NamedTuple):
+    """Where LCM starts: what is frozen, and what is trained.
+
+    teacher: a trained dense table, (rows, F_t), users first. maps: (2, F_t + 1, F), for users and
+    for items; the last of the F_t + 1 rows is the bias.
+    """
+
+    teacher: np.ndarray
+    maps: np.ndarray
+
+
+class LinearMaps:
+    """A teacher's frozen table, ready to be sent through maps to F columns (LCM, §4.4)."""
+
+    # Rows of a block. The gradient of the maps is a sum over all rows, and a library may cut so
+    # long a product by the number of threads; blocks of one size, summed in order, leave no choice.
+    BLOCK = 256
+
+    def __init__(self, teacher: np.ndarray, users: int, dtype: torch.dtype, device: str) -> None:
+        self.sides = []
+        for rows in (teacher[:users], teacher[users:]):
+            # A column of ones takes the bias into the product; what fills up the last block is
+            # zero, so that it changes no gradient.
+            filled = np.zeros((-(-len(rows) // self.BLOCK) * self.BLOCK, rows.shape[1] + 1))
+            filled[: len(rows), :-1], filled[: len(rows), -1] = rows, 1.0
+            blocks = torch.from_numpy(filled).to(device, dtype)
+            self.sides.append((blocks.view(-1, self.BLOCK, filled.shape[1]), len(rows)))
+
+    def table(self, maps: torch.Tensor) -> torch.Tensor:
+        """Maps (2, F_t + 1, F) → the compressed table (rows, F): x W + b, side by side."""
+        parts = [
+            torch.bmm(blocks, one.expand(len(blocks), -1, -1)).flatten(0, 1)[:count]
+            for (blocks, count), one in zip(self.sides, maps, strict=True)
+        ]
+        return torch.cat(parts)

@@ -1,7 +1,8 @@
 """Masks, and how they shrink: criteria, scopes, and the one function that prunes.
 
 A criterion gives every entry a score; :func:`prune` removes the lowest among those that survive.
-`CRITERIA` and `SCOPES` are dicts: a new criterion is one function and one line.
+`CRITERIA` and `SCOPES` are dicts: a new criterion is a function, a line here, and its name in
+`config.CRITERIA` (the book's page on extending has the steps).
 """
 
 from __future__ import annotations
@@ -83,6 +84,21 @@ def magnitude(weights: np.ndarray, seed: int) -> np.ndarray:
     return np.abs(weights)
 
 
+def row_rank(weights: np.ndarray, seed: int) -> np.ndarray:
+    """Place of each entry in its own row, by magnitude: 0 for the smallest, F − 1 for the largest.
+
+    Whatever is pruned, rows then differ by one entry at most: no user or item gets more than
+    another, as they do by magnitude alone (§4.4). int64, the shape of `weights`; of equal
+    magnitudes the one in the lower column comes first. `seed` is not read; not-a-number is refused.
+    """
+    if np.isnan(weights).any():
+        raise MaskError(
+            "weights: found not-a-number; the training diverged. Lower the learning rate."
+        )
+    order = np.argsort(np.abs(weights), axis=1, kind="stable")
+    return np.argsort(order, axis=1, kind="stable")
+
+
 def random_score(weights: np.ndarray, seed: int) -> np.ndarray:
     """Random pruning's score: bits of the stream "prune", which know nothing of the weights.
 
@@ -93,6 +109,7 @@ def random_score(weights: np.ndarray, seed: int) -> np.ndarray:
 
 CRITERIA: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {
     "magnitude": magnitude,
+    "row_rank": row_rank,
     "random": random_score,
 }
 

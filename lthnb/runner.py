@@ -47,6 +47,8 @@ READ_LOG = "LTHNB_READ_LOG"  # names a file to which the store appends the keys 
 TEMPORARY = ".tmp-"  # what write_file calls an unfinished file; the store takes seconds to load
 EXECUTED = "LTHNB_EXECUTED"  # tells book/_ext/executed.py where the executed copies are
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
+# What looks up the runs of all other notebooks: it waits until they have made them.
+LAST = ("paper-against-ours",)
 CELL_DONE = "@cell-done"  # what a child prints after each code cell: the parent's progress bar
 KERNEL = "@kernel "  # what it prints before its kernel's process id, which is its group's too
 CELL_PATIENCE = 10.0  # seconds that a cell gets to end when asked to: an epoch's rest, a checkpoint
@@ -556,8 +558,10 @@ def execute_all(
 
     Names are those of ``notebooks/`` without ``.ipynb``. ``parameters`` are passed to every
     notebook; unknown names are refused before anything runs. Fresh copies are left as they are
-    unless ``force``. Returns one Outcome per name, in order; a failure is an Outcome, and the other
-    notebooks go on. Interrupted (Ctrl-C, SIGTERM), it stops the children and leaves no half file.
+    unless ``force``. Those of :data:`LAST` begin when all others have ended, and only then is it
+    asked whether they are fresh. Returns one Outcome per name, in order; a failure is an Outcome,
+    and the other notebooks go on. Interrupted (Ctrl-C, SIGTERM), it stops the children and leaves
+    no half file.
     """
     profile_named(profile)  # refuses an unknown one
     root = root or project_root()
@@ -575,18 +579,23 @@ def execute_all(
         # of another command, or in a folder that is not there or can only be read.
         with contextlib.suppress(OSError), _lock(copy.resolve(), timeout=0):
             _clear(copy.resolve())
-    todo = [
-        name for name in names if force or not is_fresh(sources[name], copies[name], given, profile)
-    ]
-    outcomes = {name: Outcome(name, copies[name], "fresh") for name in names if name not in todo}
-    if todo:
+
+    def stale(name: str) -> bool:
+        return force or not is_fresh(sources[name], copies[name], given, profile)
+
+    outcomes = {name: Outcome(name, copies[name], "fresh") for name in names}
+    todo = [name for name in names if stale(name) and name not in LAST]
+    later = [name for name in names if name in LAST and (todo or stale(name))]
+    if todo or later:
         cores = os.cpu_count() or 1
-        jobs = max(1, min(jobs or cores, len(todo)))
+        jobs = max(1, min(jobs or cores, len(todo) or len(later)))
         threads = {name: str(max(1, cores // jobs)) for name in THREADS}
-        cells = {name: _code_cells(sources[name], given, profile) for name in todo}
+        cells = {name: _code_cells(sources[name], given, profile) for name in (*todo, *later)}
         waiting = list(todo)
         with _Children() as children, _bar(sum(cells.values())) as bar:
-            while waiting or children.running:
+            while waiting or later or children.running:
+                if not waiting and not children.running:
+                    waiting, later = [name for name in later if stale(name)], []
                 while waiting and len(children.running) < jobs:
                     name = waiting.pop(0)
                     command = [

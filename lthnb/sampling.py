@@ -1,4 +1,4 @@
-"""X⁰ and the triplet stream: (seed, position) → users, positives, negatives.
+"""Starts and the triplet stream: X⁰, LCM's maps; (seed, position) → users, positives, negatives.
 
 Position t of the stream draws its user from counter t, its positive from counter t + 2⁴⁰ and its
 negatives, until one is free, from t + 2·2⁴⁰, t + 3·2⁴⁰ …: each triplet is a function of (seed, t)
@@ -34,6 +34,17 @@ def initial_table(seed: int, rows: int, size: int) -> np.ndarray:
 def xavier_bound(rows: int, size: int) -> float:
     """√(6 / (rows + size)): the largest magnitude in X⁰."""
     return float(np.sqrt(6.0 / (rows + size)))
+
+
+def initial_maps(seed: int, teacher_size: int, size: int) -> np.ndarray:
+    """LCM's maps at their start: float64, shape (2, teacher_size + 1, size), for users and items.
+
+    Rows 0 … teacher_size − 1 are a map's weights, the last one is its bias; all are uniform in
+    ±1/√teacher_size, as torch's ``Linear`` begins. Entries are counted in the array's order.
+    """
+    shape = (2, teacher_size + 1, size)
+    uniform = stream_uniform(seed, "maps", np.arange(np.prod(shape), dtype=np.int64))
+    return ((2.0 * uniform - 1.0) / np.sqrt(teacher_size)).reshape(shape)
 
 
 @dataclass(frozen=True)

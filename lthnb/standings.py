@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import field as dataclass_field
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 
 from lthnb.config import ConfigError, Ladder, Spec
-from lthnb.data import Interactions, Shape
+from lthnb.data import Interactions, Shape, card
 from lthnb.evaluation import evaluate_popularity
 from lthnb.lottery import Planned, climb, plan
 from lthnb.store import Record, Store
@@ -26,6 +27,7 @@ from lthnb.verdicts import (
     claim,
     relative_difference,
     sparsest_winning,
+    t_interval,
     user_bootstrap,
     wins_by_definition,
 )
@@ -65,9 +67,11 @@ class Field:
 
     @property
     def title(self) -> str:
-        """Backbone and data, and the protocol where it is not the default."""
+        """Backbone and data, and the criterion and protocol where they are not the defaults."""
+        by = self.ladder.criterion
+        pruned = "" if by == "magnitude" else f", pruned by {by}"
         under = "" if self.chosen_on == "valid" else ", protocol paper (epochs chosen on test)"
-        return f"{BACKBONE_NAMES[self.spec.model.backbone]} on {self.source}{under}"
+        return f"{BACKBONE_NAMES[self.spec.model.backbone]} on {self.source}{pruned}{under}"
 
     @cached_property
     def standings(self) -> list[Standing | None]:
@@ -86,6 +90,36 @@ class Field:
         there = [s for s in self.standings if s is not None]
         index = sparsest_winning([s.density for s in there], [s.difference_valid for s in there])
         return None if index is None else there[index]
+
+    @property
+    def best(self) -> Standing | None:
+        """The ticket with the best mean Recall@20 on the part that chooses; None where no ticket
+        was run. Its result is what it then reaches on test."""
+        tickets = [s for s in self.standings if s is not None and s.number]
+        return max(tickets, key=lambda s: s.difference_valid.mean, default=None)
+
+    @property
+    def seeds_that_win(self) -> int | None:
+        """Seeds for which some ticket wins by the paper's definition (§3.3), on the part that
+        chooses; None where no ticket was run with all seeds."""
+        tickets = [s for s in self.standings if s is not None and s.number]
+        if not tickets:
+            return None
+        return sum(any(s.won[seed] for s in tickets) for seed in range(len(self.seeds)))
+
+    def cost(self, number: int) -> Cost | None:
+        """What a rung costs from nothing, over seeds: the trainings that find its mask, and its
+        own. None where one of them is missing."""
+        search = {"imp": range(number), "omp": range(min(1, number))}.get(self.ladder.method, ())
+        found = [self.records(rung) for rung in (*search, number)]
+        if None in found:
+            return None
+        runs = [record for records in found for record in records]
+        epochs, seconds = (
+            sum(values) / len(self.seeds)
+            for values in ([r.epochs for r in runs], [r.seconds for r in runs])
+        )
+        return Cost(len(found), epochs, seconds)
 
     @property
     def to_take_home(self) -> int:
@@ -121,6 +155,18 @@ class Field:
             f"seeds {list(self.seeds)}, {total - self.missing} of {total} trainings recorded)"
         )
 
+    def _repr_html_(self) -> str:
+        return card(
+            f"{self.title}: {self.ladder.method}, {len(self.seeds)} ladders",
+            {
+                f"rung {planned.number}, density {planned.density:.1%}": "not run"
+                if s is None
+                else f"Recall@20 {s.results['recall@20']:.4f} on test, wins by definition in "
+                f"{s.wins} of {s.runs}"
+                for planned, s in zip(self.rungs[0], self.standings, strict=True)
+            },
+        )
+
 
 def fields_of(
     contests: Sequence[tuple[Ladder, Spec]],
@@ -138,15 +184,11 @@ def fields_of(
     missing. workers: processes that climb side by side, sharing the cores (0: one per core); they
     meet in the store alone, so the records are the same.
     """
-    if not seeds or len(set(seeds)) != len(seeds):
-        raise ConfigError(
-            f"seeds: found {list(seeds)}, expected one or more, each once: a seed given twice is "
-            "one run, and would look like agreement."
-        )
+    check_seeds(seeds)
     fields = [[_seeded(ladder, spec, s) for s in seeds] for ladder, spec in contests]
     if train_missing:
         todo = [
-            (ladder, spec, data, control)
+            partial(climb_to_the_end, ladder, spec, data)
             for row in fields
             for ladder, spec in row
             if any(
@@ -154,7 +196,7 @@ def fields_of(
                 for rung in plan(ladder, spec, data, control.store, control.device)
             )
         ]
-        _climb_all(todo, workers or os.cpu_count() or 1, control.progress)
+        side_by_side(todo, control, workers, "ladder")
     popular = evaluate_popularity(data, "test").means()["recall@20"]
     return [
         Field(
@@ -170,65 +212,100 @@ def fields_of(
     ]
 
 
-def recorded_fields(contests: Sequence[tuple[Ladder, Spec]], store: Store) -> list[Field]:
-    """What comes with the project, in `results/`, of each ladder: one field for each data set that
-    has a run of a ticket, with the seeds whose dense model is recorded. Nothing is trained, and no
-    data are read.
+def recorded_fields(
+    contests: Sequence[tuple[Ladder, Spec]], store: Store, *, dense_alone: bool = False
+) -> list[Field]:
+    """What comes with the project, in `results/`, of each ladder: one field for each data set and
+    step that has a run of a ticket (or with `dense_alone` of a dense model), with the seeds whose
+    dense model is recorded. Nothing is trained, and no data are read.
     """
-    shapes = {r.data["digest"]: Shape.of(r.data) for r in store.recorded()}
-    seeds = sorted({r.spec["training"]["order_seed"] for r in store.recorded()})
+    records = store.recorded()
+    shapes = {r.data["digest"]: Shape.of(r.data) for r in records}
+    seeds = sorted({r.spec["training"]["order_seed"] for r in records})
+    steps = sorted({r.spec["training"]["step"] for r in records})
     fields = []
-    for (ladder, spec), shape in itertools.product(contests, shapes.values()):
-        for device in ("cpu", "cuda"):  # which step `auto` meant where they were run
-            rows = {s: plan(*_seeded(ladder, spec, s), shape, store, device) for s in seeds}
-            there = {s: tuple(row) for s, row in rows.items() if row[0].record}
-            if any(rung.record for row in there.values() for rung in row[1:]):
-                source = str(shape.origin.get("source", ""))
-                ran = tuple(there.values())
-                fields.append(Field(ladder, spec, shape.name, source, tuple(there), ran))
+    for (ladder, spec), shape, step in itertools.product(contests, shapes.values(), steps):
+        made = spec.with_training(step=step)
+        rows = {s: plan(*_seeded(ladder, made, s), shape, store) for s in seeds}
+        there = {s: tuple(row) for s, row in rows.items() if row[0].record}
+        if any(rung.record for row in there.values() for rung in row[0 if dense_alone else 1 :]):
+            source = str(shape.origin.get("source", ""))
+            ran = tuple(there.values())
+            fields.append(Field(ladder, made, shape.name, source, tuple(there), ran))
     return fields
+
+
+def records_in(fields: Sequence[Field]) -> list[Record]:
+    """The records of some fields, each once: what their ladders climbed, and nothing else."""
+    rungs = (rung for one in fields for row in one.rungs for rung in row)
+    return list({r.key: r for rung in rungs if (r := rung.record) is not None}.values())
 
 
 def _seeded(ladder: Ladder, spec: Spec, seed: int) -> tuple[Ladder, Spec]:
     return replace(ladder, seed=seed), spec.with_training(order_seed=seed)
 
 
-def _climb_all(todo: list[tuple], workers: int, progress: bool) -> None:
-    """Climb ladders, in this process or side by side; a bar counts the ladders that are done."""
-    if workers <= 1 or len(todo) <= 1:
-        for ladder in todo:
-            _climb_to_the_end(*ladder)
+def check_seeds(seeds: Sequence[int]) -> None:
+    """Refuse, with a ConfigError, no seeds at all and a seed given twice."""
+    if not seeds or len(set(seeds)) != len(seeds):
+        raise ConfigError(
+            f"seeds: found {list(seeds)}, expected one or more, each once: a seed given twice is "
+            "one run, and would look like agreement."
+        )
+
+
+def side_by_side(
+    todo: Sequence[Callable[[Control], Any]], control: Control, workers: int, what: str
+) -> None:
+    """Call each with the control, in this process or side by side; a bar counts what is done.
+
+    todo: what can be sent to another process, such as ``partial(climb_to_the_end, …)``. workers:
+    processes, which share the cores (0: one per core). what: the name of one of them, for the bar.
+    """
+    workers = min(workers or os.cpu_count() or 1, len(todo))
+    if workers <= 1:
+        for work in todo:
+            work(control)
         return
-    # Here, not above: the core runs without joblib, one ladder after the other.
+    # Here, not above: the core runs without joblib, one after the other.
     from joblib import Parallel, delayed, parallel_config
     from tqdm import tqdm
 
-    workers = min(workers, len(todo))
     threads, me = max(1, (os.cpu_count() or 1) // workers), os.getpid()
     with parallel_config("loky", n_jobs=workers, inner_max_num_threads=threads):
         done = Parallel(return_as="generator_unordered")(
             # A worker whose parent was killed stops at the next epoch's end.
-            delayed(_climb_or_stop)(*ladder[:3], replace(ladder[3], progress=False, owner=me))
-            for ladder in todo
+            delayed(_done_or_stopped)(work, replace(control, progress=False, owner=me))
+            for work in todo
         )
-        bar = tqdm(done, total=len(todo), desc="ladders", unit="ladder", disable=not progress)
+        bar = tqdm(done, total=len(todo), desc=f"{what}s", unit=what, disable=not control.progress)
         stopped = [stop for stop in bar if stop is not None]
     if stopped:
         raise stopped[0]
 
 
-def _climb_to_the_end(ladder: Ladder, spec: Spec, data: Interactions, control: Control) -> None:
+def climb_to_the_end(ladder: Ladder, spec: Spec, data: Interactions, control: Control) -> None:
+    """Climb a ladder for what it leaves in the store."""
     for _ in climb(ladder, spec, data, control):
         pass
 
 
-def _climb_or_stop(*ladder: Any) -> Stopped | None:
+def _done_or_stopped(work: Callable[[Control], Any], control: Control) -> Stopped | None:
     """In a worker: a stop is returned, not raised, so that the others come to their own ends."""
     try:
-        _climb_to_the_end(*ladder)
+        work(control)
     except Stopped as stop:
         return stop
     return None
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Trainings, and the mean over seeds of all their epochs and of their seconds."""
+
+    trainings: int
+    epochs: float
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -236,22 +313,55 @@ class Standing:
     """One rung over all seeds.
 
     results: metric → mean over seeds, on test. difference, difference_valid: to dense in Recall@20,
-    relative, paired by seed (over users where there is one run). wins: in how many of the `runs`
-    the rung wins by definition. claim: the verdict over seeds, None where they do not carry one.
-    epoch: mean best epoch. keys: the runs.
+    relative, paired by seed (on test over users, where there is one run). won: by seed, whether the
+    rung wins by definition. claim: the verdict over seeds, None where they do not carry one.
+    epoch: mean best epoch. records, dense: the runs, and the dense model's.
     """
 
     number: int
     density: float
-    runs: int
     results: dict[str, float]
     spread: float
-    difference: Interval
     difference_valid: Interval
-    wins: int
-    claim: bool | None
+    won: tuple[bool, ...]
     epoch: float
-    keys: tuple[str, ...]
+    records: tuple[Record, ...] = dataclass_field(repr=False)
+    dense: tuple[Record, ...] = dataclass_field(repr=False)
+
+    @property
+    def runs(self) -> int:
+        """How many runs there are, one a seed."""
+        return len(self.records)
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Keys of the runs."""
+        return tuple(r.key for r in self.records)
+
+    @property
+    def wins(self) -> int:
+        """In how many of the `runs` the rung wins by definition."""
+        return sum(self.won)
+
+    @cached_property
+    def difference(self) -> Interval:
+        """See above. Worked out when asked for: over the users of a large set it takes a moment."""
+        if self.number == 0:
+            return t_interval([0.0] * self.runs)
+        return difference(self.records, self.dense)
+
+    @property
+    def claim(self) -> bool | None:
+        """See above; None for the dense model itself."""
+        return claim(self.difference) if self.number else None
+
+
+def difference(records: Sequence[Record], base: Sequence[Record]) -> Interval:
+    """Relative difference in Recall@20 on test: paired by seed, or over users where there is one
+    run of each."""
+    if len(records) == len(base) == 1:
+        return user_bootstrap(records[0].hits(), base[0].hits())
+    return relative_difference(*([r.metric("recall@20") for r in runs] for runs in (records, base)))
 
 
 def _standing(number: int, records: list[Record], dense: list[Record]) -> Standing:
@@ -259,11 +369,7 @@ def _standing(number: int, records: list[Record], dense: list[Record]) -> Standi
     chosen = "valid" if records[0].results["valid"] else "test"
     recall = {part: [r.metric("recall@20", part) for r in records] for part in ("test", chosen)}
     base = {part: [r.metric("recall@20", part) for r in dense] for part in ("test", chosen)}
-    over_seeds = {part: relative_difference(recall[part], base[part]) for part in recall}
-    difference = over_seeds["test"]
-    if len(records) == 1:
-        difference = user_bootstrap(records[0].hits(), dense[0].hits())
-    wins = sum(
+    won = tuple(
         wins_by_definition(a, r.best_epoch, b, d.best_epoch, r.density)
         for a, b, r, d in zip(recall[chosen], base[chosen], records, dense, strict=True)
     )
@@ -271,15 +377,13 @@ def _standing(number: int, records: list[Record], dense: list[Record]) -> Standi
     return Standing(
         number=number,
         density=records[0].density,
-        runs=len(records),
         results={m: float(np.mean([r.metric(m) for r in records])) for m in names},
         spread=float(np.std(recall["test"], ddof=1)) if len(records) > 1 else 0.0,
-        difference=difference,
-        difference_valid=over_seeds[chosen],
-        wins=wins,
-        claim=claim(difference) if number else None,
+        difference_valid=relative_difference(recall[chosen], base[chosen]),
+        won=won,
         epoch=float(np.mean([r.best_epoch for r in records])),
-        keys=tuple(r.key for r in records),
+        records=tuple(records),
+        dense=tuple(dense),
     )
 
 

@@ -47,6 +47,7 @@ import numpy as np
 
 from lthnb import __version__, measured
 from lthnb.config import canonical, digest_text, nearest
+from lthnb.data import card
 from lthnb.evaluation import Hits
 from lthnb.pruning import Mask
 
@@ -307,6 +308,28 @@ class Record:
     def results_digest(self) -> str:
         """Digest of what the computation gave: equal digests are equal results, bit for bit."""
         return digest_text(canonical({"key": self.key, "results": self.results}))
+
+    def described(self) -> dict[str, str]:
+        """What a person wants to know of the run first, as text."""
+        model, chosen = self.spec["model"], self.spec["training"]["protocol"]
+        part = "test" if chosen == "paper" else "valid"
+        test = self.results["test"]
+        metrics = {
+            {"recall@20": "Recall@20", "ndcg@20": "NDCG@20"}[name] + " on test": f"{test[name]:.4f}"
+            for name in ("recall@20", "ndcg@20")
+            if name in test
+        }
+        return {
+            "data": self.data["name"],
+            "model": f"{model['backbone']}, F = {model['embedding_size']}",
+            "density": f"{self.density:.2%}, {self.mask['entries']:,} entries kept",
+            **metrics,
+            "best epoch": f"{self.best_epoch} of {self.epochs} run, chosen on {part}",
+            "took": f"{self.seconds:,.1f} seconds",
+        }
+
+    def _repr_html_(self) -> str:
+        return card(f"Run {self.key[:8]}", self.described())
 
     def __repr__(self) -> str:
         recall = self.results["test"].get("recall@20", float("nan"))

@@ -24,11 +24,23 @@ import scipy.sparse as sp
 import torch
 
 from lthnb import config
-from lthnb.config import SELECTION_K, Init, Rotated, Seeded, Signs, Snapshot, Spec, run_key
+from lthnb.config import (
+    SELECTION_K,
+    Compressed,
+    ConfigError,
+    Init,
+    Rotated,
+    Seeded,
+    Signs,
+    Snapshot,
+    Spec,
+    run_key,
+)
 from lthnb.data import DataError, Interactions
 from lthnb.evaluation import evaluate, rank
+from lthnb.models import LinearStart
 from lthnb.pruning import Mask
-from lthnb.sampling import initial_table, xavier_bound
+from lthnb.sampling import initial_maps, initial_table, xavier_bound
 from lthnb.steps import device_of, new_step, resolve
 from lthnb.store import (
     Record,
@@ -140,8 +152,7 @@ class TrainedRun:
 
     def outputs(self) -> torch.Tensor:
         """Rows to score with, from the best epoch's weights: (users + items, F), users first."""
-        spec, control = self.spec, self.control
-        return new_step(spec, self.data, self.weights(), self.mask.kept, control.device).outputs()
+        return _outputs(self.spec, self.data, self.weights(), self.mask, self.control)
 
     def recommend(self, user: Any, n: int = 10) -> np.ndarray:
         """Ids (columns) of the n best items for a user, those of train and valid left out.
@@ -185,6 +196,9 @@ class TrainedRun:
     def __repr__(self) -> str:
         return f"TrainedRun({self.record!r})"
 
+    def _repr_html_(self) -> str:
+        return self.record._repr_html_()
+
 
 def _plain(labels: np.ndarray) -> np.ndarray:
     """Labels as numbers or fixed-width text, which numpy reads without pickle."""
@@ -192,8 +206,16 @@ def _plain(labels: np.ndarray) -> np.ndarray:
     return labels.astype(str) if labels.dtype == object else labels
 
 
-def initialise(init: Init, data: Interactions, size: int, store: Store) -> np.ndarray:
-    """The table that a training starts from, before its mask: (rows, F).
+def _outputs(spec, data, table: np.ndarray, mask: Mask, control: Control) -> torch.Tensor:
+    """Rows to score with, from a table of weights (rows, F). What a compression has trained is a
+    table like any other by then, and scores as one."""
+    plain = replace(spec, model=replace(spec.model, compression="none"))
+    return new_step(plain, data, table, mask.kept, control.device).outputs()
+
+
+def initialise(init: Init, data: Interactions, size: int, store: Store) -> np.ndarray | LinearStart:
+    """What a training starts from, before its mask: the table (rows, F), or for a compression the
+    teacher's table and the maps.
 
     Raises StoreError where it needs a run's weights or an array that the store does not have.
     """
@@ -219,6 +241,19 @@ def initialise(init: Init, data: Interactions, size: int, store: Store) -> np.nd
                     "train that run and ask for its weights at that epoch first."
                 )
             return table
+        case Compressed():
+            teacher = store.find_weights(init.teacher, "best")
+            if teacher is None:
+                raise StoreError(
+                    f"teacher {init.teacher[:8]}: its weights are not in the store; train that run "
+                    "and ask for its weights() first."
+                )
+            if len(teacher) != data.rows:
+                raise StoreError(
+                    f"teacher {init.teacher[:8]}: its table has {len(teacher)} rows, expected "
+                    f"{data.rows}, the users and items of {data.name}; name a run on these data."
+                )
+            return LinearStart(teacher, initial_maps(init.seed, teacher.shape[1], size))
 
 
 def train(spec: Spec, data: Interactions, init: Init, mask: Mask, control: Control) -> TrainedRun:
@@ -228,11 +263,13 @@ def train(spec: Spec, data: Interactions, init: Init, mask: Mask, control: Contr
     (:meth:`Interactions.for_protocol`). init: where the table starts; mask: which entries live,
     shape (users + items, F). The test part is scored once, with the best epoch's weights.
 
-    Raises DataError where data and protocol do not fit, Diverged where the loss is no number, and
-    Stopped where the training was stopped in order.
+    Raises DataError where data and protocol do not fit, ConfigError where a compression has no
+    teacher or a mask that prunes, Diverged where the loss is no number, and Stopped where the
+    training was stopped in order.
     """
     spec = resolve(spec, control.device)
     _check_protocol(spec, data)
+    _check_compression(spec, init, mask)
     key = run_key(spec, data.digest, init, mask.digest)
     store = control.store
     record = store.find(key)
@@ -278,6 +315,21 @@ def _check_protocol(spec: Spec, data: Interactions) -> None:
         )
     if protocol == "paper" and data.test.nnz == 0:
         raise DataError(f"{data.name}: protocol 'paper' chooses epochs on test, and test is empty.")
+
+
+def _check_compression(spec: Spec, init: Init, mask: Mask) -> None:
+    """A compression starts from a teacher and maps, all else from a table; and is not pruned."""
+    kind, linear = type(init).__name__, spec.model.compression == "linear"
+    if linear != isinstance(init, Compressed):
+        raise ConfigError(
+            f"initialisation: found {kind} with Model.compression {spec.model.compression!r}, "
+            "expected Compressed with 'linear', and any other with 'none'."
+        )
+    if linear and mask.digest != config.DENSE:
+        raise ConfigError(
+            f"mask: found density {mask.density:.3g} with Model.compression 'linear', expected the "
+            "dense mask: LCM trains maps, and has no table to prune."
+        )
 
 
 @dataclass
@@ -371,8 +423,7 @@ def _save(key: str, step, at: _Progress, store: Store) -> None:
 def _finish(key, spec, data, init, mask, at, control) -> Record:
     """Score test once with the best epoch's weights; write weights, then the record."""
     store, t = control.store, spec.training
-    best = new_step(spec, data, at.best_table, mask.kept, control.device)
-    hits = evaluate(best.outputs(), data, "test")
+    hits = evaluate(_outputs(spec, data, at.best_table, mask, control), data, "test")
     record = Record(
         key=key,
         spec=spec.described(),

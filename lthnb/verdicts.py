@@ -16,7 +16,7 @@ import numpy as np
 from scipy import stats
 
 from lthnb.evaluation import Hits
-from lthnb.stream import bits_at, stream_start
+from lthnb.stream import below, bits_at, stream_start
 
 MARGIN = 0.01  # a claim of winning tolerates a loss below 1 % of the dense model's Recall@20
 LEVEL = 0.95
@@ -77,12 +77,12 @@ def _resample(start, a, b, ratios):
     """Σ a / Σ b − 1 over n of n users with replacement, once for each of `ratios`."""
     n = a.size
     for draw in nb.prange(ratios.size):
-        above, below = 0.0, 0.0
+        top, bottom = 0.0, 0.0
         for k in range(n):
-            user = bits_at(start, np.uint64(draw * n + k)) % np.uint64(n)
-            above += a[user]
-            below += b[user]
-        ratios[draw] = above / below - 1.0 if below else np.nan
+            user = below(bits_at(start, np.uint64(draw * n + k)), n)
+            top += a[user]
+            bottom += b[user]
+        ratios[draw] = top / bottom - 1.0 if bottom else np.nan
 
 
 def relative_difference(ticket: Sequence[float], dense: Sequence[float]) -> Interval:

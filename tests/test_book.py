@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 from conftest import toc_files
 
-from lthnb import runner
+from lthnb import paper, runner
 
 ROOT = Path(__file__).resolve().parents[1]
 in_book = pytest.mark.xdist_group("book")  # one worker builds it
@@ -39,17 +39,6 @@ def test_toc_and_notebooks_agree():
     assert runner.book_notebooks(ROOT) == [
         Path(name).name for name in toc_files() if name.startswith("notebooks/")
     ]
-
-
-def test_functions_that_the_protocol_names_exist():
-    """`module.function` of the package, as the table of equations names them."""
-    modules = "|".join(path.stem for path in (ROOT / "lthnb").glob("[a-z]*.py"))
-    text = (ROOT / "book/protocol.md").read_text(encoding="utf-8")
-    named = set(re.findall(rf"`(?:lthnb\.)?((?:{modules})\.[A-Za-z_]\w+)(?:\.\w+)?`", text))
-    assert {"pruning.prune", "lottery.climb"} <= named
-    for name in named:
-        module, function = name.split(".")
-        assert hasattr(importlib.import_module(f"lthnb.{module}"), function), name
 
 
 @in_book
@@ -192,3 +181,76 @@ def test_the_page_of_the_data_has_the_counts_that_loading_verifies():
     for name in ("tiktok", "kwai"):
         assert re.search(rf"^\| `{name}` .*data never released", page, re.MULTILINE)
     assert all(name in page for name in SOURCES)
+
+
+class Rows(HTMLParser):
+    """All rows of all tables of a page, each as the texts of its cells."""
+
+    def __init__(self, page: Path) -> None:
+        super().__init__()
+        self.rows: list[list[str]] = []
+        self.inside = False
+        self.feed(page.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag, attrs):
+        if tag == "tr":
+            self.rows.append([])
+        elif tag in ("td", "th") and self.rows:
+            self.rows[-1].append("")
+            self.inside = True
+
+    def handle_endtag(self, tag):
+        if tag in ("td", "th"):
+            self.inside = False
+
+    def handle_data(self, data):
+        if self.inside and self.rows and self.rows[-1]:
+            self.rows[-1][-1] += data
+
+    def having(self, *texts: str) -> list[list[str]]:
+        """The rows that have each of these texts as a cell of their own."""
+        return [row for row in self.rows if set(texts) <= {cell.strip() for cell in row}]
+
+
+@pytest.fixture(scope="module")
+def beside(book):
+    """The tables of *paper against ours*."""
+    return Rows(book / "notebooks" / "paper-against-ours.html")
+
+
+@in_book
+def test_every_cell_of_the_papers_tables_is_shown(beside):
+    titles = paper.TITLES
+    for cell in paper.TABLE2:
+        percent = f"{cell.sparsity_percent:g}"
+        wanted = (titles[cell.dataset], titles[cell.metric], percent, f"{cell.value:.4f}")
+        assert beside.having(*wanted), cell.where
+    for cell in paper.TABLE3:
+        size, percent = str(cell.original_size), str(cell.density_percent)
+        names = (titles[cell.dataset], titles[cell.method], titles[cell.metric])
+        assert beside.having(*names, size, percent, f"{cell.value:.4f}"), cell.where
+    for one in paper.REFERENCES:
+        assert beside.having(titles.get(one.dataset, one.dataset), f"{one.recall:.4f}"), one
+
+
+@in_book
+def test_every_claim_and_number_is_shown_with_a_verdict_or_a_reason(beside):
+    for claim in paper.CLAIMS:
+        [glance] = beside.having(claim.id, claim.section, claim.says)
+        assert all(cell.strip() for cell in glance), claim.id
+        for number in claim.numbers:
+            quantity = f"{number.what}, {number.unit}"
+            rows = beside.having(claim.id, quantity, f"{number.value:.2f}".rstrip("0").rstrip("."))
+            assert rows, (claim.id, number)
+            reasons = {"not run", "no data", "chosen on test", "chosen on valid"}
+            assert all(reasons & {cell.strip() for cell in row} for row in rows)
+
+
+@in_book
+def test_table_1_and_the_figures_have_their_pages(book):
+    rows = Rows(book / "book" / "data.html")
+    for one in paper.TABLE1:
+        assert rows.having(f"{one.users:,}", f"{one.items:,}", f"{one.interactions:,}"), one
+    index = (book / "book" / "paper-index.html").read_text(encoding="utf-8")
+    for figure in paper.FIGURES:
+        assert f"Figure {figure.number}" in index, figure

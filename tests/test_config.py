@@ -314,6 +314,7 @@ PINNED_PRUNINGS = {
         "18aa936aa7e8bdc24248bc2e53489523",
     ),
     "rp": (Ladder("rp", seed=5), "0e92c8d04c60e08ff262ff0bf510ee2b"),
+    "row_rank": (Ladder(criterion="row_rank"), "b9d21091aa3123d06a10b3ce69ed8a4b"),
 }
 
 

@@ -163,6 +163,21 @@ class TestMasks:
             assert start(rung) == {"init": "seeded", "seed": 0}
         assert imp[3].mask.digest != omp[3].mask.digest
 
+    @pytest.mark.parametrize("method", ["imp", "omp"])
+    def test_another_criterion_prunes_otherwise(self, store, method, monkeypatch):
+        """It shares the dense run, is found again under its own key, and its rows stay even."""
+        ladder = replace(IMP, method=method)
+        plain, trained = climbed(store, ladder), count_trainings(monkeypatch)
+        even = climbed(store, replace(ladder, criterion="row_rank"))
+        assert even[0].run.key == plain[0].run.key
+        assert len(trained) == 3
+        for ours, other in zip(even[1:], plain[1:], strict=True):
+            assert ours.mask.entries == other.mask.entries
+            assert ours.mask.digest != other.mask.digest
+            assert np.ptp(ours.mask.kept.sum(1)) <= 1
+        again = plan(replace(ladder, criterion="row_rank"), SPEC, DATA, store)
+        assert [p.record.key for p in again] == [r.run.key for r in even]
+
     def test_prune_from_last(self, store):
         spec = toy_spec(learning_rate=0.1, epochs=6, patience=6)
         rungs = climbed(store, replace(IMP, prune_from="last", rungs=1), spec)
@@ -244,6 +259,13 @@ class TestStarts:
         ladder = Ladder(method, rewind=rewind)
         for ask in (lambda: climbed(store, ladder), lambda: plan(ladder, SPEC, DATA, store)):
             with pytest.raises(ConfigError, match="no trained weights to go back to"):
+                ask()
+
+    @pytest.mark.parametrize("method", ["rp", "rp_x0"])
+    def test_random_pruning_has_no_other_criterion(self, store, method):
+        ladder = Ladder(method, criterion="row_rank")
+        for ask in (lambda: climbed(store, ladder), lambda: plan(ladder, SPEC, DATA, store)):
+            with pytest.raises(ConfigError, match="criterion: found 'row_rank' with method 'rp"):
                 ask()
 
     def test_seed_is_that_of_x0(self, store):

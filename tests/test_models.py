@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from toys import half, interactions, toy_data, toy_spec
 
+from lthnb import config
 from lthnb.config import Model
 from lthnb.models import BACKBONES, MF, LightGCN, adjacency, bpr_loss, propagate
 from lthnb.sampling import Sampler, initial_table
@@ -81,10 +82,14 @@ class TestPropagation:
         assert MF(Model(), lonely_data(), torch.float32, "cpu").outputs(table) is table
 
 
+def test_the_settings_name_every_backbone():
+    assert set(config.BACKBONES) == set(BACKBONES)
+
+
 class TestLoss:
     @pytest.mark.parametrize("l2_scope", ["batch", "table"])
     @pytest.mark.parametrize("l2", [0.0, 0.3])
-    @pytest.mark.parametrize("backbone", ["mf", "lightgcn"])
+    @pytest.mark.parametrize("backbone", BACKBONES)
     def test_against_a_plain_loop(self, l2_scope, l2, backbone):
         data = lonely_data()
         x = initial_table(2, data.rows, 3) * 3

@@ -67,7 +67,8 @@ def test_the_page_says_what_the_profiles_are():
         assert said["Seeds"] == ", ".join(map(str, p.seeds))
         assert int(said["Embedding size"]) == p.embedding_size
         assert int(said["Most epochs {math}`J`"]) == mf.training.epochs
-        assert int(said["Patience, in epochs"]) == mf.training.patience
+        assert int(said["Patience, in epochs, MF"]) == mf.training.patience
+        assert int(said["Patience, in epochs, LightGCN"]) == gcn.training.patience
         assert float(said["Learning rate, MF"]) == mf.training.learning_rate
         assert float(said["Learning rate, LightGCN"]) == gcn.training.learning_rate
         assert float(said["Pruning rate"]) == ladder.pruning_rate

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from lthnb import config
 from lthnb.config import DENSE
 from lthnb.pruning import (
     CRITERIA,
@@ -161,6 +162,31 @@ class TestPrune:
 class TestCriteria:
     def test_magnitude_is_the_absolute_value(self):
         assert magnitude(np.array([[-2.0, 1.0]]), 9).tolist() == [[2, 1]]
+
+    def test_row_rank_is_the_place_in_the_row(self):
+        weights = np.array([[0.5, -3.0, 0.1], [70.0, -80.0, 70.0]])
+        assert CRITERIA["row_rank"](weights, 9).tolist() == [[1, 2, 0], [0, 2, 1]]
+        with pytest.raises(MaskError, match="diverged"):
+            CRITERIA["row_rank"](np.array([[1.0, np.nan]]), 0)
+
+    @pytest.mark.parametrize("scope", ["join", "user_item"])
+    def test_row_rank_takes_the_smallest_of_each_row(self, scope):
+        """Down a ladder, rows of very different size keep as many entries, to within one."""
+        rng = np.random.default_rng(0)
+        weights = rng.normal(size=(30, 8)) * rng.lognormal(0, 3, size=(30, 1))
+        mask = Mask.dense(30, 8)
+        for keep in targets_by_rate(range_sizes(scope, 10, 30, 8), 0.3, 5):
+            kept = np.where(mask.kept, weights, 0)  # as a trained ticket has them
+            mask = prune(mask, CRITERIA["row_rank"](kept, 0), keep, users=10, scope=scope)
+            counts = mask.kept.sum(1)
+            for side in (counts[:10], counts[10:]) if scope == "user_item" else (counts,):
+                assert np.ptp(side) <= 1
+            for row, alive in zip(np.abs(weights), mask.kept, strict=True):
+                assert alive.all() or not alive.any() or row[alive].min() > row[~alive].max()
+
+    def test_the_settings_name_every_criterion(self):
+        """`random` is that of the methods rp and rp_x0, and no setting."""
+        assert set(config.CRITERIA) == set(CRITERIA) - {"random"}
 
     def test_random_reads_no_weight(self):
         a, b = np.zeros((30, 8)), np.random.default_rng(0).normal(size=(30, 8))

@@ -147,6 +147,23 @@ def test_failing_notebook_names_cell_and_error_and_others_go_on(tmp_path):
     assert not fresh(root, "bad")
 
 
+def test_what_collects_runs_comes_last_and_is_stale_when_others_ran(tmp_path):
+    """The collecting chapter asks for a run that the other one makes meanwhile."""
+    [last] = runner.LAST
+    there = tmp_path / "made"
+    root = project(
+        tmp_path,
+        **{
+            last: (f"import os\nassert os.path.exists({str(there)!r})",),
+            "maker": (f"import time\ntime.sleep(1)\nopen({str(there)!r}, 'w').close()",),
+        },
+    )
+    first, maker = runner.execute_all([last, "maker"], "smoke", jobs=2, root=root)
+    assert (first.status, maker.status) == ("executed", "executed"), first.message
+    again = runner.execute_all([last, "maker"], "smoke", jobs=2, root=root)
+    assert [outcome.status for outcome in again] == ["fresh", "fresh"]
+
+
 def test_unknown_names_are_refused_before_anything_runs(tmp_path):
     root = project(tmp_path, one=("print(1)",), two=("print(1)",))
     with pytest.raises(runner.RunnerError, match=r"sorce\. Did you mean 'source'\?"):

@@ -14,12 +14,12 @@ import torch
 from toys import half, toy_data, toy_spec
 
 from lthnb import sources
+from lthnb.config import BACKBONES, ConfigError, Model, Spec, Training
 from lthnb.config import STEPS as CHOICES
-from lthnb.config import ConfigError, Model, Spec, Training
 from lthnb.data import Interactions
 from lthnb.evaluation import evaluate, rank
 from lthnb.sampling import Sampler, initial_table
-from lthnb.steps import STEPS, device_of, resolve, step_class
+from lthnb.steps import STEPS, WRITTEN_FOR, device_of, resolve, step_class
 from lthnb.steps.batches import AT_ONCE, Batches, Stream, prepare
 from lthnb.steps.lazy import BETA_1, BETA_2, EPSILON, LONGEST, STEPWISE, Decay, _series
 from lthnb.steps.spread import Graph, by_degree
@@ -46,6 +46,17 @@ def test_auto_is_resolved_and_a_name_is_kept():
     assert resolve(toy_spec(), "cuda").training.step == "reference"
 
 
+@pytest.mark.parametrize("name", ["cpu", "cuda"])
+def test_a_backbone_that_a_fast_step_does_not_know(name):
+    """It falls to the reference, and is refused in words where the fast step is named."""
+    spec = Spec()
+    object.__setattr__(spec.model, "backbone", "another")
+    assert resolve(spec, name).training.step == "reference"
+    data, shape = toy_data(), (70, 32)
+    with pytest.raises(ConfigError, match=f"step '{name}': .*'another', expected 'mf' or 'light"):
+        step_class(name)(spec, data, np.zeros(shape), np.ones(shape, bool), "cpu")
+
+
 def test_a_step_says_where_it_runs():
     assert [device_of(step) for step in ("cpu", "cuda", "reference")] == ["cpu", "cuda", "cpu"]
     assert device_of("reference", "cuda:1") == device_of("cuda", "cuda:1") == "cuda:1"
@@ -62,8 +73,10 @@ def test_an_unknown_step_is_refused():
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("backbone", ["mf", "lightgcn"])
-@pytest.mark.parametrize("name", STEPS)
+@pytest.mark.parametrize(
+    ("name", "backbone"),
+    [(n, b) for n in STEPS for b in BACKBONES if b in WRITTEN_FOR.get(n, BACKBONES)],
+)
 def test_a_state_goes_on_to_the_same_bits(name, backbone, dtype):
     data, spec = toy_data(), toy_spec(backbone, dtype=dtype, step=name)
     mask, start = half(data, spec), initial_table(0, data.rows, 4)

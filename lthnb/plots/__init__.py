@@ -6,6 +6,24 @@ records, or what was worked out from them, and returns a figure or a great-table
 
 import matplotlib.pyplot as plt
 
+from lthnb.plots.anatomy import (
+    columns_figure,
+    groups_table,
+    heat_maps,
+    inside_table,
+    kept_by_group,
+    kept_sizes,
+    layers_figure,
+    magnitudes_figure,
+    overlap_figure,
+    recall_by_group,
+    removal_table,
+    rows_table,
+    serving_figure,
+    sizes_figure,
+    sizes_table,
+    trained_layers_table,
+)
 from lthnb.plots.benchmarks import (
     cost_table,
     kernels_table,
@@ -14,23 +32,71 @@ from lthnb.plots.benchmarks import (
     speed_figure,
     speed_table,
 )
+from lthnb.plots.claims import numbers_table, references_table, verdicts_table
+from lthnb.plots.compression import (
+    compression_differences,
+    compression_figure,
+    compression_paper_table,
+    compression_table,
+)
+from lthnb.plots.contests import (
+    against_figure,
+    contest_figure,
+    contest_table,
+    cost_figure,
+    entries_figure,
+    gains_table,
+    pace_figure,
+    pace_table,
+)
 from lthnb.plots.ladders import ladder_figure, learning_curves, paper_table, standings_table
 from lthnb.plots.style import use_style
 from lthnb.plots.tickets import kept_by_degree, recommendations_table
 
 __all__ = [
+    "against_figure",
+    "columns_figure",
+    "compression_differences",
+    "compression_figure",
+    "compression_paper_table",
+    "compression_table",
+    "contest_figure",
+    "contest_table",
+    "cost_figure",
     "cost_table",
+    "entries_figure",
+    "gains_table",
+    "groups_table",
+    "heat_maps",
+    "inside_table",
     "kept_by_degree",
+    "kept_by_group",
+    "kept_sizes",
     "kernels_table",
     "ladder_figure",
+    "layers_figure",
     "learning_curves",
+    "magnitudes_figure",
     "measured_on",
+    "numbers_table",
+    "overlap_figure",
+    "pace_figure",
+    "pace_table",
     "paper_table",
     "plt",
+    "recall_by_group",
     "recommendations_table",
+    "references_table",
+    "removal_table",
+    "rows_table",
     "scaling_figure",
+    "serving_figure",
+    "sizes_figure",
+    "sizes_table",
     "speed_figure",
     "speed_table",
     "standings_table",
+    "trained_layers_table",
     "use_style",
+    "verdicts_table",
 ]

@@ -11,6 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from lthnb import paper
 from lthnb.config import Seeded
+from lthnb.plots.beside import beside, beside_table
 from lthnb.plots.style import (
     COLOURS,
     GREY,
@@ -80,6 +81,8 @@ def _paper_cells(ax, field: Field, metric: str) -> None:
     """The paper's cells of Table 2, where it has this data set and metric at this size. They were
     chosen on test, and say so where the panel's own were not."""
     if field.published not in paper.DATASETS or metric not in paper.METRICS:
+        return
+    if field.spec.model.backbone not in paper.BACKBONES:
         return
     if field.spec.model.embedding_size != paper.SETTINGS.embedding_size:
         return
@@ -155,41 +158,25 @@ def _is_cell(record: Record, cell: paper.Cell) -> bool:
 def paper_table(records: Sequence[Record], backbone: str | None = None):
     """The paper's Table 2 beside recorded runs of the same setting; one line a cell and metric.
 
-    records: any; those that have the paper's settings (§4.1), X⁰ and order of one seed, and the
-    density of a cell (to 0.05 points) are shown beside it, all seeds. A cell without a run says so.
+    records: of ladders by IMP (a run by another method does not say so); those that have the
+    paper's settings (§4.1), X⁰ and order of one seed, and the density of a cell (to 0.05 points)
+    are shown beside it, all seeds. A cell without a run says so.
     """
     rows = []
     for cell in paper.TABLE2:
         if backbone not in (None, cell.backbone):
             continue
-        ours = [r for r in records if _is_cell(r, cell)]
-        values = [r.metric(cell.metric) for r in ours]
-        rows.append(
-            {
-                "data set": paper.TITLES[cell.dataset],
-                "backbone": paper.TITLES[cell.backbone],
-                "metric": paper.TITLES[cell.metric],
-                "sparsity %": cell.sparsity_percent,
-                "paper": cell.value,
-                "ours": float(np.mean(values)) if values else None,
-                "difference": float(np.mean(values)) - cell.value if values else None,
-                "seeds": ", ".join(f"{v:.4f}" for v in values)
-                or ("not run" if cell.dataset == "yelp2018" else "no data"),
-                "runs": ", ".join(r.key[:8] for r in ours) or None,
-            }
-        )
-    frame = pd.DataFrame(rows)
-    return small_keys(
-        table(
-            frame if backbone is None else frame.drop(columns="backbone"),
-            "Table 2, the paper's and ours" + (f": {paper.TITLES[backbone]}" if backbone else ""),
-            "Epochs chosen on test, as in the authors' code: for comparison with the paper only. "
-            "«no data»: the paper's TikTok and Kwai were never released.",
-        )
-        .fmt_number(["paper", "ours"], decimals=4)
-        .fmt_number("difference", decimals=4, force_sign=True)
-        .fmt_number("sparsity %", decimals=2, drop_trailing_zeros=True)
-    )
+        about = {
+            "data set": paper.TITLES[cell.dataset],
+            "backbone": paper.TITLES[cell.backbone],
+            "metric": paper.TITLES[cell.metric],
+            "sparsity %": cell.sparsity_percent,
+        }
+        if backbone is not None:
+            del about["backbone"]
+        rows.append({**about, **beside(cell, [r for r in records if _is_cell(r, cell)])})
+    title = "Table 2, the paper's and ours" + (f": {paper.TITLES[backbone]}" if backbone else "")
+    return beside_table(rows, title).fmt_number("sparsity %", decimals=2, drop_trailing_zeros=True)
 
 
 def learning_curves(field: Field, numbers: Sequence[int] | None = None):

@@ -24,16 +24,40 @@ COLOURS = {  # a method or a backbone keeps its colour throughout the book
     "rp_x0": "#CC79A7",
     "mf": "#0072B2",
     "lightgcn": "#D55E00",
+    "rewind": "#0072B2",  # IMP as it is
+    "reinit": "#56B4E9",
+    "continue": "#7F5539",
+    "late": "#6A4C93",
+    "ticket": "#0072B2",  # found by IMP
+    "lcm": "#D55E00",
+    "small": "#009E73",
 }
 
 
-METHOD_NAMES = {"imp": "IMP", "omp": "OMP", "rp": "RP", "rp_x0": "RP over X⁰"}
+METHOD_NAMES = {
+    "imp": "IMP",
+    "omp": "OMP",
+    "rp": "RP",
+    "rp_x0": "RP over X⁰",
+    "rewind": "rewind to X⁰",
+    "reinit": "reinit: a new start",
+    "continue": "continue: keep the trained",
+    "late": "late: rewind to an early epoch",
+    "dense": "dense model",
+    "ticket": "ticket (IMP)",
+    "lcm": "LCM",
+    "small": "small dense model",
+}
 
 
 METRIC_NAMES = {"recall": "Recall", "ndcg": "NDCG", "precision": "Precision", "mrr": "MRR"}
 
 
-MARKERS = {"imp": "o", "omp": "s", "rp": "^", "rp_x0": "v", "mf": "o", "lightgcn": "s"}
+MARKERS = {
+    **{"imp": "o", "omp": "s", "rp": "^", "rp_x0": "v", "mf": "o", "lightgcn": "s"},
+    **{"rewind": "o", "reinit": "s", "continue": "^", "late": "D"},
+    **{"ticket": "o", "lcm": "s", "small": "^"},
+}
 
 
 STAR = "#C00000"

@@ -8,8 +8,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.ticker import FuncFormatter
 
+from lthnb.anatomy import rank_correlation
 from lthnb.data import Interactions
 from lthnb.plots.style import COLOURS, panels, table
+from lthnb.standings import BACKBONE_NAMES
 from lthnb.training import TrainedRun
 
 
@@ -37,7 +39,9 @@ def kept_by_degree(kept: np.ndarray, data: Interactions):
         ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
         ax.set_xlabel(f"training interactions of the {side[:-1]}")
         ax.set_ylabel(f"entries kept of {kept.shape[1]}")
-        ax.set_title(f"{side.capitalize()}: one dot each", loc="left")
+        rho = rank_correlation(degree[side], rows[side])
+        stated = "" if np.isnan(rho) else f"; Spearman's rank correlation {rho:+.2f}"
+        ax.set_title(f"{side.capitalize()}: one dot each{stated}", loc="left")
         ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), frameon=False)
     return fig
 
@@ -62,6 +66,6 @@ def recommendations_table(dense: TrainedRun, ticket: TrainedRun, user: Any = Non
     frame.insert(0, "rank", range(1, len(frame) + 1))
     return table(
         frame,
-        f"Recommendations for user {user}",
+        f"Recommendations for user {user}: {BACKBONE_NAMES[dense.spec.model.backbone]}",
         "✓ marks an item that is in the user's test part, which no training has seen.",
     )

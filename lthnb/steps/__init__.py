@@ -9,18 +9,23 @@ A step owns the table and Adam's moments, and is driven by the one loop in `trai
 
 `reference` is autograd in its plainest form, on any device, and what the others are compared with;
 `cpu` and `cuda` compute the same, fast. `STEPS` maps a name to a function that imports and returns
-the class, so that nothing is loaded before it is wanted.
+the class, so that nothing is loaded before it is wanted. Where a model is a linear compression, the
+reference step's place is taken by its child in `linear`, which trains maps instead of a table.
 """
 
 from __future__ import annotations
 
 import importlib
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from lthnb.config import ConfigError, Spec, nearest
 from lthnb.data import Interactions
+
+if TYPE_CHECKING:
+    from lthnb.models import LinearStart
 
 STEPS = {
     "reference": lambda: importlib.import_module("lthnb.steps.reference").ReferenceStep,
@@ -28,14 +33,30 @@ STEPS = {
     "cuda": lambda: importlib.import_module("lthnb.steps.cuda").CudaStep,
 }
 
+# The backbones for whose gradients a step is written; `reference` takes any, by autograd.
+WRITTEN_FOR = {"cpu": ("mf", "lightgcn"), "cuda": ("mf", "lightgcn")}
+
 
 def resolve(spec: Spec, device: str = "auto") -> Spec:
     """The same spec with ``auto`` replaced by the fastest step for a device: `cuda` on a GPU,
-    `cpu` elsewhere. device: ``auto`` (a GPU where torch sees one), ``cpu``, ``cuda`` or ``cuda:1``.
+    `cpu` elsewhere, `reference` for a backbone that neither is written for. device: ``auto`` (a
+    GPU where torch sees one), ``cpu``, ``cuda`` or ``cuda:1``.
+
+    A linear compression has one step, `reference`, on any device; raises ConfigError where another
+    is named.
     """
+    if spec.model.compression == "linear":
+        if spec.training.step not in ("auto", "reference"):
+            raise ConfigError(
+                f"Training.step: found {spec.training.step!r} with Model.compression 'linear', "
+                "expected 'auto' or 'reference': the maps of LCM are trained by autograd alone."
+            )
+        return spec.with_training(step="reference")
     if spec.training.step != "auto":
         return spec
     step = "cpu" if _machine(device) == "cpu" else "cuda"
+    if spec.model.backbone not in WRITTEN_FOR[step]:
+        step = "reference"
     return replace(spec, training=replace(spec.training, step=step))
 
 
@@ -53,6 +74,17 @@ def device_of(step: str, device: str = "auto") -> str:
             "the device at 'auto', or choose the step 'reference', which runs on either."
         )
     return device
+
+
+def check_backbone(step: str, backbone: str) -> None:
+    """Refuse, with a ConfigError, a backbone for whose gradients a step is not written."""
+    known = WRITTEN_FOR.get(step, (backbone,))
+    if backbone not in known:
+        expected = " or ".join(map(repr, known))
+        raise ConfigError(
+            f"step {step!r}: found backbone {backbone!r}, expected {expected}, for whose "
+            "gradients it is written; the step 'reference' takes any."
+        )
 
 
 def _machine(device: str) -> str:
@@ -73,11 +105,19 @@ def step_class(name: str):
 
 
 def new_step(
-    spec: Spec, data: Interactions, table: np.ndarray, mask: np.ndarray, device: str = "auto"
+    spec: Spec,
+    data: Interactions,
+    table: np.ndarray | LinearStart,
+    mask: np.ndarray,
+    device: str = "auto",
 ):
-    """The spec's step at a start: table (rows, F), mask bool (rows, F).
+    """The spec's step at a start: table (rows, F), or for a linear compression its teacher and
+    maps; mask bool (rows, F).
 
     Raises ConfigError for an unknown step, and for one that cannot run on the device.
     """
     name = spec.training.step
-    return step_class(name)(spec, data, table, mask, device_of(name, device))
+    new = step_class(name)
+    if spec.model.compression == "linear":
+        new = importlib.import_module("lthnb.steps.linear").LinearStep
+    return new(spec, data, table, mask, device_of(name, device))

@@ -31,6 +31,7 @@ from lthnb.config import ConfigError, Spec
 from lthnb.data import Interactions
 from lthnb.models import DTYPES, LightGCN
 from lthnb.sampling import Sampler, TorchSampler
+from lthnb.steps import check_backbone
 
 PIECE = 1 << 21  # triplets drawn at once; about 240 MB while they are drawn, 50 MB after
 WARM_UP = 3  # steps before a capture, in which libraries set themselves up
@@ -56,11 +57,7 @@ class CudaStep:
         if device != "cpu" and not torch.cuda.is_available():
             raise ConfigError(f"device: found {device!r}, expected 'cpu': torch sees no GPU here.")
         name, t = spec.model.backbone, spec.training
-        if name not in ("mf", "lightgcn"):
-            raise ConfigError(
-                f"step 'cuda': found backbone {name!r}, expected 'mf' or 'lightgcn', for whose "
-                "gradients it is written; the step 'reference' takes any."
-            )
+        check_backbone("cuda", name)
         dtype = DTYPES[t.dtype]
         self.training, self.device = t, device
         self.users, self.triplets = data.users, data.train.nnz

@@ -20,7 +20,11 @@ class ReferenceStep:
     table: X⁰ or another start, (rows, F); mask: bool (rows, F). The gradient is masked before Adam
     sees it, so a pruned entry gets neither value nor moment. Raises ConfigError where `device` is a
     GPU and there is none.
+
+    What is trained is `parameter`, called `trained` in the state; here it is the table itself.
     """
+
+    trained = "table"
 
     def __init__(
         self,
@@ -37,12 +41,20 @@ class ReferenceStep:
         self.spec, self.device = spec, device
         self.users, self.triplets = data.users, data.train.nnz
         self.mask = None if mask.all() else torch.from_numpy(mask.copy()).to(device)
-        start = torch.from_numpy(np.where(mask, table, 0.0)).to(device, dtype)
-        self.table = torch.nn.Parameter(start)
+        start = torch.from_numpy(self._start(table, mask, dtype)).to(device, dtype)
+        self.parameter = torch.nn.Parameter(start)
         self.backbone = BACKBONES[spec.model.backbone](spec.model, data, dtype, device)
-        self.adam = torch.optim.Adam([self.table], lr=t.learning_rate, fused=True)
+        self.adam = torch.optim.Adam([self.parameter], lr=t.learning_rate, fused=True)
         sampler = Sampler.of(data.train, t.order_seed)
         self.sampler = sampler if device == "cpu" else TorchSampler(sampler, device)
+
+    def _start(self, table: np.ndarray, mask: np.ndarray, dtype: torch.dtype) -> np.ndarray:
+        """The parameter at its start."""
+        return np.where(mask, table, 0.0)
+
+    def _table(self) -> torch.Tensor:
+        """The table that the parameter stands for: (rows, F), with gradient."""
+        return self.parameter
 
     def run_epoch(self, epoch: int) -> float:
         """Train on triplets epoch · |train| … (epoch + 1) · |train| − 1; returns their mean loss.
@@ -58,33 +70,32 @@ class ReferenceStep:
             self.adam.zero_grad(set_to_none=True)
             loss.backward()
             if self.mask is not None:
-                self.table.grad.mul_(self.mask)
+                self.parameter.grad.mul_(self.mask)
             self.adam.step()
             total += loss.detach().double() * count
         return float(total) / self.triplets
 
     def _loss(self, triplets: torch.Tensor) -> torch.Tensor:
-        t = self.spec.training
-        outputs = self.backbone.outputs(self.table)
-        return bpr_loss(
-            outputs, self.table, triplets, users=self.users, l2=t.l2, l2_scope=t.l2_scope
-        )
+        t, table = self.spec.training, self._table()
+        outputs = self.backbone.outputs(table)
+        return bpr_loss(outputs, table, triplets, users=self.users, l2=t.l2, l2_scope=t.l2_scope)
 
+    @torch.no_grad()
     def outputs(self) -> torch.Tensor:
         """Rows to score with: (rows, F), users first, without gradient."""
-        with torch.no_grad():
-            return self.backbone.outputs(self.table.detach())
+        return self.backbone.outputs(self._table().detach())
 
+    @torch.no_grad()
     def weights(self) -> np.ndarray:
         """A copy of the table: (rows, F)."""
-        return self.table.detach().cpu().numpy().copy()
+        return self._table().detach().cpu().numpy().copy()
 
     def state(self) -> dict[str, np.ndarray]:
-        """Table, moments and step count, as copies."""
-        moments = self.adam.state[self.table]
-        zero = torch.zeros_like(self.table)
+        """Parameter, moments and step count, as copies."""
+        moments = self.adam.state[self.parameter]
+        zero = torch.zeros_like(self.parameter)
         return {
-            "table": self.weights(),
+            self.trained: self.parameter.detach().cpu().numpy().copy(),
             "first": moments.get("exp_avg", zero).cpu().numpy().copy(),
             "second": moments.get("exp_avg_sq", zero).cpu().numpy().copy(),
             "steps": np.array(float(moments.get("step", 0.0))),
@@ -92,11 +103,11 @@ class ReferenceStep:
 
     def restore(self, state: dict[str, np.ndarray]) -> None:
         """Go on from what :meth:`state` gave, to the same bits."""
-        to = {"device": self.device, "dtype": self.table.dtype}
+        to = {"device": self.device, "dtype": self.parameter.dtype}
         with torch.no_grad():
-            self.table.copy_(torch.from_numpy(state["table"]).to(**to))
+            self.parameter.copy_(torch.from_numpy(state[self.trained]).to(**to))
         if state["steps"] > 0:
-            self.adam.state[self.table] = {
+            self.adam.state[self.parameter] = {
                 "step": torch.tensor(
                     float(state["steps"]), dtype=torch.float32, device=self.device
                 ),

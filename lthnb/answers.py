@@ -1,0 +1,733 @@
+"""What our runs say to each claim of the paper: from fields to verdicts in words.
+
+`ANSWERS` maps the id of a claim (:data:`lthnb.paper.CLAIMS`) to the function that answers it from
+:class:`Evidence`. Chapters show the answers to their own claims, and *paper against ours* shows
+all of them, so no verdict is worked out twice. Every sentence is made from records.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations, pairwise
+
+import numpy as np
+
+from lthnb import compression, paper
+from lthnb.anatomy import Opened, magnitudes, opened, sizes
+from lthnb.compression import Compression, compressions_of
+from lthnb.data import Interactions
+from lthnb.pace import paces
+from lthnb.profiles import COMPRESSED, CONTESTS, Profile, recorded_contests, recorded_matches
+from lthnb.standings import Field, Standing, difference, fields_of, recorded_fields, records_in
+from lthnb.store import Record, Store
+from lthnb.training import Control
+from lthnb.verdicts import Interval, t_interval
+
+HOLDS, FAILS, OPEN = "holds", "does not hold", "not decided"
+NOT_RUN, NO_DATA, FUTURE = "not run", "no data", "open in the paper"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One answer to a claim.
+
+    claim: its id. about: backbone and data. ours: what the runs show, in words and numbers.
+    verdict: ``holds``, ``does not hold``, ``not decided`` (the intervals allow both), ``not run``,
+    ``no data`` or ``open in the paper``. basis: how many seeds. keys: the runs. numbers: those
+    that the claim states for this data set and backbone, each with ours, in its unit.
+    """
+
+    claim: str
+    about: str
+    ours: str
+    verdict: str
+    basis: str = ""
+    keys: tuple[str, ...] = ()
+    numbers: tuple[tuple[paper.Number, float], ...] = ()
+
+    def __str__(self) -> str:
+        basis = f" ({self.basis})" if self.basis else ""
+        about = f"{self.about}{basis}: " if self.about else ""
+        return f"{about}{self.ours} **{self.verdict[0].upper()}{self.verdict[1:]}.**".strip()
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """What was run: on a reader's data, or of the recorded runs.
+
+    fields: chapter (:data:`lthnb.profiles.CONTESTS`) → its fields, of any backbones. compressions:
+    of the chapter on LCM. tickets: rungs that were opened, of the case study.
+    """
+
+    fields: dict[str, Sequence[Field]] = field(default_factory=dict)
+    compressions: Sequence[Compression] = ()
+    tickets: Sequence[Opened] = ()
+
+    @property
+    def keys(self) -> set[str]:
+        """The runs, each once, whatever chapters share it."""
+        keys = {r.key for fields in self.fields.values() for r in records_in(fields)}
+        return keys.union(*(one.keys for one in self.compressions))
+
+    def groups(self, chapter: str) -> Iterable[list[Field]]:
+        """A chapter's fields with something run in them, one group for each backbone, data set and
+        protocol."""
+        groups: dict[tuple, list[Field]] = {}
+        for one in self.fields.get(chapter, ()):
+            if one.standings[0] is not None:
+                groups.setdefault((one.title, one.seeds), []).append(one)
+        return groups.values()
+
+
+def gathered(
+    base: Profile,
+    data: Interactions,
+    backbones: Sequence[str],
+    control: Control,
+    *,
+    protocol: str = "validated",
+    seeds: Sequence[int] = (),
+    train_missing: bool = False,
+    workers: int = 1,
+) -> Evidence:
+    """All that the chapters of a profile run on one data set, looked up, or trained where missing.
+
+    seeds: empty for those of each chapter.
+    """
+    how = {"train_missing": train_missing, "workers": workers}
+    fields = {
+        chapter: fields_of(
+            base.contests(chapter, backbones, protocol=protocol),
+            data,
+            seeds or (base.seeds if chapter == "existence" else base.few_seeds),
+            control,
+            **how,
+        )
+        for chapter in CONTESTS
+    }
+    matches = base.matches(COMPRESSED, protocol=protocol)
+    return Evidence(
+        fields,
+        compressions_of(matches, data, seeds or base.few_seeds, control, **how),
+        [opened(one, data, control, replay=False) for one in fields["existence"]],
+    )
+
+
+def recorded(backbones: Sequence[str], store: Store) -> Evidence:
+    """All that comes with the project, in `results/`; nothing is trained and no data are read."""
+    wanted = {chapter: recorded_contests(chapter, backbones) for chapter in CONTESTS}
+    # A contest that several chapters share is looked up, and its standings worked out, once.
+    distinct = {contest for contests in wanted.values() for contest in contests}
+    found = {contest: recorded_fields([contest], store) for contest in distinct}
+    fields = {
+        chapter: [one for contest in contests for one in found[contest]]
+        for chapter, contests in wanted.items()
+    }
+    return Evidence(fields, compression.recorded(recorded_matches(COMPRESSED), store))
+
+
+def answers(claim: str, evidence: Evidence) -> list[Answer]:
+    """The answers to a claim; one that says so where nothing was run for it.
+
+    Raises LookupError for an unknown claim.
+    """
+    says = paper.claim(claim)
+    if says.open:
+        return [
+            Answer(claim, "", "The paper names it as future work; nothing here tries it.", FUTURE)
+        ]
+    found = ANSWERS[claim](evidence)
+    return found or [Answer(claim, "", "", NO_DATA if claim in ONLY_KWAI else NOT_RUN)]
+
+
+def said_of(evidence: Mapping[str, Evidence]) -> str:
+    """How much of each body of evidence there is, as a Markdown list."""
+    return "\n".join(f"- *{name}*: {len(one.keys):,} trainings" for name, one in evidence.items())
+
+
+def told(claims: Sequence[str], *evidence: Evidence) -> str:
+    """Each claim with all that is known of it, as a Markdown list for a chapter."""
+    lines = []
+    for id in claims:
+        says = paper.claim(id)
+        lines.append(f"- *{says.section}:* {says.says}")
+        found = [a for e in evidence for a in answers(id, e)]
+        # What was not run is said once, and only where nothing else is known.
+        found = [a for a in found if a.about] or found[:1]
+        lines += [f"  - {answer}" for answer in found]
+    return "\n".join(lines)
+
+
+ONLY_KWAI = ("kwai-mf", "kwai-lightgcn")
+
+
+# --- words ----------------------------------------------------------------------------------------
+
+
+def interval_said(d: Interval) -> str:
+    """``+1.2 % (95 % −0.3 to +2.7)``, or the mean alone where there is no interval."""
+    mean = f"{100 * d.mean:+.1f} %"
+    if np.isnan(d.low):
+        return mean
+    over = " over users" if d.kind == "user bootstrap" else ""
+    return f"{mean} (95 %{over} {100 * d.low:+.1f} to {100 * d.high:+.1f})"
+
+
+def _sign(d: Interval) -> str:
+    """Whether a difference is above zero beyond doubt."""
+    return HOLDS if d.low > 0 else FAILS if d.high < 0 else OPEN
+
+
+def _basis(one: Field | Compression) -> str:
+    return "one run" if len(one.seeds) == 1 else f"{len(one.seeds)} seeds"
+
+
+def _density(s: Standing | None) -> str:
+    return "none" if s is None else f"{s.density:.1%} of the entries"
+
+
+def _all(verdicts: Sequence[str]) -> str:
+    """Several verdicts as one: it fails where one fails, and holds where all hold."""
+    return FAILS if FAILS in verdicts else OPEN if OPEN in verdicts else HOLDS
+
+
+def name_of(one: Field, chapter: str) -> str:
+    """What tells a field from the others of its chapter, as figures and tables label it."""
+    return {
+        "sizes": f"F = {one.spec.model.embedding_size}",
+        "rates": f"rate {one.ladder.pruning_rate:.3g}",
+        "rewinds": one.ladder.rewind,
+    }.get(chapter, one.ladder.method)
+
+
+def _records(one: Field, standing: Standing | None) -> list[Record]:
+    return [] if standing is None else one.records(standing.number) or []
+
+
+def _of(group: Sequence[Field], **wanted) -> Field | None:
+    """The field of a group whose ladder has these settings; None where it was not run."""
+    for one in group:
+        if all(getattr(one.ladder, name) == value for name, value in wanted.items()):
+            return one
+    return None
+
+
+def _stated(claim: str, one: Field, what: str = "") -> list[paper.Number]:
+    """The numbers that a claim states for a field's data set and backbone (or for any backbone)."""
+    backbones = ("", one.spec.model.backbone)
+    return [
+        n
+        for n in paper.claim(claim).numbers
+        if n.dataset == one.published and n.backbone in backbones and what in n.what
+    ]
+
+
+def _printed(numbers: Sequence[paper.Number]) -> str:
+    return "".join(f" The paper: {n.value:+g} %." for n in numbers)
+
+
+# --- the abstract and §4.2 ------------------------------------------------------------------------
+
+
+def _abstract_density(evidence: Evidence) -> list[Answer]:
+    """The paper's range per data set is over backbones; its upper end is asked of each of ours.
+    Where the paper has no such data set, half the entries are asked for."""
+    out = []
+    for [one] in evidence.groups("existence"):
+        numbers = _stated("abstract-density", one)
+        bound = max((n.value / 100 for n in numbers), default=0.5)
+        star = one.sparsest
+        if star is None:
+            ours, verdict = f"no rung wins beyond doubt on {one.chosen_on}.", OPEN
+        else:
+            ours = f"the sparsest ticket that wins on {one.chosen_on} keeps {star.density:.1%}; "
+            ours += f"on test it stands at {interval_said(star.difference)} to dense. "
+            whose = "the paper's" if numbers else "for want of the paper's on these data,"
+            ours += f"Asked for: at most {whose} {bound:.0%}."
+            small = star.density <= bound * 1.05  # rungs are 10 or 20 % apart
+            verdict = FAILS if not small else OPEN if star.claim is False else HOLDS
+        beside = tuple((n, 100 * star.density) for n in numbers) if star else ()
+        out.append(
+            Answer("abstract-density", one.title, ours, verdict, _basis(one), _keys(star), beside)
+        )
+    return out
+
+
+def _existence(evidence: Evidence) -> list[Answer]:
+    out = []
+    for [one] in evidence.groups("existence"):
+        tickets = [s for s in one.standings if s is not None and s.number]
+        if not tickets:
+            continue
+        by_claim = [s for s in tickets if s.claim]
+        won = one.seeds_that_win
+        ours = f"a ticket wins by the paper's definition, on {one.chosen_on}, for {won} of "
+        ours += f"{len(one.seeds)} seeds; "
+        if tickets[0].claim is None:
+            verdict = HOLDS if won == len(one.seeds) else OPEN if won else FAILS
+            ours += "one run carries no claim."
+        else:
+            verdict = HOLDS if by_claim else OPEN
+            densities = ", ".join(f"{s.density:.1%}" for s in by_claim) or "none"
+            ours += f"as a claim, on test, those with these densities win: {densities}."
+        keys = tuple(k for s in tickets for k in s.keys)
+        out.append(Answer("existence", one.title, ours, verdict, _basis(one), keys))
+    return out
+
+
+def _over_dense(claim: str) -> Callable[[Evidence], list[Answer]]:
+    """A claim that a rung is so many percent above the dense model, on a data set of the paper."""
+
+    def answer(evidence: Evidence) -> list[Answer]:
+        out = []
+        for [one] in evidence.groups("existence"):
+            beside, keys = [], ()
+            for number in _stated(claim, one):
+                metric, _, rung = number.what.partition(" at rung ")
+                there = one.standings[int(rung)] if int(rung) < len(one.standings) else None
+                if there is not None:
+                    above = there.results[metric] / one.standings[0].results[metric] - 1
+                    beside.append((number, 100 * above))
+                    keys = there.keys
+            if beside:
+                ours = "; ".join(
+                    f"{n.what}: {value:+.1f} %, the paper {n.value:+g} %" for n, value in beside
+                )
+                verdict = HOLDS if all(value >= n.value / 2 for n, value in beside) else FAILS
+                out.append(
+                    Answer(claim, one.title, f"{ours}.", verdict, _basis(one), keys, tuple(beside))
+                )
+        return out
+
+    return answer
+
+
+# --- §3.5 -----------------------------------------------------------------------------------------
+
+
+def _complexity(evidence: Evidence) -> list[Answer]:
+    out = []
+    for [one] in evidence.groups("existence"):
+        number = one.to_take_home
+        there = sizes(one)[number] if number else None
+        if there is None:
+            continue
+        size = one.spec.model.embedding_size
+        # Of what the mean rows would save, the formulas should promise at least half.
+        promised = 1 - min(there.users.fullest, there.items.fullest) / size
+        possible = 1 - min(there.users.mean, there.items.mean) / size
+        saves = promised >= possible / 2
+        ours = (
+            f"the ticket that keeps {there.density:.1%} has F_u* = {there.users.fullest:.3g} and "
+            f"F_i* = {there.items.fullest:.3g} of F = {size}; the mean rows keep "
+            f"{there.users.mean:.1f} and {there.items.mean:.1f}. By the formulas {promised:.0%} of "
+            f"the work is saved, by the mean rows it could be {possible:.0%}."
+        )
+        keys = _keys(one.standings[number])
+        verdict = HOLDS if saves else FAILS
+        out.append(Answer("complexity", one.title, ours, verdict, _basis(one), keys))
+    return out
+
+
+# --- §4.3 -----------------------------------------------------------------------------------------
+
+
+def sparsity_gain(above: Standing | None, below: Standing | None) -> float | None:
+    """How much sparser one sparsest winning ticket is than another, relative, as §4.3 has it; None
+    where one of them does not exist."""
+    if above is None or below is None:
+        return None
+    return (1 - above.density) / (1 - below.density) - 1
+
+
+def _omp_sparsity(evidence: Evidence) -> list[Answer]:
+    out = []
+    for group in evidence.groups("baselines"):
+        imp, omp = _of(group, method="imp"), _of(group, method="omp")
+        if imp is None or omp is None or omp.best is None:
+            continue
+        gain = sparsity_gain(imp.sparsest, omp.sparsest)
+        ours = f"sparsest winning ticket of IMP: {_density(imp.sparsest)}; of OMP: "
+        ours += f"{_density(omp.sparsest)}"
+        ours += f"; {100 * gain:+.1f} % in sparsity." if gain is not None else "."
+        numbers = _stated("omp-sparsity", imp)
+        ours += _printed(numbers)
+        verdict = OPEN
+        if gain is not None:
+            verdict = HOLDS if gain > 0 else FAILS
+        elif imp.sparsest or omp.sparsest:
+            verdict = HOLDS if imp.sparsest else FAILS
+        keys = _keys(imp.sparsest, omp.sparsest)
+        beside = tuple((n, 100 * gain) for n in numbers) if gain is not None else ()
+        out.append(Answer("omp-sparsity", imp.title, ours, verdict, _basis(imp), keys, beside))
+    return out
+
+
+def _keys(*standings: Standing | None) -> tuple[str, ...]:
+    return tuple(k for s in standings if s is not None for k in s.keys)
+
+
+def best_against(above: Field, below: Field) -> Interval | None:
+    """Recall@20 on test of one field's best ticket over another's, both chosen on valid, paired by
+    seed (over users where there is one); None where one was not run."""
+    if above.best is None or below.best is None:
+        return None
+    return difference(_records(above, above.best), _records(below, below.best))
+
+
+def _best_said(above: Field, below: Field, chapter: str) -> str:
+    d = best_against(above, below)
+    names = [name_of(one, chapter) for one in (above, below)]
+    return (
+        f"best ticket of {names[0]} ({above.best.density:.1%}) over that of {names[1]} "
+        f"({below.best.density:.1%}): Recall@20 on test {interval_said(d)}."
+    )
+
+
+def _omp_recall(evidence: Evidence) -> list[Answer]:
+    out = []
+    for group in evidence.groups("baselines"):
+        imp, omp = _of(group, method="imp"), _of(group, method="omp")
+        d = best_against(imp, omp) if imp and omp else None
+        if d is not None:
+            numbers = _stated("omp-recall", imp)
+            ours = _best_said(imp, omp, "baselines") + _printed(numbers)
+            keys, beside = _keys(imp.best, omp.best), tuple((n, 100 * d.mean) for n in numbers)
+            out.append(Answer("omp-recall", imp.title, ours, _sign(d), _basis(imp), keys, beside))
+    return out
+
+
+def _rp_finds(evidence: Evidence) -> list[Answer]:
+    out = []
+    for group in evidence.groups("baselines"):
+        ran = [one for m in ("rp", "rp_x0") if (one := _of(group, method=m)) and one.best]
+        if not ran:
+            continue
+        stars = [(one, one.sparsest) for one in ran]
+        ours = "; ".join(
+            f"{one.ladder.method}: sparsest winning ticket {_density(star)}, at "
+            f"{one.best.density:.1%} Recall@20 on test {interval_said(one.best.difference)} to "
+            "dense"
+            for one, star in stars
+        )
+        expected = (ran[0].published, ran[0].spec.model.backbone) == ("tiktok", "lightgcn")
+        found = any(star for _, star in stars)
+        verdict = HOLDS if found == expected else FAILS
+        keys = tuple(k for one, star in stars for k in _keys(star, one.best))
+        out.append(Answer("rp-finds", ran[0].title, ours + ".", verdict, _basis(ran[0]), keys))
+    return out
+
+
+def _rp_falls(evidence: Evidence) -> list[Answer]:
+    out = []
+    for group in evidence.groups("baselines"):
+        rp = _of(group, method="rp")
+        if rp is None or rp.best is None:
+            continue
+        said, verdicts = [], []
+        for method in ("imp", "omp"):
+            other = _of(group, method=method)
+            d = best_against(rp, other) if other else None
+            if d is None:
+                continue
+            said.append(_best_said(rp, other, "baselines"))
+            verdicts.append({HOLDS: FAILS, FAILS: HOLDS}.get(_sign(d), OPEN))
+            gain = sparsity_gain(rp.sparsest, other.sparsest)
+            if gain is not None:
+                said.append(f"Highest winning sparsity {100 * gain:+.1f} % beside {method}.")
+                verdicts.append(HOLDS if gain < 0 else FAILS)
+        if said:
+            keys = _keys(rp.best)
+            ours = " ".join(said)
+            out.append(Answer("rp-falls", rp.title, ours, _all(verdicts), _basis(rp), keys))
+    return out
+
+
+# --- §4.4 -----------------------------------------------------------------------------------------
+
+
+def _lcm(claim: str, density: float) -> Callable[[Evidence], list[Answer]]:
+    def answer(evidence: Evidence) -> list[Answer]:
+        out = []
+        for one in evidence.compressions:
+            if abs(one.density - density) > 1e-9 or not one.complete:
+                continue
+            d, beside = one.difference("ticket", "lcm"), one.difference("ticket", "small")
+            ours = (
+                f"from size {one.original_size} at density {density:.0%}, the ticket's Recall@20 "
+                f"on test is {interval_said(d)} to LCM's, and {interval_said(beside)} to that of "
+                "an ordinary dense model with as many entries, which the paper does not show."
+            )
+            numbers = [
+                n
+                for n in paper.claim(claim).numbers
+                if one.published == n.dataset and one.original_size == 128
+            ]
+            out.append(
+                Answer(
+                    claim,
+                    one.title,
+                    ours + _printed(numbers),
+                    _sign(d),
+                    _basis(one),
+                    one.keys,
+                    tuple((n, 100 * _above(one, n)) for n in numbers),
+                )
+            )
+        return out
+
+    return answer
+
+
+def _above(one: Compression, number: paper.Number) -> float:
+    """The ticket's metric over LCM's, − 1, for the metric that a number of the claim is about."""
+    metric = number.what.partition(",")[0]
+    ticket, lcm = (one.values(method, metric).mean() for method in ("ticket", "lcm"))
+    return ticket / lcm - 1
+
+
+# --- §4.5 -----------------------------------------------------------------------------------------
+
+
+def curve(one: Field) -> tuple[np.ndarray, np.ndarray]:
+    """(density of each rung, Recall@20 on test relative to the field's own dense model, − 1)."""
+    there = [s for s in one.standings if s is not None]
+    return np.array([s.density for s in there]), np.array([s.difference.mean for s in there])
+
+
+def widest_gap(fields: Sequence[Field]) -> tuple[float, float]:
+    """The largest difference between two curves (:func:`curve`) at one density, and that density;
+    densities are those of the rungs of the first, between which the others are interpolated."""
+    curves = [curve(one) for one in fields]
+    least = max(density.min() for density, _ in curves)
+    grid = [d for d in curves[0][0] if d >= least - 1e-9]
+    at = np.array([np.interp(np.log(grid), np.log(d[::-1]), value[::-1]) for d, value in curves])
+    gaps = at.max(0) - at.min(0)
+    widest = int(gaps.argmax())
+    return float(gaps[widest]), float(grid[widest])
+
+
+SAME = 0.02  # curves that stay within two points of each other have the same trend
+
+
+def apart_at(fields: Sequence[Field]) -> list[float]:
+    """Densities of rungs at which the intervals of two fields' relative differences are disjoint;
+    the fields' ladders have the same rungs."""
+    out = []
+    for rung in zip(*(one.standings for one in fields), strict=False):
+        ends = [(s.difference.low, s.difference.high) for s in rung if s is not None and s.number]
+        if any(a[1] < b[0] or b[1] < a[0] for a, b in combinations(ends, 2)):
+            out.append(next(s.density for s in rung if s is not None))
+    return out
+
+
+def _size_trend(evidence: Evidence) -> list[Answer]:
+    out = []
+    for group in evidence.groups("sizes"):
+        ran = [one for one in group if one.best]
+        if len(ran) < 2:
+            continue
+        gap, density = widest_gap(ran)
+        apart = apart_at(ran)
+        ours = (
+            f"relative to its own dense model, the curves of {_listed(ran, 'sizes')} lie at most "
+            f"{100 * gap:.1f} points apart (at {density:.1%}); their 95 % intervals are disjoint "
+        )
+        ours += f"at {', '.join(f'{d:.1%}' for d in apart)}." if apart else "nowhere."
+        verdict = HOLDS if gap <= SAME else FAILS if apart else OPEN
+        keys = _keys(*(s for one in ran for s in one.standings))
+        out.append(Answer("size-trend", ran[0].title, ours, verdict, _basis(ran[0]), keys))
+    return out
+
+
+def _listed(fields: Sequence[Field], chapter: str) -> str:
+    names = [name_of(one, chapter) for one in fields]
+    return ", ".join(names[:-1]) + " and " + names[-1] if len(names) > 1 else names[0]
+
+
+def _size_exists(evidence: Evidence) -> list[Answer]:
+    out = []
+    for group in evidence.groups("sizes"):
+        ran = [one for one in group if one.best]
+        if len(ran) < 2:
+            continue
+        ours = "sparsest winning ticket, by size: " + "; ".join(
+            f"{name_of(one, 'sizes')}: {_density(one.sparsest)}" for one in ran
+        )
+        verdict = HOLDS if all(one.sparsest for one in ran) else OPEN
+        keys = _keys(*(one.sparsest for one in ran))
+        out.append(Answer("size-exists", ran[0].title, ours + ".", verdict, _basis(ran[0]), keys))
+    return out
+
+
+def _by_rate(evidence: Evidence) -> Iterable[list[Field]]:
+    for group in evidence.groups("rates"):
+        ran = sorted((one for one in group if one.best), key=lambda f: f.ladder.pruning_rate)
+        if len(ran) > 1:
+            yield ran
+
+
+def _rate_sparsity(evidence: Evidence) -> list[Answer]:
+    out = []
+    for ran in _by_rate(evidence):
+        stars = [one.sparsest for one in ran]
+        ours = "sparsest winning ticket, by rate: " + "; ".join(
+            f"{one.ladder.pruning_rate:.3g}: {_density(star)}"
+            for one, star in zip(ran, stars, strict=True)
+        )
+        verdict = OPEN
+        if all(stars):
+            # A rung of the coarsest ladder is the finest difference that it can show.
+            step = 1 - ran[-1].ladder.pruning_rate
+            densities = [s.density for s in stars]
+            verdict = HOLDS if min(densities) >= step * max(densities) - 1e-9 else FAILS
+        out.append(
+            Answer(
+                "rate-sparsity", ran[0].title, ours + ".", verdict, _basis(ran[0]), _keys(*stars)
+            )
+        )
+    return out
+
+
+def _rate_recall(evidence: Evidence) -> list[Answer]:
+    out = []
+    for ran in _by_rate(evidence):
+        low, high = ran[0], ran[-1]
+        ours = _best_said(low, high, "rates")
+        verdict = _sign(best_against(low, high))
+        keys = _keys(low.best, high.best)
+        out.append(Answer("rate-recall", low.title, ours, verdict, _basis(low), keys))
+    return out
+
+
+def _rate_steps(evidence: Evidence) -> list[Answer]:
+    out = []
+    for ran in _by_rate(evidence):
+        stars = [one.sparsest for one in ran]
+        ours = "prunings to the sparsest winning ticket, by rate: " + "; ".join(
+            f"{one.ladder.pruning_rate:.3g}: {star.number if star else 'none'}"
+            for one, star in zip(ran, stars, strict=True)
+        )
+        verdict = OPEN
+        if all(stars):
+            steps = [s.number for s in stars]
+            verdict = HOLDS if all(a > b for a, b in pairwise(steps)) else FAILS
+        out.append(
+            Answer("rate-steps", ran[0].title, ours + ".", verdict, _basis(ran[0]), _keys(*stars))
+        )
+    return out
+
+
+def _rewound(evidence: Evidence) -> Iterable[tuple[Field, list[Field]]]:
+    for group in evidence.groups("rewinds"):
+        rewind = _of(group, rewind="rewind")
+        others = [one for r in ("reinit", "continue") if (one := _of(group, rewind=r)) and one.best]
+        if rewind is not None and rewind.best and others:
+            yield rewind, others
+
+
+def _rewind_stable(evidence: Evidence) -> list[Answer]:
+    out = []
+    for rewind, others in _rewound(evidence):
+        counts = {one.ladder.rewind: one.seeds_that_win for one in (rewind, *others)}
+        ours = f"seeds for which a ticket wins by definition, of {len(rewind.seeds)}: "
+        ours += ", ".join(f"{name} {count}" for name, count in counts.items()) + "."
+        most = max(counts[one.ladder.rewind] for one in others)
+        verdict = HOLDS if counts["rewind"] > most else FAILS if counts["rewind"] < most else OPEN
+        keys = _keys(*(s for one in (rewind, *others) for s in one.standings))
+        out.append(Answer("rewind-stable", rewind.title, ours, verdict, _basis(rewind), keys))
+    return out
+
+
+def _rewind_better(evidence: Evidence) -> list[Answer]:
+    out = []
+    for rewind, others in _rewound(evidence):
+        said, verdicts = [], []
+        for other in others:
+            said.append(_best_said(rewind, other, "rewinds"))
+            verdicts.append(_sign(best_against(rewind, other)))
+        stars = [(one.ladder.rewind, one.sparsest) for one in (rewind, *others)]
+        said.append(
+            "Sparsest winning ticket: " + ", ".join(f"{n} {_density(s)}" for n, s in stars) + "."
+        )
+        keys = _keys(rewind.best, *(one.best for one in others))
+        ours, verdict = " ".join(said), _all(verdicts)
+        out.append(Answer("rewind-better", rewind.title, ours, verdict, _basis(rewind), keys))
+    return out
+
+
+# --- §4.6, §4.7 -----------------------------------------------------------------------------------
+
+
+def _training_speed(evidence: Evidence) -> list[Answer]:
+    out = []
+    for [one] in evidence.groups("existence"):
+        star = one.sparsest
+        if star is None:
+            continue
+        p, backbone = paces(one)[star.number], one.spec.model.backbone
+        ours = (
+            f"at the sparsest winning ticket ({star.density:.1%}) the dense model's best epoch is "
+            f"{p.by_best.mean:.1f} times the ticket's"
+        )
+        if not np.isnan(p.by_best.low):
+            ours += f" (95 % {p.by_best.low:.1f} to {p.by_best.high:.1f})"
+        ours += f"; the ticket reaches the dense model's best in {p.matched} of {p.runs} runs"
+        if p.by_match is not None:
+            ours += f", then {p.by_match.mean:.1f} times as early"
+        sure = p.by_best.mean if np.isnan(p.by_best.low) else p.by_best.low
+        slow = p.by_best.mean if np.isnan(p.by_best.high) else p.by_best.high
+        verdict = HOLDS if sure > 1 else FAILS if slow < 1 else OPEN
+        ours += ". That it is faster, by whatever factor:"
+        numbers = [n for n in paper.claim("training-speed").numbers if n.backbone == backbone]
+        beside = tuple((n, p.by_best.mean) for n in numbers if one.published in paper.DATASETS)
+        out.append(Answer("training-speed", one.title, ours, verdict, _basis(one), p.keys, beside))
+    return out
+
+
+def _magnitude(evidence: Evidence) -> list[Answer]:
+    out = []
+    for ticket in evidence.tickets:
+        if ticket.number is None or not ticket.dense or not ticket.number:
+            continue
+        [share] = [k.trained for k in magnitudes(ticket) if k.number == ticket.number]
+        over = t_interval(share - ticket.density)
+        mean = {n: np.mean([r[n] for r in ticket.removals]) for n in ticket.removals[0]}
+        ours = (
+            f"of the entries kept, {share.mean():.1%} are among as many largest of the dense model "
+            f"as trained; by chance it would be {ticket.density:.1%}. Without the kept entries the "
+            f"dense model's Recall@20 is {mean['kept removed']:.4f}, without as many pruned ones "
+            f"{mean['pruned removed']:.4f}, with all {mean['all']:.4f}."
+        )
+        critical = mean["kept removed"] < mean["pruned removed"]
+        low = over.mean if np.isnan(over.low) else over.low
+        verdict = HOLDS if low > 0 and critical else FAILS if not critical else OPEN
+        one = ticket.field
+        keys = _keys(one.standings[ticket.number])
+        out.append(Answer("magnitude", one.title, ours, verdict, _basis(one), keys))
+    return out
+
+
+ANSWERS: dict[str, Callable[[Evidence], list[Answer]]] = {
+    "abstract-density": _abstract_density,
+    "existence": _existence,
+    "kwai-mf": _over_dense("kwai-mf"),
+    "kwai-lightgcn": _over_dense("kwai-lightgcn"),
+    "complexity": _complexity,
+    "omp-sparsity": _omp_sparsity,
+    "omp-recall": _omp_recall,
+    "rp-finds": _rp_finds,
+    "rp-falls": _rp_falls,
+    "lcm-50": _lcm("lcm-50", 0.5),
+    "lcm-25": _lcm("lcm-25", 0.25),
+    "size-trend": _size_trend,
+    "size-exists": _size_exists,
+    "rate-sparsity": _rate_sparsity,
+    "rate-recall": _rate_recall,
+    "rate-steps": _rate_steps,
+    "rewind-stable": _rewind_stable,
+    "rewind-better": _rewind_better,
+    "training-speed": _training_speed,
+    "magnitude": _magnitude,
+}

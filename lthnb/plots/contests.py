@@ -1,0 +1,397 @@
+"""Ladders side by side: methods, embedding sizes, pruning rates, rewinding, and training speed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+from lthnb import paper
+from lthnb.answers import best_against, interval_said, name_of, sparsity_gain
+from lthnb.pace import Pace, paces
+from lthnb.plots.style import (
+    COLOURS,
+    GREY,
+    INK,
+    MARKERS,
+    METHOD_NAMES,
+    density_axis,
+    panels,
+    say_not_run,
+    seeds_said,
+    small_keys,
+    table,
+)
+from lthnb.standings import Field, difference
+
+SHAPES = ("o", "s", "^", "D", "v", "P")  # markers of what has an order, such as sizes
+
+
+def _look(fields: Sequence[Field], chapter: str) -> dict[str, tuple]:
+    """Name → colour and marker: a method's own, or shades along an order."""
+    names = list(dict.fromkeys(name_of(one, chapter) for one in fields))
+    if all(name in COLOURS for name in names):
+        return {name: (COLOURS[name], MARKERS[name]) for name in names}
+    shades = sns.color_palette("viridis", len(names) + 1)
+    return {name: (shades[i], SHAPES[i % len(SHAPES)]) for i, name in enumerate(names)}
+
+
+def _grouped(fields: Sequence[Field]) -> dict[str, list[Field]]:
+    groups: dict[str, list[Field]] = {}
+    for one in fields:
+        groups.setdefault(one.title, []).append(one)
+    return groups
+
+
+def contest_figure(fields: Sequence[Field], chapter: str, *, relative: bool = False):
+    """Recall@20 on test against density, one panel for each backbone and data set, one curve a
+    contestant.
+
+    fields: of one or several groups. chapter: one of `profiles.CONTESTS`, which says what tells
+    contestants apart. relative: each curve as a difference to its own dense model, in percent.
+    Bands are ± one standard deviation over seeds (of the relative difference: the 95 % interval); a
+    star marks each contestant's sparsest winning ticket, chosen on valid.
+    """
+    groups = _grouped(fields)
+    fig, axes = panels(max(len(groups), 1), height=4.6)
+    if not groups:
+        say_not_run(axes[0], "nothing recorded")
+    look = _look(fields, chapter)
+    for ax, (title, group) in zip(axes, groups.items(), strict=False):
+        shown = [one for one in group if one.standings[0] is not None]
+        if not shown:
+            say_not_run(ax, title)
+            continue
+        densities: set[float] = set()
+        for one in shown:
+            colour, marker = look[name_of(one, chapter)]
+            densities |= _draw(ax, one, colour, marker, chapter, relative)
+        if relative:
+            ax.axhline(0, ls="--", lw=1.4, color=GREY, label="its own dense model")
+            ax.set_ylabel("Recall@20 on test, to dense (%)")
+        else:
+            dense = shown[0].standings[0].results["recall@20"]
+            if chapter != "sizes":
+                ax.axhline(dense, ls="--", lw=1.4, color=GREY, label="dense model")
+            ax.set_ylabel("Recall@20 on test")
+        density_axis(ax, sorted(densities))
+        size = "" if chapter == "sizes" else f"F = {shown[0].spec.model.embedding_size}, "
+        ax.set_title(f"{title}\n{size}{seeds_said(len(shown[0].seeds))}", loc="left")
+        found = any(one.sparsest for one in shown)
+        label = "sparsest winning ticket" if found else "no ticket wins beyond doubt"
+        ax.plot([], [], "*" if found else "", ms=13, color=GREY, mec=INK, label=label)
+        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=2, frameon=False)
+    return fig
+
+
+def _draw(ax, one: Field, colour, marker: str, chapter: str, relative: bool) -> set[float]:
+    """One contestant's curve; returns its densities."""
+    there = [s for s in one.standings if s is not None]
+    density = [s.density for s in there]
+    if relative:
+        value, low, high = (
+            np.array([100 * getattr(s.difference, end) for s in there])
+            for end in ("mean", "low", "high")
+        )
+    else:
+        value = np.array([s.results["recall@20"] for s in there])
+        spread = np.array([s.spread for s in there])
+        low, high = value - spread, value + spread
+    name = name_of(one, chapter)
+    ax.plot(density, value, marker=marker, ms=6, color=colour, label=METHOD_NAMES.get(name, name))
+    if len(one.seeds) > 1:
+        ax.fill_between(density, low, high, color=colour, alpha=0.13, lw=0)
+    star = one.sparsest
+    if star is not None:
+        at = 100 * star.difference.mean if relative else star.results["recall@20"]
+        ax.plot(star.density, at, "*", ms=17, color=colour, mec=INK, mew=0.9, zorder=5)
+    return set(density)
+
+
+def entries_figure(fields: Sequence[Field]):
+    """Recall@20 on test against entries kept, one panel a backbone, one curve an embedding size:
+    what a sparse wide table is worth beside a dense narrow one."""
+    return _curves(
+        fields,
+        "sizes",
+        lambda one, s: one.rungs[0][s.number].mask.entries,
+        "entries kept (dense tables at the right ends)",
+    )
+
+
+def cost_figure(fields: Sequence[Field], chapter: str):
+    """Recall@20 on test against all epochs that must be run from nothing to have a ticket trained,
+    the search included; one panel a backbone, one curve a contestant."""
+    return _curves(
+        fields,
+        chapter,
+        lambda one, s: one.cost(s.number).epochs,
+        "epochs from nothing, search included (mean over seeds)",
+    )
+
+
+def _curves(fields: Sequence[Field], chapter: str, along, label: str):
+    """Recall@20 against a quantity of each rung, `along` (field, standing), on a log axis."""
+    groups = _grouped([one for one in fields if one.best is not None])
+    fig, axes = panels(max(len(groups), 1), height=4.6)
+    if not groups:
+        say_not_run(axes[0], "nothing recorded")
+    look = _look(fields, chapter)
+    for ax, (title, group) in zip(axes, groups.items(), strict=False):
+        for one in group:
+            there = [s for s in one.standings if s is not None]
+            name = name_of(one, chapter)
+            colour, marker = look[name]
+            ax.plot(
+                [along(one, s) for s in there], [s.results["recall@20"] for s in there],
+                marker=marker, color=colour, label=METHOD_NAMES.get(name, name),
+            )  # fmt: skip
+        ax.set_xscale("log")
+        ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
+        ax.xaxis.set_minor_formatter(NullFormatter())
+        ax.set_xlabel(label)
+        ax.set_ylabel("Recall@20 on test")
+        ax.set_title(f"{title}\n{seeds_said(len(group[0].seeds))}", loc="left")
+        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=2, frameon=False)
+    return fig
+
+
+def against_figure(fields: Sequence[Field], chapter: str):
+    """Recall@20 on test of each contestant relative to the first one of its group, rung by rung,
+    paired by seed; whiskers are 95 % intervals."""
+    groups = _grouped([one for one in fields if one.best is not None])
+    fig, axes = panels(max(len(groups), 1), height=4.6)
+    if not groups:
+        say_not_run(axes[0], "nothing recorded")
+    look = _look(fields, chapter)
+    for ax, (title, (first, *others)) in zip(axes, groups.items(), strict=False):
+        densities: set[float] = set()
+        for shift, one in enumerate(others):
+            pairs = [
+                (s.density, difference(one.records(s.number), first.records(s.number)))
+                for s in one.standings
+                if s is not None and s.number and first.records(s.number)
+            ]
+            if not pairs:
+                continue
+            name = name_of(one, chapter)
+            colour, marker = look[name]
+            density, found = zip(*pairs, strict=True)
+            densities |= set(density)
+            mean, low, high = (
+                100 * np.array([getattr(d, end) for d in found]) for end in ("mean", "low", "high")
+            )
+            reach = np.nan_to_num([mean - low, high - mean])
+            ax.errorbar(
+                np.array(density) * 1.02**shift, mean, yerr=reach, color=colour, marker=marker,
+                lw=1.6, elinewidth=1.1, capsize=3, label=METHOD_NAMES.get(name, name),
+            )  # fmt: skip
+        if not densities:
+            say_not_run(ax, title)
+            continue
+        base = METHOD_NAMES.get(name_of(first, chapter), name_of(first, chapter))
+        ax.axhline(0, ls="--", lw=1.4, color=look[name_of(first, chapter)][0], label=base)
+        density_axis(ax, sorted(densities))
+        ax.set_ylabel(f"Recall@20 on test, to {base} (%)")
+        ax.set_title(f"{title}\n{seeds_said(len(first.seeds))}", loc="left")
+        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=2, frameon=False)
+    return fig
+
+
+def contest_table(fields: Sequence[Field], chapter: str):
+    """A line for each contestant: its dense model, its sparsest winning ticket, its best ticket,
+    seeds that win by definition, and what finding the ticket costs.
+
+    The cost is that of the sparsest winning ticket where there is one, else of the best: all
+    trainings that the search needs, and its own.
+    """
+    rows = []
+    for one in fields:
+        dense, star, best = one.standings[0], one.sparsest, one.best
+        row = {
+            "": one.title,
+            "contestant": METHOD_NAMES.get(name_of(one, chapter), name_of(one, chapter)),
+            "dense": None if dense is None else dense.results["recall@20"],
+            "sparsest winning": None if star is None else star.density,
+            "there, to dense": "none" if star is None else interval_said(star.difference),
+            "best ticket": None if best is None else best.results["recall@20"],
+            "at density": None if best is None else best.density,
+            "by definition": "not run"
+            if one.seeds_that_win is None
+            else f"{one.seeds_that_win} of {len(one.seeds)}",
+        }
+        target = star or best
+        cost = one.cost(target.number) if target is not None else None
+        if cost is not None:
+            row |= {
+                "trainings": cost.trainings,
+                "epochs": cost.epochs,
+                "seconds": cost.seconds,
+            }
+        rows.append(row)
+    frame = pd.DataFrame(rows)
+    shown = table(
+        frame,
+        f"Side by side: {TITLES[chapter]}",
+        "Recall@20 on test. Tickets are chosen on valid (under the protocol paper, on test). "
+        "Cost: of the sparsest winning ticket, else of the best, from nothing, per seed; "
+        "seconds are those of the recorded machine, other work beside it included.",
+    )
+    shown = shown.fmt_percent(["sparsest winning", "at density"], decimals=1)
+    shown = shown.fmt_number(["dense", "best ticket"], decimals=4)
+    if "epochs" in frame:
+        shown = shown.fmt_number(["trainings", "epochs", "seconds"], decimals=0)
+    return shown
+
+
+TITLES = {
+    "baselines": "methods",
+    "sizes": "embedding sizes",
+    "rates": "pruning rates",
+    "rewinds": "ways to go on after pruning",
+}
+
+
+def gains_table(fields: Sequence[Field]):
+    """§4.3's relative gains, ours beside the paper's: highest winning sparsity and best Recall@20
+    of IMP over OMP, and how far RP stays below both."""
+    rows = []
+    for title, group in _grouped(fields).items():
+        by = {one.ladder.method: one for one in group if one.best is not None}
+        for claim, above, below, sign in (
+            ("omp-sparsity", "imp", "omp", 1),
+            ("omp-recall", "imp", "omp", 1),
+            ("rp-falls", "rp", "imp", -1),
+            ("rp-falls", "rp", "omp", -1),
+        ):
+            for what in ("highest winning sparsity", "best recall@20"):
+                if claim.startswith("omp") and claim.endswith("recall") != what.endswith("@20"):
+                    continue
+                numbers = [n for n in paper.claim(claim).numbers if _fits(n, group, what, below)]
+                printed = {paper.TITLES[n.dataset]: sign * n.value for n in numbers}
+                ours = "not run"
+                if above in by and below in by:
+                    ours = _gain(by[above], by[below], what)
+                rows.append(
+                    {
+                        "": title,
+                        "quantity": f"{what.replace('recall', 'Recall')}, "
+                        f"{METHOD_NAMES[above]} to {METHOD_NAMES[below]}",
+                        "ours": ours,
+                        **{f"paper, {name}": printed.get(name) for name in PAPERS},
+                    }
+                )
+    shown = table(
+        pd.DataFrame(rows),
+        "What §4.3 states, beside ours",
+        "Relative, in percent. Sparsity: of the sparsest winning tickets. Recall@20: of the best "
+        "tickets, on test, with a 95 % interval. «–»: the paper gives no number.",
+    )
+    columns = [f"paper, {name}" for name in PAPERS]
+    return shown.fmt_number(columns, decimals=1, force_sign=True)
+
+
+PAPERS = [paper.TITLES[name] for name in paper.DATASETS]
+
+
+def _fits(number: paper.Number, group: Sequence[Field], what: str, below: str) -> bool:
+    same = number.backbone == group[0].spec.model.backbone
+    return same and number.what.startswith(what) and number.what.endswith(below)
+
+
+def _gain(above: Field, below: Field, what: str) -> str:
+    if what == "best recall@20":
+        return interval_said(best_against(above, below))
+    gain = sparsity_gain(above.sparsest, below.sparsest)
+    if gain is not None:
+        return f"{100 * gain:+.1f} %"
+    without = [METHOD_NAMES[f.ladder.method] for f in (above, below) if f.sparsest is None]
+    return f"{' and '.join(without)}: no winning ticket"
+
+
+def pace_figure(fields: Sequence[Field]):
+    """How much faster tickets train, against density: the paper's ratio of best epochs, and the
+    ratio of epochs until the ticket first matches the dense model's best.
+
+    Whiskers are 95 % intervals over seeds. A number beside a hollow marker says in how many of the
+    runs the ticket ever gets there, where that is not all; rungs without any are left out.
+    """
+    fig, axes = panels(len(fields), height=4.6)
+    for ax, one in zip(axes, fields, strict=True):
+        there = [p for p in paces(one) if p is not None and p.number]
+        if not there:
+            say_not_run(ax, one.title)
+            continue
+        colour = COLOURS[one.spec.model.backbone]
+        _whiskers(ax, there, [p.by_best for p in there], colour, "o", "best epochs, j / j′")
+        matched = [p for p in there if p.by_match is not None]
+        _whiskers(
+            ax, matched, [p.by_match for p in matched], INK, "D", "until it first matches dense",
+            hollow=True,
+        )  # fmt: skip
+        for p in matched:
+            if p.matched < p.runs:
+                ax.annotate(
+                    f"{p.matched} of {p.runs}", (p.density, p.by_match.mean), (7, 5),
+                    textcoords="offset points", fontsize=10, color=INK,
+                )  # fmt: skip
+        ax.axhline(1, ls="--", lw=1.4, color=GREY, label="as fast as dense")
+        ax.set_yscale("log", base=2)
+        ax.yaxis.set_major_formatter(lambda y, _: f"{y:g}×")
+        density_axis(ax, [p.density for p in there])
+        ax.set_ylabel("epochs, dense over ticket")
+        size = one.spec.model.embedding_size
+        ax.set_title(f"{one.title}\nF = {size}, {seeds_said(len(one.seeds))}", loc="left")
+        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=2, frameon=False)
+    return fig
+
+
+def _whiskers(ax, there: Sequence[Pace], values, colour, marker, label, hollow=False) -> None:
+    mean = np.array([v.mean for v in values])
+    low, high = (np.nan_to_num([getattr(v, e) for v in values], nan=0.0) for e in ("low", "high"))
+    # An interval may reach below zero, where a log axis ends.
+    below = np.where(low > 0, mean - low, np.where(high > 0, mean * 0.9, 0.0))
+    above = np.where(high > 0, high - mean, 0.0)
+    ax.errorbar(
+        [p.density * (1.015 if hollow else 1.0) for p in there], mean, yerr=(below, above),
+        color=colour, marker=marker, mfc="none" if hollow else colour, lw=1.6, elinewidth=1.1,
+        capsize=3, label=label,
+    )  # fmt: skip
+
+
+def pace_table(field: Field):
+    """Every rung: best epochs, epochs to the dense model's best, seconds an epoch; ratios dense
+    over ticket."""
+    rows = []
+    for planned, p in zip(field.rungs[0], paces(field), strict=True):
+        row = {"rung": planned.number, "density": planned.density}
+        if p is None:
+            rows.append(row | {"matches dense": "not run"})
+            continue
+        rows.append(
+            row
+            | {
+                "best epochs, j / j′": _ratio_said(p.by_best),
+                "until it matches": "never" if p.by_match is None else _ratio_said(p.by_match),
+                "matches dense": f"{p.matched} of {p.runs}",
+                "seconds an epoch": "–" if p.seconds is None else _ratio_said(p.seconds),
+                "runs": ", ".join(key[:8] for key in p.keys),
+            }
+        )
+    frame = pd.DataFrame(rows)
+    shown = table(
+        frame,
+        f"{field.title}: training speed, dense over ticket",
+        "Above 1 the ticket is faster. In brackets, 95 % intervals over seeds. Seconds are of the "
+        "recorded machine, evaluation included, other work beside it included too.",
+    ).fmt_percent("density", decimals=1)
+    return small_keys(shown) if "runs" in frame else shown
+
+
+def _ratio_said(d) -> str:
+    interval = "" if np.isnan(d.low) else f" ({d.low:.2g} to {d.high:.2g})"
+    return f"{d.mean:.2f}{interval}"

@@ -1,0 +1,197 @@
+"""Verdicts on the paper's claims, from fields whose results are made up for the purpose."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from test_standings import SPEC, made_up
+
+from lthnb import paper
+from lthnb.answers import (
+    ANSWERS,
+    FAILS,
+    FUTURE,
+    HOLDS,
+    NO_DATA,
+    NOT_RUN,
+    OPEN,
+    Evidence,
+    answers,
+    apart_at,
+    best_against,
+    sparsity_gain,
+    told,
+    widest_gap,
+)
+from lthnb.config import Ladder
+from lthnb.lottery import StoredMask
+
+NOTHING = Evidence()
+
+
+def field(rungs, seeds=3, published="table", spread=0.0, **ladder):
+    """A field whose `rungs` are (Recall@20 on valid and test, best epoch), equal over seeds but for
+    a drift of `spread` that all rungs of a seed share."""
+    rows = [
+        [None if r is None else (r[0] + s * spread, r[0] + s * spread, r[1]) for r in rungs]
+        for s in range(seeds)
+    ]
+    made = made_up(rows)
+    settings = {**{"method": "imp", "pruning_rate": 0.4, "rungs": len(rungs) - 1}, **ladder}
+    return dataclasses.replace(made, ladder=Ladder(**settings), published=published)
+
+
+def verdicts(claim, chapter, *fields):
+    return [a.verdict for a in answers(claim, Evidence({chapter: fields}))]
+
+
+GOOD = [(0.10, 9), (0.12, 5), (0.13, 3)]  # better and faster with every rung
+POOR = [(0.10, 9), (0.09, 9), (0.05, 9)]
+
+
+def test_every_claim_has_an_answer_and_every_answer_a_claim():
+    closed = {c.id for c in paper.CLAIMS if not c.open}
+    assert set(ANSWERS) == closed
+    for claim in paper.CLAIMS:
+        [answer] = answers(claim.id, NOTHING)
+        kwai = claim.id.startswith("kwai")
+        assert answer.verdict == (FUTURE if claim.open else NO_DATA if kwai else NOT_RUN)
+        assert answer.keys == ()
+    with pytest.raises(LookupError, match="'existance'"):
+        answers("existance", NOTHING)
+
+
+def test_what_was_not_run_gives_no_verdict():
+    for claim, chapter in (("existence", "existence"), ("omp-recall", "baselines")):
+        assert verdicts(claim, chapter, field([None, None])) == [NOT_RUN]
+
+
+def test_existence_holds_by_claim_and_is_open_without():
+    assert verdicts("existence", "existence", field(GOOD)) == [HOLDS]
+    assert verdicts("existence", "existence", field(POOR)) == [OPEN]
+    assert verdicts("existence", "existence", field(GOOD, seeds=1)) == [HOLDS]
+    assert verdicts("existence", "existence", field(POOR, seeds=1)) == [FAILS]
+
+
+def test_abstract_density_asks_for_the_papers_where_it_has_the_data():
+    small = field(GOOD)  # sparsest winner keeps 36 %
+    assert verdicts("abstract-density", "existence", small) == [HOLDS]
+    tiktok = dataclasses.replace(small, published="tiktok")  # the paper: 10 %
+    [answer] = answers("abstract-density", Evidence({"existence": [tiktok]}))
+    assert answer.verdict == FAILS
+    assert [(n.value, round(ours, 6)) for n, ours in answer.numbers] == [(7, 36.0), (10, 36.0)]
+
+
+def test_a_rung_above_dense_by_as_much_as_the_paper_says():
+    rungs = [(0.10, 9)] + [(0.10 + 0.001 * i, 9) for i in range(1, 31)]
+    kwai = field(rungs, published="kwai", pruning_rate=0.1)
+    [answer] = answers("kwai-mf", Evidence({"existence": [kwai]}))
+    assert answer.verdict == HOLDS  # +29 % at rung 29 against 28.7 and 35.5
+    assert [round(ours, 3) for _, ours in answer.numbers] == [29.0, 29.0]
+    low = dataclasses.replace(field(POOR, published="kwai"))
+    assert [a.verdict for a in answers("kwai-mf", Evidence({"existence": [low]}))] == [NO_DATA]
+
+
+def test_imp_against_omp():
+    imp, omp = field(GOOD, spread=0.001), field(POOR, method="omp", spread=0.001)
+    assert verdicts("omp-recall", "baselines", imp, omp) == [HOLDS]
+    assert verdicts("omp-sparsity", "baselines", imp, omp) == [HOLDS]  # OMP finds none
+    swapped = (field(POOR), field(GOOD, method="omp"))
+    assert verdicts("omp-recall", "baselines", *swapped) == [FAILS]
+    assert verdicts("omp-sparsity", "baselines", *swapped) == [FAILS]
+    both = (field(POOR), field(POOR, method="omp"))
+    assert verdicts("omp-sparsity", "baselines", *both) == [OPEN]
+    assert best_against(imp, omp).low > 0
+    assert sparsity_gain(imp.sparsest, None) is None
+    assert sparsity_gain(imp.sparsest, imp.standings[1]) == pytest.approx(0.64 / 0.4 - 1)
+
+
+def test_random_pruning_should_find_nothing():
+    assert verdicts("rp-finds", "baselines", field(GOOD), field(POOR, method="rp")) == [HOLDS]
+    assert verdicts("rp-finds", "baselines", field(GOOD), field(GOOD, method="rp")) == [FAILS]
+    assert verdicts("rp-falls", "baselines", field(GOOD), field(POOR, method="rp")) == [HOLDS]
+    assert verdicts("rp-falls", "baselines", field(POOR), field(GOOD, method="rp")) == [FAILS]
+
+
+def sized(rungs, size, **more):
+    one = field(rungs, **more)
+    spec = dataclasses.replace(SPEC, model=dataclasses.replace(SPEC.model, embedding_size=size))
+    return dataclasses.replace(one, spec=spec)
+
+
+def test_sizes():
+    wide = [(0.20, 9), (0.24, 5), (0.26, 3)]  # twice as good, the same trend
+    assert widest_gap([sized(GOOD, 4), sized(wide, 8)]) == pytest.approx((0.0, 1.0))
+    assert verdicts("size-exists", "sizes", sized(GOOD, 4), sized(wide, 8)) == [HOLDS]
+    assert verdicts("size-exists", "sizes", sized(GOOD, 4), sized(POOR, 8)) == [OPEN]
+    gap, density = widest_gap([sized(GOOD, 4), sized(POOR, 8)])
+    assert (gap, density) == pytest.approx((0.8, 0.36))
+    assert verdicts("size-trend", "sizes", sized(GOOD, 4), sized(POOR, 8)) == [FAILS]
+    assert verdicts("size-trend", "sizes", sized(GOOD, 4), sized(wide, 8)) == [HOLDS]
+    near = [(0.10, 9), (0.12, 5), (0.126, 3)]  # four points off, and all seeds alike
+    assert verdicts("size-trend", "sizes", sized(GOOD, 4), sized(near, 8)) == [FAILS]
+    assert apart_at([sized(GOOD, 4), sized(near, 8)]) == pytest.approx([0.36])
+    assert verdicts("size-trend", "sizes", sized(GOOD, 4)) == [NOT_RUN]  # one is no comparison
+
+
+def test_rates():
+    slow, fast = field(GOOD, pruning_rate=0.2), field(GOOD[:2], pruning_rate=0.4)
+    assert verdicts("rate-steps", "rates", fast, slow) == [HOLDS]  # two prunings against one
+    assert verdicts("rate-recall", "rates", fast, slow) == [HOLDS]
+    assert verdicts("rate-sparsity", "rates", fast, slow) == [HOLDS]  # 36 % and 60 %: one rung
+    assert verdicts("rate-recall", "rates", slow) == [NOT_RUN]
+    worse = field(POOR, pruning_rate=0.4)
+    assert verdicts("rate-sparsity", "rates", worse, slow) == [OPEN]
+
+
+def test_rewinding():
+    rewind, reinit = field(GOOD), field(POOR, rewind="reinit")
+    assert verdicts("rewind-better", "rewinds", rewind, reinit) == [HOLDS]
+    assert verdicts("rewind-stable", "rewinds", rewind, reinit) == [HOLDS]
+    other_way = (field(POOR), field(GOOD, rewind="continue"))
+    assert verdicts("rewind-better", "rewinds", *other_way) == [FAILS]
+    assert verdicts("rewind-stable", "rewinds", *other_way) == [FAILS]
+    same = (field(GOOD), field(GOOD, rewind="reinit"))
+    assert verdicts("rewind-stable", "rewinds", *same) == [OPEN]
+
+
+def test_training_speed_and_its_number():
+    one = field(GOOD, published="yelp2018")
+    for rungs in one.rungs:
+        for rung in rungs:
+            rung.record.results["evaluations"] = [[1, rung.record.metric("recall@20"), 0.0]]
+            rung.record.circumstances["seconds"] = 1.0
+    [answer] = answers("training-speed", Evidence({"existence": [one]}))
+    assert answer.verdict == HOLDS
+    [(number, ours)] = answer.numbers
+    assert (number.value, ours) == (8, pytest.approx(3.0))
+    assert "3 of 3 runs" in answer.ours
+
+
+def test_complexity_by_the_fullest_row():
+    def with_mask(kept):
+        made = field(GOOD)
+        masks = [StoredMask("m", int(kept.sum()), kept.shape, lambda: kept)] * 3
+        rungs = tuple(
+            tuple(dataclasses.replace(r, mask=m) for r, m in zip(row, masks, strict=True))
+            for row in made.rungs
+        )
+        return dataclasses.replace(made, rungs=rungs)
+
+    rows = made_up([[(0.1, 0.1, 1)]]).rungs[0][0].record.data
+    even = np.zeros((rows["users"] + rows["items"], 8), bool)
+    even[:, :2] = True
+    scattered = even.copy()
+    scattered[[0, -1]] = True  # one full row on either side is enough
+    assert verdicts("complexity", "existence", with_mask(even)) == [HOLDS]
+    assert verdicts("complexity", "existence", with_mask(scattered)) == [FAILS]
+
+
+def test_told_in_words():
+    evidence = Evidence({"existence": [field(GOOD)]})
+    text = told(["existence", "kwai-mf"], evidence, NOTHING)
+    assert text.count("\n- ") == 1
+    assert "**Holds.**" in text
+    assert "**No data.**" in text
+    assert "**Not run.**" not in text  # something else is known
+    assert str(answers("existence", NOTHING)[0]) == "**Not run.**"
