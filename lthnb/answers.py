@@ -19,7 +19,15 @@ from lthnb.compression import Compression, compressions_of
 from lthnb.data import Interactions
 from lthnb.pace import paces
 from lthnb.profiles import COMPRESSED, CONTESTS, Profile, recorded_contests, recorded_matches
-from lthnb.standings import Field, Standing, difference, fields_of, recorded_fields, records_in
+from lthnb.standings import (
+    METHOD_NAMES,
+    Field,
+    Standing,
+    difference,
+    fields_of,
+    recorded_fields,
+    records_in,
+)
 from lthnb.store import Record, Store
 from lthnb.training import Control
 from lthnb.verdicts import Interval, t_interval
@@ -193,12 +201,18 @@ def _all(verdicts: Sequence[str]) -> str:
 
 
 def name_of(one: Field, chapter: str) -> str:
-    """What tells a field from the others of its chapter, as figures and tables label it."""
+    """What tells a field from the others of its chapter."""
     return {
         "sizes": f"F = {one.spec.model.embedding_size}",
         "rates": f"rate {one.ladder.pruning_rate:.3g}",
         "rewinds": one.ladder.rewind,
     }.get(chapter, one.ladder.method)
+
+
+def _called(one: Field, chapter: str) -> str:
+    """The same in a sentence."""
+    name = name_of(one, chapter)
+    return METHOD_NAMES.get(name, name)
 
 
 def _records(one: Field, standing: Standing | None) -> list[Record]:
@@ -243,8 +257,8 @@ def _abstract_density(evidence: Evidence) -> list[Answer]:
         else:
             ours = f"the sparsest ticket that wins on {one.chosen_on} keeps {star.density:.1%}; "
             ours += f"on test it stands at {interval_said(star.difference)} to dense. "
-            whose = "the paper's" if numbers else "for want of the paper's on these data,"
-            ours += f"Asked for: at most {whose} {bound:.0%}."
+            whose = "the paper's" if numbers else "as the paper has no such data"
+            ours += f"Asked for: at most {bound:.0%}, {whose}."
             small = star.density <= bound * 1.05  # rungs are 10 or 20 % apart
             verdict = FAILS if not small else OPEN if star.claim is False else HOLDS
         beside = tuple((n, 100 * star.density) for n in numbers) if star else ()
@@ -350,7 +364,8 @@ def _omp_sparsity(evidence: Evidence) -> list[Answer]:
         gain = sparsity_gain(imp.sparsest, omp.sparsest)
         ours = f"sparsest winning ticket of IMP: {_density(imp.sparsest)}; of OMP: "
         ours += f"{_density(omp.sparsest)}"
-        ours += f"; {100 * gain:+.1f} % in sparsity." if gain is not None else "."
+        ours += f"; {100 * gain:+.1f} % in sparsity" if gain is not None else ""
+        ours += f" ({len(omp.ladder.densities)} densities tried)." if omp.ladder.densities else "."
         numbers = _stated("omp-sparsity", imp)
         ours += _printed(numbers)
         verdict = OPEN
@@ -378,7 +393,7 @@ def best_against(above: Field, below: Field) -> Interval | None:
 
 def _best_said(above: Field, below: Field, chapter: str) -> str:
     d = best_against(above, below)
-    names = [name_of(one, chapter) for one in (above, below)]
+    names = [_called(one, chapter) for one in (above, below)]
     return (
         f"best ticket of {names[0]} ({above.best.density:.1%}) over that of {names[1]} "
         f"({below.best.density:.1%}): Recall@20 on test {interval_said(d)}."
@@ -406,8 +421,8 @@ def _rp_finds(evidence: Evidence) -> list[Answer]:
             continue
         stars = [(one, one.sparsest) for one in ran]
         ours = "; ".join(
-            f"{one.ladder.method}: sparsest winning ticket {_density(star)}, at "
-            f"{one.best.density:.1%} Recall@20 on test {interval_said(one.best.difference)} to "
+            f"{METHOD_NAMES[one.ladder.method]}: sparsest winning ticket {_density(star)}; at "
+            f"{one.best.density:.1%} Recall@20 on test is {interval_said(one.best.difference)} to "
             "dense"
             for one, star in stars
         )
@@ -435,7 +450,9 @@ def _rp_falls(evidence: Evidence) -> list[Answer]:
             verdicts.append({HOLDS: FAILS, FAILS: HOLDS}.get(_sign(d), OPEN))
             gain = sparsity_gain(rp.sparsest, other.sparsest)
             if gain is not None:
-                said.append(f"Highest winning sparsity {100 * gain:+.1f} % beside {method}.")
+                said.append(
+                    f"Highest winning sparsity {100 * gain:+.1f} % to {METHOD_NAMES[method]}."
+                )
                 verdicts.append(HOLDS if gain < 0 else FAILS)
         if said:
             keys = _keys(rp.best)

@@ -157,6 +157,7 @@ PROFILES = {
         # to the same quality as ten times in two thirds of the epochs.
         for_backbone={"lightgcn": {"learning_rate": 2e-2, "patience": 20}},
         ladder={"pruning_rate": 0.4, "rungs": 5},
+        few_rungs=(1, 2, 3, 5),
         sizes=(16, 32, 64),
         rates=(0.2254, 0.4, 0.64),  # one step of 0.64 is two of 0.4 and four of 0.2254
         compressions=((64, 0.25), (64, 0.5)),

@@ -433,3 +433,5 @@ def _count(number: int, what: str) -> str:
 
 
 BACKBONE_NAMES = {"mf": "MF", "lightgcn": "LightGCN"}
+
+METHOD_NAMES = {"imp": "IMP", "omp": "OMP", "rp": "RP", "rp_x0": "RP over X⁰"}

@@ -41,7 +41,8 @@ const wide = [...document.querySelectorAll("body *")].filter((node) => {
 return {
   title: document.title,
   math: article.querySelectorAll(".math").length,
-  typeset: article.querySelectorAll(".math mjx-container svg").length,
+  // one svg a formula: a tall bracket is another one inside
+  typeset: article.querySelectorAll(".math > mjx-container > svg").length,
   mathErrors: article.querySelectorAll("[data-mjx-error]").length,
   prose: prose.textContent,
   images: [...article.querySelectorAll("img")].map((i) => [i.getAttribute("src").slice(0, 80),

@@ -16,7 +16,7 @@ from lthnb.plots.style import (
     GREY,
     INK,
     MARKERS,
-    METHOD_NAMES,
+    NAMES,
     panels,
     say_not_run,
     seeds_said,
@@ -66,7 +66,7 @@ def _panel(ax, title: str, group: Sequence[Compression]) -> None:
         spread = [v.std(ddof=1) if len(v) > 1 else 0.0 for v in values]
         ax.errorbar(
             at, [v.mean() for v in values], yerr=spread, fmt=MARKERS[method], ms=9, capsize=4,
-            color=COLOURS[method], label=METHOD_NAMES[method],
+            color=COLOURS[method], label=NAMES[method],
         )  # fmt: skip
         for x, row in zip(at, values, strict=True):
             ax.plot(np.full(len(row), x + 0.07), row, ".", ms=4, alpha=0.6, color=COLOURS[method])
@@ -120,7 +120,7 @@ def compression_table(compressions: Sequence[Compression]):
             row = {
                 "data": one.title,
                 "density": one.density,
-                "method": METHOD_NAMES[method],
+                "method": NAMES[method],
                 "columns": one.size if method in ("lcm", "small") else one.original_size,
                 "entries": one.entries(method),
                 "with its teacher": one.entries_with_teacher if method == "lcm" else None,
@@ -160,8 +160,8 @@ def compression_differences(compressions: Sequence[Compression]):
                 "data": one.title,
                 "from F": one.original_size,
                 "density": one.density,
-                "of": METHOD_NAMES[method],
-                "to": METHOD_NAMES[to],
+                "of": NAMES[method],
+                "to": NAMES[to],
                 "Recall@20": "",
                 "95 % interval": "",
                 "it is": "not run",

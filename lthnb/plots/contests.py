@@ -17,7 +17,7 @@ from lthnb.plots.style import (
     GREY,
     INK,
     MARKERS,
-    METHOD_NAMES,
+    NAMES,
     density_axis,
     panels,
     say_not_run,
@@ -101,7 +101,7 @@ def _draw(ax, one: Field, colour, marker: str, chapter: str, relative: bool) -> 
         spread = np.array([s.spread for s in there])
         low, high = value - spread, value + spread
     name = name_of(one, chapter)
-    ax.plot(density, value, marker=marker, ms=6, color=colour, label=METHOD_NAMES.get(name, name))
+    ax.plot(density, value, marker=marker, ms=6, color=colour, label=NAMES.get(name, name))
     if len(one.seeds) > 1:
         ax.fill_between(density, low, high, color=colour, alpha=0.13, lw=0)
     star = one.sparsest
@@ -147,7 +147,7 @@ def _curves(fields: Sequence[Field], chapter: str, along, label: str):
             colour, marker = look[name]
             ax.plot(
                 [along(one, s) for s in there], [s.results["recall@20"] for s in there],
-                marker=marker, color=colour, label=METHOD_NAMES.get(name, name),
+                marker=marker, color=colour, label=NAMES.get(name, name),
             )  # fmt: skip
         ax.set_xscale("log")
         ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
@@ -188,12 +188,12 @@ def against_figure(fields: Sequence[Field], chapter: str):
             reach = np.nan_to_num([mean - low, high - mean])
             ax.errorbar(
                 np.array(density) * 1.02**shift, mean, yerr=reach, color=colour, marker=marker,
-                lw=1.6, elinewidth=1.1, capsize=3, label=METHOD_NAMES.get(name, name),
+                lw=1.6, elinewidth=1.1, capsize=3, label=NAMES.get(name, name),
             )  # fmt: skip
         if not densities:
             say_not_run(ax, title)
             continue
-        base = METHOD_NAMES.get(name_of(first, chapter), name_of(first, chapter))
+        base = NAMES.get(name_of(first, chapter), name_of(first, chapter))
         ax.axhline(0, ls="--", lw=1.4, color=look[name_of(first, chapter)][0], label=base)
         density_axis(ax, sorted(densities))
         ax.set_ylabel(f"Recall@20 on test, to {base} (%)")
@@ -214,7 +214,7 @@ def contest_table(fields: Sequence[Field], chapter: str):
         dense, star, best = one.standings[0], one.sparsest, one.best
         row = {
             "": one.title,
-            "contestant": METHOD_NAMES.get(name_of(one, chapter), name_of(one, chapter)),
+            "contestant": NAMES.get(name_of(one, chapter), name_of(one, chapter)),
             "dense": None if dense is None else dense.results["recall@20"],
             "sparsest winning": None if star is None else star.density,
             "there, to dense": "none" if star is None else interval_said(star.difference),
@@ -280,7 +280,7 @@ def gains_table(fields: Sequence[Field]):
                     {
                         "": title,
                         "quantity": f"{what.replace('recall', 'Recall')}, "
-                        f"{METHOD_NAMES[above]} to {METHOD_NAMES[below]}",
+                        f"{NAMES[above]} to {NAMES[below]}",
                         "ours": ours,
                         **{f"paper, {name}": printed.get(name) for name in PAPERS},
                     }
@@ -309,7 +309,7 @@ def _gain(above: Field, below: Field, what: str) -> str:
     gain = sparsity_gain(above.sparsest, below.sparsest)
     if gain is not None:
         return f"{100 * gain:+.1f} %"
-    without = [METHOD_NAMES[f.ladder.method] for f in (above, below) if f.sparsest is None]
+    without = [NAMES[f.ladder.method] for f in (above, below) if f.sparsest is None]
     return f"{' and '.join(without)}: no winning ticket"
 
 

@@ -17,8 +17,8 @@ from lthnb.plots.style import (
     GREY,
     INK,
     MARKERS,
-    METHOD_NAMES,
     METRIC_NAMES,
+    NAMES,
     STAR,
     density_axis,
     panels,
@@ -52,7 +52,7 @@ def ladder_figure(fields: Sequence[Field], metric: str = "recall@20"):
         value = np.array([s.results[metric] for s in there])
         colour, marker = COLOURS[backbone], MARKERS[backbone]
         runs = there[0].runs
-        label = f"tickets ({METHOD_NAMES[field.ladder.method]})" + ", mean over seeds" * (runs > 1)
+        label = f"tickets ({NAMES[field.ladder.method]})" + ", mean over seeds" * (runs > 1)
         ax.plot(density, value, marker=marker, color=colour, label=label)
         if metric == "recall@20" and runs > 1:
             spread = np.array([s.spread for s in there])

@@ -14,6 +14,8 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
+from lthnb.standings import METHOD_NAMES
+
 INK, PAPER, GREY = "#222222", "#FCFCFA", "#5A5A5A"
 
 
@@ -34,11 +36,8 @@ COLOURS = {  # a method or a backbone keeps its colour throughout the book
 }
 
 
-METHOD_NAMES = {
-    "imp": "IMP",
-    "omp": "OMP",
-    "rp": "RP",
-    "rp_x0": "RP over X⁰",
+NAMES = {
+    **METHOD_NAMES,
     "rewind": "rewind to X⁰",
     "reinit": "reinit: a new start",
     "continue": "continue: keep the trained",
