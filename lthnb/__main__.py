@@ -347,6 +347,13 @@ def _runs_command(commands) -> None:
     keep = verbs.add_parser("record", help="copy records into results/, as the book's evidence")
     keep.add_argument("run", nargs="+", help="the first digits of each key")
     verbs.add_parser("verify", help="read every file; exit 1, naming it, where one is not good")
+    again = verbs.add_parser(
+        "replay", help="train recorded runs again and compare; exit 1 where one does not agree"
+    )
+    again.add_argument("run", nargs="+", help="the first digits of each key")
+    again.add_argument("--source", help="where a table of one's own lies")
+    again.add_argument("--device", default="auto", help="auto, cpu, cuda, or cuda:1")
+    again.add_argument("--quiet", action="store_true", help="no progress bars")
     out = verbs.add_parser("export", help="write runs into tar files of at most 15 MB each")
     out.add_argument("target", type=Path, help="name of the pieces, without -01.tar")
     out.add_argument("run", nargs="*", help="first digits of keys (default: all)")
@@ -358,7 +365,7 @@ def _runs_command(commands) -> None:
 
 
 def do_runs(args: argparse.Namespace) -> int:
-    from lthnb.store import Store, StoreError
+    from lthnb.store import Store
 
     store = Store()
     if args.verb == "list":
@@ -367,11 +374,7 @@ def do_runs(args: argparse.Namespace) -> int:
         places = [str(p) for p in (store.folder, store.results) if p is not None and p.is_dir()]
         print(f"{len(records)} runs in {' and '.join(places) or 'no store yet'}")
     elif args.verb == "show":
-        key = store.resolve(args.run)
-        record = store.find(key)
-        if record is None:
-            raise StoreError(f"run {key}: its record cannot be read; train it again.")
-        _show(record, whole=args.json)
+        _show(_found(store, args.run), whole=args.json)
     elif args.verb == "remove":
         for prefix in args.run:
             key = store.resolve(prefix)
@@ -387,6 +390,8 @@ def do_runs(args: argparse.Namespace) -> int:
             print(what)
         print(f"{len(store.run_keys())} runs, {len(bad)} files that are not good")
         return 1 if bad else 0
+    elif args.verb == "replay":
+        return _replay(args, store)
     elif args.verb == "export":
         keys = [store.resolve(prefix) for prefix in args.run] or store.run_keys()
         for piece in store.export(keys, args.target, weights=args.weights):
@@ -394,6 +399,34 @@ def do_runs(args: argparse.Namespace) -> int:
     else:
         print(f"{store.import_(args.piece)} files taken in")
     return 0
+
+
+def _replay(args: argparse.Namespace, store) -> int:
+    from lthnb.replays import replay
+    from lthnb.sources import load_again
+    from lthnb.training import Control
+
+    control = Control(store, progress=not args.quiet, device=args.device)
+    agree = True
+    for prefix in args.run:
+        record = _found(store, prefix)
+        protocol = record.spec["training"]["protocol"]
+        data = load_again(record.data, protocol, not args.quiet, args.source)
+        done = replay(record, data, control)
+        print(done, flush=True)
+        agree = agree and done.agrees
+    return 0 if agree else 1
+
+
+def _found(store, prefix: str):
+    """The record of the one run whose key starts with `prefix`."""
+    from lthnb.store import StoreError
+
+    key = store.resolve(prefix)
+    record = store.find(key)
+    if record is None:
+        raise StoreError(f"run {key}: its record cannot be read; train it again.")
+    return record
 
 
 def _show(record, whole: bool) -> None:

@@ -150,6 +150,33 @@ def load(
     return data.for_protocol(protocol)
 
 
+def load_again(
+    summary: dict[str, Any], protocol: str, progress: bool = True, source: str | None = None
+) -> Interactions:
+    """The data of a record, as its summary (:meth:`Interactions.summary`) names and splits them.
+
+    source: where a table of one's own lies, which no record says. Raises DataError where that is
+    needed, and what :func:`load` raises; the digest is for the caller to compare.
+    """
+    origin = summary["origin"]
+    split, name = origin.get("split", {}), origin.get("source", "table")
+    if name == "table" and source is None:
+        raise DataError(
+            f"{summary['name']}: a table of one's own ({origin.get('title', '')}); say where it "
+            "lies: `--source PATH`."
+        )
+    ways = {"each user's last items": "last", "7:1:2 by time": "time"}
+    return load(
+        source or name,
+        protocol=protocol,
+        split=ways.get(split.get("how", ""), "random"),
+        leave=split.get("leave", 1),
+        split_seed=split.get("seed", 0),
+        progress=progress,
+        **origin.get("options", {}),
+    )
+
+
 def _is_known(source: Any) -> bool:
     return isinstance(source, str) and source in SOURCES
 

@@ -603,6 +603,18 @@ class Store:
         """The bits of a mask, bool (rows, F), or None."""
         return self._first("masks", f"{key}.bits")
 
+    def find_mask(self, digest: str) -> np.ndarray | None:
+        """The bits of a mask known by its own digest, bool (rows, F), or None; every pruning is
+        looked at."""
+        for base in self._places():
+            for path in _entries(base / "masks"):
+                about = None if path.suffix else self._read(base, "masks", path.name)
+                if about is not None and about["digest"] == digest:
+                    bits = self.find_mask_bits(path.name)
+                    if bits is not None:
+                        return bits
+        return None
+
     def put_array(self, values: np.ndarray) -> str:
         """Keep an array that a run starts from, such as a rotation; returns its digest."""
         values = np.ascontiguousarray(values)

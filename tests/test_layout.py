@@ -33,6 +33,7 @@ ORDER = [
     "steps",
     "store",
     "training",
+    "replays",
     "lottery",
     "standings",
     "compression",
