@@ -23,6 +23,7 @@ from lthnb.standings import (
     check_seeds,
     climb_to_the_end,
     difference,
+    seeded,
     side_by_side,
 )
 from lthnb.steps import resolve
@@ -236,7 +237,7 @@ def _todo(
 
 
 def _seeded(match: Match, seed: int) -> tuple[Ladder, Spec]:
-    return replace(match.ladder, seed=seed), match.dense.with_training(order_seed=seed)
+    return seeded(match.ladder, match.dense, seed)
 
 
 def _train_small(

@@ -216,3 +216,53 @@ def recorded_matches(backbones: Sequence[str] = ("lightgcn",)) -> list[Match]:
             backbones, protocol=protocol
         )
     ]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A ladder at the paper's scale that the book wants recorded: on which source, with which
+    seeds, and what for: a chapter of :data:`CONTESTS`, or ``l2``, the dense model's λ."""
+
+    what_for: str
+    source: str
+    ladder: Ladder
+    spec: Spec
+    seeds: tuple[int, ...]
+
+
+SMALL_SETS = ("movielens", "tiktok-mmssl", "lastfm")
+L2_TRIED = (0.0, 1e-5, 1e-3, 1e-2, 1e-1)  # λ of the dense model, tuned on valid; 1e-4 is rung 0
+
+
+def wanted() -> list[Wanted]:
+    """All ladders that the book wants recorded, in the order of their worth, run or not.
+
+    A chapter's contestants at the settings of :data:`RECORDED`; OMP and RP at few densities.
+    """
+    sets = [("yelp2018", "paper", "mf", (0,), ("baselines",))]
+    sets += [("yelp2018", "validated", "mf", (0, 1, 2), ("existence", "baselines", "l2"))]
+    for backbone, seeds in (("mf", (0, 1, 2, 3, 4)), ("lightgcn", (0, 1, 2))):
+        chapters = ("existence", "baselines", "l2", "rewinds", "sizes")
+        sets += [(source, "validated", backbone, seeds, chapters) for source in SMALL_SETS]
+    sets += [("yelp2018", "validated", "mf", (0,), ("sizes", "rates", "rewinds"))]
+    sets += [("gowalla", "validated", "mf", (0, 1), ("existence",))]
+    sets += [("yelp2018", "paper", "lightgcn", (0,), ("baselines",))]
+    settings = {protocol: rest for protocol, *rest in RECORDED}
+    found: dict[tuple, Wanted] = {}
+    for source, protocol, backbone, seeds, chapters in sets:
+        rate, rungs, few = settings[protocol]
+        steps = {"pruning_rate": rate, "rungs": rungs}
+        base = replace(PROFILES["paper"], ladder=steps, few_rungs=few)
+        for chapter in chapters:
+            if chapter == "l2":
+                spec = base.spec(backbone, protocol=protocol)
+                contests = [
+                    (base.ladder_of(rungs=0), spec.with_training(l2=value)) for value in L2_TRIED
+                ]
+            else:
+                contests = base.contests(chapter, [backbone], protocol=protocol)
+            for ladder, spec in contests:
+                one = Wanted(chapter, source, ladder, spec, seeds)
+                if (source, ladder, spec) not in found and ladder.method != "rp_x0":
+                    found[source, ladder, spec] = one
+    return list(found.values())

@@ -141,7 +141,7 @@ class Field:
     @property
     def first_seed(self) -> tuple[Ladder, Spec]:
         """Ladder and spec of the first seed, to climb again (which trains nothing anew)."""
-        return _seeded(self.ladder, self.spec, self.seeds[0])
+        return seeded(self.ladder, self.spec, self.seeds[0])
 
     @property
     def finding(self) -> str:
@@ -185,7 +185,7 @@ def fields_of(
     meet in the store alone, so the records are the same.
     """
     check_seeds(seeds)
-    fields = [[_seeded(ladder, spec, s) for s in seeds] for ladder, spec in contests]
+    fields = [[seeded(ladder, spec, s) for s in seeds] for ladder, spec in contests]
     if train_missing:
         todo = [
             partial(climb_to_the_end, ladder, spec, data)
@@ -226,7 +226,7 @@ def recorded_fields(
     fields = []
     for (ladder, spec), shape, step in itertools.product(contests, shapes.values(), steps):
         made = spec.with_training(step=step)
-        rows = {s: plan(*_seeded(ladder, made, s), shape, store) for s in seeds}
+        rows = {s: plan(*seeded(ladder, made, s), shape, store) for s in seeds}
         there = {s: tuple(row) for s, row in rows.items() if row[0].record}
         if any(rung.record for row in there.values() for rung in row[0 if dense_alone else 1 :]):
             source = str(shape.origin.get("source", ""))
@@ -241,7 +241,8 @@ def records_in(fields: Sequence[Field]) -> list[Record]:
     return list({r.key: r for rung in rungs if (r := rung.record) is not None}.values())
 
 
-def _seeded(ladder: Ladder, spec: Spec, seed: int) -> tuple[Ladder, Spec]:
+def seeded(ladder: Ladder, spec: Spec, seed: int) -> tuple[Ladder, Spec]:
+    """Ladder and spec of one seed, which sets both X⁰ and the order of triplets."""
     return replace(ladder, seed=seed), spec.with_training(order_seed=seed)
 
 

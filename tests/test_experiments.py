@@ -1,6 +1,8 @@
 """Every experiment as a notebook, run with papermill on the smoke profile, two sources each; what
 is asserted is asserted of the records that they leave."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from toys import quiet, toy_data
@@ -11,12 +13,17 @@ from lthnb.config import Seeded
 from lthnb.lottery import derived_seed, plan, run_ladder, targets
 from lthnb.profiles import COMPRESSED, CONTESTS, profile
 from lthnb.sources import load
-from lthnb.standings import _seeded
+from lthnb.standings import seeded
 from lthnb.store import Store
 
+ROOT = Path(__file__).resolve().parents[1]
 pytestmark = pytest.mark.xdist_group("experiments")  # one worker, or each runs them anew
 
-CHAPTERS = [n for n in runner.book_notebooks() if n != "performance"]  # measures nothing, trains
+CHAPTERS = [  # that take a source: the others show records alone
+    name
+    for name in runner.book_notebooks()
+    if "source" in runner.declared_parameters(ROOT / "notebooks" / f"{name}.ipynb")
+]
 BACKBONES = ("mf", "lightgcn")
 SMOKE = profile("smoke")
 
@@ -48,7 +55,7 @@ def ladders(chapter, seeds=None):
     seeds = seeds or (SMOKE.seeds if chapter == "existence" else SMOKE.few_seeds)
     for ladder, spec in SMOKE.contests(chapter, BACKBONES):
         for seed in seeds:
-            yield _seeded(ladder, spec, seed)
+            yield seeded(ladder, spec, seed)
 
 
 def of(chapter, wanted, data, store):
@@ -160,7 +167,7 @@ def test_nothing_else_was_trained(ran):
     for one in compressions_of(
         SMOKE.matches(COMPRESSED), data, SMOKE.few_seeds, quiet(store), train_missing=False
     ):
-        ladder, spec = _seeded(one.match.ladder, one.match.dense, 0)
+        ladder, spec = seeded(one.match.ladder, one.match.dense, 0)
         wanted |= {*one.keys, *(r.record.key for r in plan(ladder, spec, data, store))}
     assert set(store.run_keys()) == wanted
 

@@ -49,6 +49,7 @@ from lthnb.plots.contests import (
     pace_figure,
     pace_table,
 )
+from lthnb.plots.evidence import compute_table, evidence_table
 from lthnb.plots.ladders import ladder_figure, learning_curves, paper_table, standings_table
 from lthnb.plots.style import use_style
 from lthnb.plots.tickets import kept_by_degree, recommendations_table
@@ -60,11 +61,13 @@ __all__ = [
     "compression_figure",
     "compression_paper_table",
     "compression_table",
+    "compute_table",
     "contest_figure",
     "contest_table",
     "cost_figure",
     "cost_table",
     "entries_figure",
+    "evidence_table",
     "gains_table",
     "groups_table",
     "heat_maps",
