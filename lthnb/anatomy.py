@@ -67,6 +67,20 @@ def nonzero_by_layer(table: np.ndarray, train: sp.csr_matrix, layers: int) -> li
     return [*out, total != 0]
 
 
+def layers_of(model: Model) -> int:
+    """K, the layers through which a backbone spreads its table before it scores.
+
+    Raises ConfigError for a backbone of which that is not known here.
+    """
+    known = {"mf": 0, "lightgcn": model.layers}
+    if model.backbone not in known:
+        raise ConfigError(
+            f"backbone: found {model.backbone!r}, expected {' or '.join(known)}: what serving "
+            "costs is counted layer by layer; add the backbone to anatomy.layers_of."
+        )
+    return known[model.backbone]
+
+
 @dataclass(frozen=True)
 class Costs:
     """What serving a ticket costs, each as a share of what the dense model costs.
@@ -102,7 +116,7 @@ def costs(
     rows, size = kept.shape
     items = rows - users
     fullest = [row_sizes(kept[:users]).fullest, row_sizes(kept[users:]).fullest]
-    layers = model.layers if model.backbone == "lightgcn" else 0
+    layers = layers_of(model)
     spread = layers * 2 * pairs
     dense = (spread + users * items) * size
     served, propagation = kept, 0.0
@@ -148,10 +162,11 @@ def sizes(field: Field, data: Interactions | None = None) -> list[Size | None]:
 
     data: as the field was climbed on; without it, what LightGCN needs a graph for is left out.
     """
-    return [_size(field, number, data) for number in range(len(field.rungs[0]))]
+    return [size_of(field, number, data) for number in range(len(field.rungs[0]))]
 
 
-def _size(field: Field, number: int, data: Interactions | None) -> Size | None:
+def size_of(field: Field, number: int, data: Interactions | None = None) -> Size | None:
+    """The :class:`Size` of one rung, None where it was not run with every seed."""
     records = field.records(number)
     if records is None:
         return None
@@ -160,7 +175,7 @@ def _size(field: Field, number: int, data: Interactions | None) -> Size | None:
     train = None if data is None else data.train
     masks = masks_of(field, number)
     spread: list = [()] * len(masks)
-    if model.backbone == "lightgcn" and train is not None:
+    if layers_of(model) and train is not None:
         spread = [nonzero_by_layer(kept, train, model.layers) for kept in masks]
     layers = zip(*[[layer.mean() for layer in by_layer] for by_layer in spread], strict=True)
     return Size(

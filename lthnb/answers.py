@@ -12,12 +12,13 @@ from dataclasses import dataclass, field
 from itertools import combinations, pairwise
 
 import numpy as np
+from scipy.stats import binomtest
 
 from lthnb import compression, paper
-from lthnb.anatomy import Opened, magnitudes, opened, sizes
+from lthnb.anatomy import Opened, magnitudes, opened, size_of
 from lthnb.compression import Compression, compressions_of
 from lthnb.data import Interactions
-from lthnb.pace import paces
+from lthnb.pace import pace
 from lthnb.profiles import COMPRESSED, CONTESTS, Profile, recorded_contests, recorded_matches
 from lthnb.standings import (
     METHOD_NAMES,
@@ -25,12 +26,13 @@ from lthnb.standings import (
     Standing,
     difference,
     fields_of,
+    grouped,
     recorded_fields,
     records_in,
 )
 from lthnb.store import Record, Store
 from lthnb.training import Control
-from lthnb.verdicts import Interval, t_interval
+from lthnb.verdicts import LEVEL, MARGIN, Interval, sign, t_interval
 
 HOLDS, FAILS, OPEN = "holds", "does not hold", "not decided"
 NOT_RUN, NO_DATA, FUTURE = "not run", "no data", "open in the paper"
@@ -65,12 +67,14 @@ class Evidence:
     """What was run: on a reader's data, or of the recorded runs.
 
     fields: chapter (:data:`lthnb.profiles.CONTESTS`) → its fields, of any backbones. compressions:
-    of the chapter on LCM. tickets: rungs that were opened, of the case study.
+    of the chapter on LCM. tickets: rungs that were opened, of the case study. known: answers that
+    were worked out already, by claim.
     """
 
     fields: dict[str, Sequence[Field]] = field(default_factory=dict)
     compressions: Sequence[Compression] = ()
     tickets: Sequence[Opened] = ()
+    known: dict[str, list[Answer]] = field(default_factory=dict, repr=False)
 
     @property
     def keys(self) -> set[str]:
@@ -78,14 +82,14 @@ class Evidence:
         keys = {r.key for fields in self.fields.values() for r in records_in(fields)}
         return keys.union(*(one.keys for one in self.compressions))
 
-    def groups(self, chapter: str) -> Iterable[list[Field]]:
-        """A chapter's fields with something run in them, one group for each backbone, data set and
-        protocol."""
-        groups: dict[tuple, list[Field]] = {}
-        for one in self.fields.get(chapter, ()):
-            if one.standings[0] is not None:
-                groups.setdefault((one.title, one.seeds), []).append(one)
-        return groups.values()
+    def groups(self, chapter: str) -> list[list[Field]]:
+        """A chapter's fields of which the dense model was run, in groups that can be compared."""
+        ran = [one for one in self.fields.get(chapter, ()) if one.standings[0] is not None]
+        return grouped(ran)
+
+    def each(self, chapter: str) -> list[Field]:
+        """The same, one by one."""
+        return [one for group in self.groups(chapter) for one in group]
 
 
 def gathered(
@@ -114,12 +118,17 @@ def gathered(
         )
         for chapter in CONTESTS
     }
-    matches = base.matches(COMPRESSED, protocol=protocol)
+    matches = base.matches(_compressed(backbones), protocol=protocol)
     return Evidence(
         fields,
         compressions_of(matches, data, seeds or base.few_seeds, control, **how),
         [opened(one, data, control, replay=False) for one in fields["existence"]],
     )
+
+
+def _compressed(backbones: Sequence[str]) -> list[str]:
+    """Those that the paper compresses, of some backbones."""
+    return [backbone for backbone in backbones if backbone in COMPRESSED]
 
 
 def recorded(backbones: Sequence[str], store: Store) -> Evidence:
@@ -132,7 +141,7 @@ def recorded(backbones: Sequence[str], store: Store) -> Evidence:
         chapter: [one for contest in contests for one in found[contest]]
         for chapter, contests in wanted.items()
     }
-    return Evidence(fields, compression.recorded(recorded_matches(COMPRESSED), store))
+    return Evidence(fields, compression.recorded(recorded_matches(_compressed(backbones)), store))
 
 
 def answers(claim: str, evidence: Evidence) -> list[Answer]:
@@ -145,7 +154,9 @@ def answers(claim: str, evidence: Evidence) -> list[Answer]:
         return [
             Answer(claim, "", "The paper names it as future work; nothing here tries it.", FUTURE)
         ]
-    found = ANSWERS[claim](evidence)
+    found = evidence.known.get(claim)
+    if found is None:
+        found = evidence.known[claim] = ANSWERS[claim](evidence)
     return found or [Answer(claim, "", "", NO_DATA if claim in ONLY_KWAI else NOT_RUN)]
 
 
@@ -184,7 +195,7 @@ def interval_said(d: Interval) -> str:
 
 def _sign(d: Interval) -> str:
     """Whether a difference is above zero beyond doubt."""
-    return HOLDS if d.low > 0 else FAILS if d.high < 0 else OPEN
+    return {1: HOLDS, -1: FAILS, 0: OPEN}[sign(d)]
 
 
 def _basis(one: Field | Compression) -> str:
@@ -245,46 +256,55 @@ def _printed(numbers: Sequence[paper.Number]) -> str:
 
 
 def _abstract_density(evidence: Evidence) -> list[Answer]:
-    """The paper's range per data set is over backbones; its upper end is asked of each of ours.
-    Where the paper has no such data set, half the entries are asked for."""
+    """One rung is judged, so that nothing is picked: the densest within the paper's range for the
+    data set, or within half where the paper has no such data."""
     out = []
-    for [one] in evidence.groups("existence"):
+    for one in evidence.each("existence"):
         numbers = _stated("abstract-density", one)
         bound = max((n.value / 100 for n in numbers), default=0.5)
-        star = one.sparsest
-        if star is None:
-            ours, verdict = f"no rung wins beyond doubt on {one.chosen_on}.", OPEN
-        else:
-            ours = f"the sparsest ticket that wins on {one.chosen_on} keeps {star.density:.1%}; "
-            ours += f"on test it stands at {interval_said(star.difference)} to dense. "
-            whose = "the paper's" if numbers else "as the paper has no such data"
-            ours += f"Asked for: at most {bound:.0%}, {whose}."
-            small = star.density <= bound * 1.05  # rungs are 10 or 20 % apart
-            verdict = FAILS if not small else OPEN if star.claim is False else HOLDS
-        beside = tuple((n, 100 * star.density) for n in numbers) if star else ()
-        out.append(
-            Answer("abstract-density", one.title, ours, verdict, _basis(one), _keys(star), beside)
+        within = [s for s in one.standings if s is not None and s.number and s.density <= bound]
+        if not within:
+            continue
+        rung, star = within[0], one.sparsest
+        whose = "the paper's range" if numbers else "half; the paper has no such data"
+        ours = (
+            f"at {rung.density:.1%}, the first rung within {bound:.0%} ({whose}), Recall@20 on "
+            f"test is {interval_said(rung.difference)} to dense. Sparsest ticket that wins on "
+            f"{one.chosen_on}: {_density(star)}."
         )
+        beside = tuple((n, 100 * star.density) for n in numbers) if star else ()
+        keys = _keys(rung, star)
+        verdict = _keeps(rung)
+        out.append(Answer("abstract-density", one.title, ours, verdict, _basis(one), keys, beside))
     return out
 
 
+def _keeps(s: Standing) -> str:
+    """Whether a rung loses less than the margin of a claim, beyond doubt; or more."""
+    return {1: HOLDS, -1: FAILS, 0: OPEN}[sign(s.difference, -MARGIN)]
+
+
 def _existence(evidence: Evidence) -> list[Answer]:
+    """The ticket that is judged on test is chosen on the other part, as everywhere; that some other
+    rung does well on test too is said, and counts for nothing."""
     out = []
-    for [one] in evidence.groups("existence"):
+    for one in evidence.each("existence"):
         tickets = [s for s in one.standings if s is not None and s.number]
         if not tickets:
             continue
-        by_claim = [s for s in tickets if s.claim]
-        won = one.seeds_that_win
-        ours = f"a ticket wins by the paper's definition, on {one.chosen_on}, for {won} of "
-        ours += f"{len(one.seeds)} seeds; "
-        if tickets[0].claim is None:
-            verdict = HOLDS if won == len(one.seeds) else OPEN if won else FAILS
-            ours += "one run carries no claim."
-        else:
-            verdict = HOLDS if by_claim else OPEN
-            densities = ", ".join(f"{s.density:.1%}" for s in by_claim) or "none"
-            ours += f"as a claim, on test, those with these densities win: {densities}."
+        star = one.sparsest
+        ours = (
+            f"a ticket wins by the paper's definition, on {one.chosen_on}, for "
+            f"{one.seeds_that_win} of {len(one.seeds)} seeds. Sparsest ticket that wins there: "
+            f"{_density(star)}"
+        )
+        ours += f", on test {interval_said(star.difference)} to dense." if star else "."
+        also = [s for s in tickets if s is not star and _keeps(s) == HOLDS]
+        if also:
+            ours += " On test these lose less than 1 % beyond doubt, too: "
+            ours += ", ".join(f"{s.density:.1%}" for s in also) + "."
+        lost = all(_keeps(s) == FAILS for s in tickets)
+        verdict = _keeps(star) if star else FAILS if lost else OPEN
         keys = tuple(k for s in tickets for k in s.keys)
         out.append(Answer("existence", one.title, ours, verdict, _basis(one), keys))
     return out
@@ -295,12 +315,13 @@ def _over_dense(claim: str) -> Callable[[Evidence], list[Answer]]:
 
     def answer(evidence: Evidence) -> list[Answer]:
         out = []
-        for [one] in evidence.groups("existence"):
+        for one in evidence.each("existence"):
             beside, keys = [], ()
             for number in _stated(claim, one):
                 metric, _, rung = number.what.partition(" at rung ")
-                there = one.standings[int(rung)] if int(rung) < len(one.standings) else None
-                if there is not None:
+                density = (1 - paper.SETTINGS.pruning_rate) ** int(rung)
+                near = [s for s in one.standings if s and abs(s.density / density - 1) < 1e-2]
+                for there in near[:1]:
                     above = there.results[metric] / one.standings[0].results[metric] - 1
                     beside.append((number, 100 * above))
                     keys = there.keys
@@ -322,9 +343,9 @@ def _over_dense(claim: str) -> Callable[[Evidence], list[Answer]]:
 
 def _complexity(evidence: Evidence) -> list[Answer]:
     out = []
-    for [one] in evidence.groups("existence"):
+    for one in evidence.each("existence"):
         number = one.to_take_home
-        there = sizes(one)[number] if number else None
+        there = size_of(one, number) if number else None
         if there is None:
             continue
         size = one.spec.model.embedding_size
@@ -355,28 +376,46 @@ def sparsity_gain(above: Standing | None, below: Standing | None) -> float | Non
     return (1 - above.density) / (1 - below.density) - 1
 
 
+def stars_at_shared(a: Field, b: Field) -> tuple[Standing | None, Standing | None]:
+    """The sparsest winning tickets of two fields among the densities that both were run at: who has
+    more rungs would else have more chances."""
+    ran = [[s.density for s in one.standings if s is not None] for one in (a, b)]
+    return a.sparsest_among(ran[1]), b.sparsest_among(ran[0])
+
+
+def _sparser(a: Standing | None, b: Standing | None) -> str:
+    """Whether the first of two sparsest winning tickets is sparser; equal ones decide nothing."""
+    gain = sparsity_gain(a, b)
+    if gain is None:
+        return HOLDS if a else FAILS if b else OPEN
+    return OPEN if abs(gain) < 1e-6 else HOLDS if gain > 0 else FAILS
+
+
 def _omp_sparsity(evidence: Evidence) -> list[Answer]:
     out = []
     for group in evidence.groups("baselines"):
         imp, omp = _of(group, method="imp"), _of(group, method="omp")
-        if imp is None or omp is None or omp.best is None:
+        if imp is None or omp is None or not _ran_beside(imp, omp):
             continue
-        gain = sparsity_gain(imp.sparsest, omp.sparsest)
-        ours = f"sparsest winning ticket of IMP: {_density(imp.sparsest)}; of OMP: "
-        ours += f"{_density(omp.sparsest)}"
-        ours += f"; {100 * gain:+.1f} % in sparsity" if gain is not None else ""
-        ours += f" ({len(omp.ladder.densities)} densities tried)." if omp.ladder.densities else "."
+        stars = stars_at_shared(imp, omp)
+        gain = sparsity_gain(*stars)
+        ours = (
+            f"sparsest winning ticket, at densities that both were run at: IMP {_density(stars[0])}"
+            f", OMP {_density(stars[1])}"
+        )
+        ours += f"; {100 * gain:+.1f} % in sparsity." if gain is not None else "."
         numbers = _stated("omp-sparsity", imp)
-        ours += _printed(numbers)
-        verdict = OPEN
-        if gain is not None:
-            verdict = HOLDS if gain > 0 else FAILS
-        elif imp.sparsest or omp.sparsest:
-            verdict = HOLDS if imp.sparsest else FAILS
-        keys = _keys(imp.sparsest, omp.sparsest)
         beside = tuple((n, 100 * gain) for n in numbers) if gain is not None else ()
+        ours += _printed(numbers)
+        keys, verdict = _keys(*stars), _sparser(*stars)
         out.append(Answer("omp-sparsity", imp.title, ours, verdict, _basis(imp), keys, beside))
     return out
+
+
+def _ran_beside(imp: Field, other: Field) -> bool:
+    """Whether another method was run beyond what it shares with IMP: OMP's first rung is IMP's."""
+    mine = {key for s in imp.standings if s is not None for key in s.keys}
+    return any(not set(s.keys) <= mine for s in other.standings if s is not None)
 
 
 def _keys(*standings: Standing | None) -> tuple[str, ...]:
@@ -404,7 +443,7 @@ def _omp_recall(evidence: Evidence) -> list[Answer]:
     out = []
     for group in evidence.groups("baselines"):
         imp, omp = _of(group, method="imp"), _of(group, method="omp")
-        d = best_against(imp, omp) if imp and omp else None
+        d = best_against(imp, omp) if imp and omp and _ran_beside(imp, omp) else None
         if d is not None:
             numbers = _stated("omp-recall", imp)
             ours = _best_said(imp, omp, "baselines") + _printed(numbers)
@@ -427,8 +466,9 @@ def _rp_finds(evidence: Evidence) -> list[Answer]:
             for one, star in stars
         )
         expected = (ran[0].published, ran[0].spec.model.backbone) == ("tiktok", "lightgcn")
-        found = any(star for _, star in stars)
-        verdict = HOLDS if found == expected else FAILS
+        found = any(star and _keeps(star) == HOLDS for _, star in stars)
+        lost = all(sign(one.best.difference) < 0 for one in ran)
+        verdict = OPEN if not (found or lost) else HOLDS if found == expected else FAILS
         keys = tuple(k for one, star in stars for k in _keys(star, one.best))
         out.append(Answer("rp-finds", ran[0].title, ours + ".", verdict, _basis(ran[0]), keys))
     return out
@@ -440,7 +480,7 @@ def _rp_falls(evidence: Evidence) -> list[Answer]:
         rp = _of(group, method="rp")
         if rp is None or rp.best is None:
             continue
-        said, verdicts = [], []
+        said, verdicts, keys = [], [], _keys(rp.best)
         for method in ("imp", "omp"):
             other = _of(group, method=method)
             d = best_against(rp, other) if other else None
@@ -455,7 +495,6 @@ def _rp_falls(evidence: Evidence) -> list[Answer]:
                 )
                 verdicts.append(HOLDS if gain < 0 else FAILS)
         if said:
-            keys = _keys(rp.best)
             ours = " ".join(said)
             out.append(Answer("rp-falls", rp.title, ours, _all(verdicts), _basis(rp), keys))
     return out
@@ -479,7 +518,8 @@ def _lcm(claim: str, density: float) -> Callable[[Evidence], list[Answer]]:
             numbers = [
                 n
                 for n in paper.claim(claim).numbers
-                if one.published == n.dataset and one.original_size == 128
+                if (one.published, one.spec.model.backbone) == (n.dataset, n.backbone)
+                and one.original_size == 128
             ]
             out.append(
                 Answer(
@@ -650,11 +690,27 @@ def _rewind_stable(evidence: Evidence) -> list[Answer]:
         counts = {one.ladder.rewind: one.seeds_that_win for one in (rewind, *others)}
         ours = f"seeds for which a ticket wins by definition, of {len(rewind.seeds)}: "
         ours += ", ".join(f"{name} {count}" for name, count in counts.items()) + "."
-        most = max(counts[one.ladder.rewind] for one in others)
-        verdict = HOLDS if counts["rewind"] > most else FAILS if counts["rewind"] < most else OPEN
+        verdict = _all([_oftener(rewind, other) for other in others])
         keys = _keys(*(s for one in (rewind, *others) for s in one.standings))
         out.append(Answer("rewind-stable", rewind.title, ours, verdict, _basis(rewind), keys))
     return out
+
+
+def _oftener(a: Field, b: Field) -> str:
+    """Whether tickets win by definition for more seeds of one field than of another: the exact sign
+    test over the seeds that differ, which needs six of them to decide anything."""
+    won = [
+        [
+            any(s.won[seed] for s in one.standings if s and s.number)
+            for seed in range(len(one.seeds))
+        ]
+        for one in (a, b)
+    ]
+    more = sum(x and not y for x, y in zip(*won, strict=True))
+    less = sum(y and not x for x, y in zip(*won, strict=True))
+    if not more + less or binomtest(more, more + less).pvalue > 1 - LEVEL:
+        return OPEN
+    return HOLDS if more > less else FAILS
 
 
 def _rewind_better(evidence: Evidence) -> list[Answer]:
@@ -679,11 +735,12 @@ def _rewind_better(evidence: Evidence) -> list[Answer]:
 
 def _training_speed(evidence: Evidence) -> list[Answer]:
     out = []
-    for [one] in evidence.groups("existence"):
+    for one in evidence.each("existence"):
         star = one.sparsest
         if star is None:
             continue
-        p, backbone = paces(one)[star.number], one.spec.model.backbone
+        backbone = one.spec.model.backbone
+        p = pace(star.number, _records(one, star), one.records(0))
         ours = (
             f"at the sparsest winning ticket ({star.density:.1%}) the dense model's best epoch is "
             f"{p.by_best.mean:.1f} times the ticket's"
@@ -693,9 +750,7 @@ def _training_speed(evidence: Evidence) -> list[Answer]:
         ours += f"; the ticket reaches the dense model's best in {p.matched} of {p.runs} runs"
         if p.by_match is not None:
             ours += f", then {p.by_match.mean:.1f} times as early"
-        sure = p.by_best.mean if np.isnan(p.by_best.low) else p.by_best.low
-        slow = p.by_best.mean if np.isnan(p.by_best.high) else p.by_best.high
-        verdict = HOLDS if sure > 1 else FAILS if slow < 1 else OPEN
+        verdict = {1: HOLDS, -1: FAILS, 0: OPEN}[sign(p.by_best, 1.0)]
         ours += ". That it is faster, by whatever factor:"
         numbers = [n for n in paper.claim("training-speed").numbers if n.backbone == backbone]
         beside = tuple((n, p.by_best.mean) for n in numbers if one.published in paper.DATASETS)
@@ -708,7 +763,7 @@ def _magnitude(evidence: Evidence) -> list[Answer]:
     for ticket in evidence.tickets:
         if ticket.number is None or not ticket.dense or not ticket.number:
             continue
-        [share] = [k.trained for k in magnitudes(ticket) if k.number == ticket.number]
+        [share] = [kept.trained for kept in magnitudes(ticket, [ticket.number])]
         over = t_interval(share - ticket.density)
         mean = {n: np.mean([r[n] for r in ticket.removals]) for n in ticket.removals[0]}
         ours = (
@@ -717,9 +772,8 @@ def _magnitude(evidence: Evidence) -> list[Answer]:
             f"dense model's Recall@20 is {mean['kept removed']:.4f}, without as many pruned ones "
             f"{mean['pruned removed']:.4f}, with all {mean['all']:.4f}."
         )
-        critical = mean["kept removed"] < mean["pruned removed"]
-        low = over.mean if np.isnan(over.low) else over.low
-        verdict = HOLDS if low > 0 and critical else FAILS if not critical else OPEN
+        worse = t_interval([r["pruned removed"] - r["kept removed"] for r in ticket.removals])
+        verdict = _all([_sign(over), _sign(worse)])
         one = ticket.field
         keys = _keys(one.standings[ticket.number])
         out.append(Answer("magnitude", one.title, ours, verdict, _basis(one), keys))

@@ -29,7 +29,7 @@ from lthnb.standings import (
 from lthnb.steps import resolve
 from lthnb.store import Record, Store
 from lthnb.training import Control, train
-from lthnb.verdicts import LEAST_SEEDS, Interval
+from lthnb.verdicts import Interval, sign
 
 METHODS = ("dense", "ticket", "lcm", "small")
 # What is compared: the paper's comparison first, then the two that it leaves out.
@@ -203,7 +203,7 @@ def compressions_of(
 
 def recorded(matches: Sequence[Match], store: Store) -> list[Compression]:
     """What comes with the project, in `results/`, of each match: one for each density, data set and
-    step that has a run of LCM or of the ticket, with the seeds whose dense model is recorded.
+    step that has a run of LCM or of the ticket, with the seeds that have the most of it.
     Nothing is trained, and no data are read.
     """
     shapes = {r.data["digest"]: Shape.of(r.data) for r in store.recorded()}
@@ -212,7 +212,11 @@ def recorded(matches: Sequence[Match], store: Store) -> list[Compression]:
     for shape in shapes.values():
         for device in ("cpu", "cuda"):  # which step `auto` meant where they were run
             for one in _look_up(matches, shape, seeds, store, device):
-                there = [i for i, record in enumerate(one.runs["dense"]) if record is not None]
+                done = [
+                    sum(r is not None for r in row) for row in zip(*one.runs.values(), strict=True)
+                ]
+                # The seeds that have the most of it: a comparison needs all of a field's seeds.
+                there = [i for i, count in enumerate(done) if count == max(done) > 0]
                 runs = {m: tuple(row[i] for i in there) for m, row in one.runs.items()}
                 if any(record is not None for m in ("ticket", "lcm") for record in runs[m]):
                     kept = tuple(seeds[i] for i in there)
@@ -323,9 +327,8 @@ def _said(d: Interval) -> str:
 
 def verdict(d: Interval) -> str:
     """What an interval shows: that the first is better, that it is worse, or neither."""
-    if d.kind != "t over seeds" or d.n < LEAST_SEEDS:
-        return "too few seeds for a claim"
-    return "better" if d.low > 0 else "worse" if d.high < 0 else "no difference is shown"
+    shown = {1: "better", -1: "worse", 0: "no difference is shown"}[sign(d)]
+    return shown if d.kind == "t over seeds" else f"{shown}, in one run"
 
 
 NAMES = {"dense": "dense model", "ticket": "ticket", "lcm": "LCM", "small": "small dense model"}

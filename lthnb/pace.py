@@ -13,17 +13,17 @@ from dataclasses import dataclass
 
 from lthnb.standings import Field
 from lthnb.store import Record
-from lthnb.verdicts import Interval, t_interval
+from lthnb.verdicts import Interval, ratio_interval
 
 
 @dataclass(frozen=True)
 class Pace:
     """The training speed of one rung, beside the dense model of the same seed.
 
-    by_best: j/j′ over seeds. by_match: j over the epoch at which the ticket first matches the dense
-    model's best, over the seeds that do; None where none does. matched, runs: how many of how many
-    do. seconds: of an epoch, evaluation included, as a ratio dense over ticket; None where a run
-    took no measurable time. keys: the runs.
+    Ratios are geometric means over seeds. by_best: j/j′. by_match: j over the epoch at which the
+    ticket first matches the dense model's best, over the seeds that do; None where none does.
+    matched, runs: how many of how many do. seconds: of an epoch, evaluation included, as a ratio
+    dense over ticket; None where a run took no measurable time. keys: the runs.
     """
 
     number: int
@@ -55,11 +55,11 @@ def pace(number: int, tickets: Sequence[Record], dense: Sequence[Record]) -> Pac
     return Pace(
         number,
         tickets[0].density,
-        t_interval([d.best_epoch / t.best_epoch for t, d in pairs]),
-        t_interval(ratios) if ratios else None,
+        ratio_interval([d.best_epoch / t.best_epoch for t, d in pairs]),
+        ratio_interval(ratios) if ratios else None,
         len(ratios),
         len(pairs),
-        t_interval([b / a for a, b in took]) if all(a > 0 for a, _ in took) else None,
+        ratio_interval([b / a for a, b in took]) if all(a > 0 for a, _ in took) else None,
         tuple(t.key for t in tickets),
     )
 

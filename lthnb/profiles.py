@@ -79,7 +79,7 @@ class Profile:
             )
         return [
             contest
-            for backbone in backbones
+            for backbone in dict.fromkeys(backbones)
             for contest in CONTESTS[chapter](
                 self, self.spec(backbone, embedding_size=embedding_size, protocol=protocol)
             )
@@ -94,7 +94,7 @@ class Profile:
                 self.ladder_of().pruning_rate,
                 tuple(self.for_lcm.items()),
             )
-            for backbone in backbones
+            for backbone in dict.fromkeys(backbones)
             for size in dict(self.compressions)
         ]
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from lthnb.config import Compressed, Init, Rotated, Signs, Snapshot, init_from, spec_from
+from lthnb.config import Compressed, Init, Rotated, Signs, Snapshot, init_from, run_key, spec_from
 from lthnb.data import DataError, Interactions
 from lthnb.pruning import Mask
 from lthnb.store import Record, Store, StoreError
@@ -72,15 +72,16 @@ def replay(record: Record, data: Interactions, control: Control) -> Replay:
         )
     spec, init = spec_from(record.spec), init_from(record.init)
     mask = _mask_of(record, control.store)
+    key = run_key(spec, data.digest, init, mask.digest)
+    if key != record.key:
+        raise StoreError(
+            f"run {record.key[:8]}: from what its record says the key is {key[:8]} now: components "
+            "compute otherwise since then (`numerics`), so there is nothing to compare."
+        )
     with tempfile.TemporaryDirectory() as folder:
         apart = Store(folder, results=None)
         _bring(init, control.store, apart)
         again = train(spec, data, init, mask, replace(control, store=apart)).record
-    if again.key != record.key:
-        raise StoreError(
-            f"run {record.key[:8]}: from what its record says the key is {again.key[:8]} now: "
-            "components compute otherwise since then (`numerics`), so there is nothing to compare."
-        )
     return compare(record, again)
 
 
@@ -121,13 +122,14 @@ def _bring(init: Init, here: Store, there: Store) -> None:
                 there.put_array(here.get_array(init.rotation))
             _bring(init.base, here, there)
         case Snapshot() | Compressed():
-            key, epoch = (
-                (init.run, init.epoch) if isinstance(init, Snapshot) else (init.teacher, "best")
-            )
+            if isinstance(init, Snapshot):
+                key, epoch, how = init.run, init.epoch, "climb the ladder again, rewound as it was"
+            else:
+                key, epoch, how = init.teacher, "best", "run the chapter on LCM, which makes them"
             table = here.find_weights(key, epoch)
             if table is None:
                 raise StoreError(
                     f"run {key[:8]}: its weights of epoch {epoch!r}, from which this one starts, "
-                    "are not in the store; climb the ladder again with `--rewind` as it was."
+                    f"are not in the store; {how}."
                 )
             there.put_weights(key, epoch, table)

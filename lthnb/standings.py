@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from dataclasses import field as dataclass_field
 from functools import cached_property, partial
@@ -87,14 +87,23 @@ class Field:
     @property
     def sparsest(self) -> Standing | None:
         """The sparsest winning ticket, chosen on valid; None where no rung wins there."""
-        there = [s for s in self.standings if s is not None]
+        return self.sparsest_among(None)
+
+    def sparsest_among(self, densities: Collection[float] | None) -> Standing | None:
+        """The same, among the rungs with some densities (to 0.1 %) alone; None for all."""
+        there = [
+            s
+            for s in self.standings
+            if s is not None
+            and (densities is None or any(abs(s.density / d - 1) < 1e-3 for d in densities))
+        ]
         index = sparsest_winning([s.density for s in there], [s.difference_valid for s in there])
         return None if index is None else there[index]
 
     @property
     def best(self) -> Standing | None:
-        """The ticket with the best mean Recall@20 on the part that chooses; None where no ticket
-        was run. Its result is what it then reaches on test."""
+        """The ticket with the best mean difference to dense on the part that chooses; None where no
+        ticket was run. Its result is what it then reaches on test."""
         tickets = [s for s in self.standings if s is not None and s.number]
         return max(tickets, key=lambda s: s.difference_valid.mean, default=None)
 
@@ -120,6 +129,18 @@ class Field:
             for values in ([r.epochs for r in runs], [r.seconds for r in runs])
         )
         return Cost(len(found), epochs, seconds)
+
+    @property
+    def kind(self) -> tuple[str, ...]:
+        """What fields must share to be compared: title, split of the data, and step."""
+        record = next((r for row in self.rungs for rung in row if (r := rung.record)), None)
+        ran = () if record is None else (record.data["digest"], record.spec["training"]["step"])
+        return (self.title, *ran)
+
+    def with_seeds(self, seeds: Sequence[int]) -> Field:
+        """The same field with some of its seeds alone."""
+        rungs = tuple(self.rungs[self.seeds.index(seed)] for seed in seeds)
+        return replace(self, seeds=tuple(seeds), rungs=rungs)
 
     @property
     def to_take_home(self) -> int:
@@ -216,8 +237,8 @@ def recorded_fields(
     contests: Sequence[tuple[Ladder, Spec]], store: Store, *, dense_alone: bool = False
 ) -> list[Field]:
     """What comes with the project, in `results/`, of each ladder: one field for each data set and
-    step that has a run of a ticket (or with `dense_alone` of a dense model), with the seeds whose
-    dense model is recorded. Nothing is trained, and no data are read.
+    step that has a run of a ticket (or with `dense_alone` of a dense model), with the seeds that
+    have the most of it. Nothing is trained, and no data are read.
     """
     records = store.recorded()
     shapes = {r.data["digest"]: Shape.of(r.data) for r in records}
@@ -227,12 +248,28 @@ def recorded_fields(
     for (ladder, spec), shape, step in itertools.product(contests, shapes.values(), steps):
         made = spec.with_training(step=step)
         rows = {s: plan(*seeded(ladder, made, s), shape, store) for s in seeds}
-        there = {s: tuple(row) for s, row in rows.items() if row[0].record}
-        if any(rung.record for row in there.values() for rung in row[0 if dense_alone else 1 :]):
+        done = {s: sum(rung.record is not None for rung in row) for s, row in rows.items()}
+        # A field's rung needs all of its seeds: those that are further behind wait.
+        most = max(done.values(), default=0)
+        there = {s: tuple(rows[s]) for s in seeds if done[s] == most and rows[s][0].record}
+        if there and most > (0 if dense_alone else 1):
             source = str(shape.origin.get("source", ""))
             ran = tuple(there.values())
             fields.append(Field(ladder, made, shape.name, source, tuple(there), ran))
     return fields
+
+
+def grouped(fields: Sequence[Field]) -> list[list[Field]]:
+    """Fields that can be compared (:attr:`Field.kind`), each group with the seeds that all of its
+    fields have; where they have none in common, each stands by itself."""
+    groups: dict[tuple, list[Field]] = {}
+    for one in fields:
+        groups.setdefault(one.kind, []).append(one)
+    out: list[list[Field]] = []
+    for group in groups.values():
+        shared = [s for s in group[0].seeds if all(s in one.seeds for one in group)]
+        out += [[one.with_seeds(shared) for one in group]] if shared else [[one] for one in group]
+    return out
 
 
 def records_in(fields: Sequence[Field]) -> list[Record]:

@@ -9,7 +9,7 @@ claim*: over seeds, the lower 95 % bound of the paired relative difference in Re
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numba as nb
 import numpy as np
@@ -50,6 +50,27 @@ def t_interval(values: Sequence[float], level: float = LEVEL) -> Interval:
         return Interval(mean, float("nan"), float("nan"), "none", n)
     half = float(stats.t.ppf((1 + level) / 2, n - 1) * np.std(values, ddof=1) / np.sqrt(n))
     return Interval(mean, mean - half, mean + half, "t over seeds", n)
+
+
+def ratio_interval(values: Sequence[float], level: float = LEVEL) -> Interval:
+    """Geometric mean of ratios, one a seed, with the t interval of their logarithms.
+
+    The mean of ratios would lie above 1 also where neither side is larger: 2 and ½ have the mean
+    1¼. Raises ValueError where a ratio is not above zero.
+    """
+    if min(values) <= 0:
+        raise ValueError(f"ratios: found {min(values)}, expected numbers above zero.")
+    d = t_interval(np.log(values), level)
+    return replace(d, **{end: float(np.exp(getattr(d, end))) for end in ("mean", "low", "high")})
+
+
+def sign(d: Interval, at: float = 0.0) -> int:
+    """1 where a whole interval lies above `at`, −1 where it lies below, else 0; 0 also where there
+    is no interval, or one over fewer than three seeds. Over one run it is the users' interval,
+    which no other seed stands behind."""
+    if d.kind == "t over seeds" and d.n < LEAST_SEEDS:
+        return 0
+    return int(d.low > at) - int(d.high < at)
 
 
 def user_bootstrap(

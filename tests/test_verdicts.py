@@ -12,7 +12,9 @@ from lthnb.evaluation import Hits
 from lthnb.verdicts import (
     Interval,
     claim,
+    ratio_interval,
     relative_difference,
+    sign,
     sparsest_winning,
     t_interval,
     user_bootstrap,
@@ -155,3 +157,22 @@ class TestClaims:
         """The sparsest that wins, even where one denser does not."""
         differences = [seeds(0, 0), seeds(-0.1, -0.2), seeds(0.1, 0.05)]
         assert sparsest_winning([1.0, 0.8, 0.6], differences) == 2
+
+
+def test_ratios_are_averaged_by_their_logarithms():
+    """Twice as fast and half as fast is as fast, which a mean of ratios would not say."""
+    d = ratio_interval([2.0, 0.5])
+    assert d.mean == pytest.approx(1.0)
+    assert d.low * d.high == pytest.approx(1.0)
+    assert ratio_interval([3.0, 3.0, 3.0]).low == pytest.approx(3.0)
+    with pytest.raises(ValueError, match=r"found 0.0, expected numbers above zero"):
+        ratio_interval([1.0, 0.0])
+
+
+def test_the_sign_of_an_interval():
+    assert sign(t_interval([0.1, 0.11, 0.12])) == 1
+    assert sign(t_interval([0.1, 0.11, 0.12]), at=0.11) == 0
+    assert sign(t_interval([-0.1, -0.11, -0.12])) == -1
+    assert sign(t_interval([0.1, 0.1001])) == 0  # two seeds
+    assert sign(t_interval([0.1])) == 0
+    assert sign(Interval(0.1, 0.05, 0.15, "user bootstrap", 600)) == 1

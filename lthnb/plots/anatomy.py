@@ -108,7 +108,7 @@ def serving_figure(field: Field, rungs: Sequence[Size | None]):
             ("memory_kept", "the table: entries kept", "-", "o", colour),
         ],
     }
-    if field.spec.model.backbone == "lightgcn":
+    if anatomy.layers_of(field.spec.model):
         served = ("memory_served", "what is served: after propagation", "-.", "s", GREY)
         lines["Numbers stored"].append(served)
     fig, axes = panels(2)
@@ -163,7 +163,7 @@ def trained_layers_table(tickets: Sequence[Opened]):
             rows.append({**row, "seed": why})
             continue
         run = ticket.ticket[0]
-        layers = model.layers if model.backbone == "lightgcn" else 0
+        layers = anatomy.layers_of(model)
         by_layer = anatomy.nonzero_by_layer(run.weights(), ticket.data.train, layers)[:-1]
         names = ["table", *(f"layer {k}" for k in range(1, layers + 1))]
         row["seed"] = str(ticket.field.seeds[0])

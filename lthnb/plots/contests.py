@@ -10,7 +10,13 @@ import seaborn as sns
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from lthnb import paper
-from lthnb.answers import best_against, interval_said, name_of, sparsity_gain
+from lthnb.answers import (
+    best_against,
+    interval_said,
+    name_of,
+    sparsity_gain,
+    stars_at_shared,
+)
 from lthnb.pace import Pace, paces
 from lthnb.plots.style import (
     COLOURS,
@@ -25,7 +31,7 @@ from lthnb.plots.style import (
     small_keys,
     table,
 )
-from lthnb.standings import Field, difference
+from lthnb.standings import Field, difference, grouped
 
 SHAPES = ("o", "s", "^", "D", "v", "P")  # markers of what has an order, such as sizes
 
@@ -39,13 +45,6 @@ def _look(fields: Sequence[Field], chapter: str) -> dict[str, tuple]:
     return {name: (shades[i], SHAPES[i % len(SHAPES)]) for i, name in enumerate(names)}
 
 
-def _grouped(fields: Sequence[Field]) -> dict[str, list[Field]]:
-    groups: dict[str, list[Field]] = {}
-    for one in fields:
-        groups.setdefault(one.title, []).append(one)
-    return groups
-
-
 def contest_figure(fields: Sequence[Field], chapter: str, *, relative: bool = False):
     """Recall@20 on test against density, one panel for each backbone and data set, one curve a
     contestant.
@@ -55,12 +54,13 @@ def contest_figure(fields: Sequence[Field], chapter: str, *, relative: bool = Fa
     Bands are ± one standard deviation over seeds (of the relative difference: the 95 % interval); a
     star marks each contestant's sparsest winning ticket, chosen on valid.
     """
-    groups = _grouped(fields)
-    fig, axes = panels(max(len(groups), 1), height=4.6)
+    groups = grouped(fields)
+    fig, axes = panels(len(groups), height=4.6)
     if not groups:
         say_not_run(axes[0], "nothing recorded")
     look = _look(fields, chapter)
-    for ax, (title, group) in zip(axes, groups.items(), strict=False):
+    for ax, group in zip(axes, groups, strict=False):
+        title = group[0].title
         shown = [one for one in group if one.standings[0] is not None]
         if not shown:
             say_not_run(ax, title)
@@ -128,21 +128,23 @@ def cost_figure(fields: Sequence[Field], chapter: str):
     return _curves(
         fields,
         chapter,
-        lambda one, s: one.cost(s.number).epochs,
+        lambda one, s: cost.epochs if (cost := one.cost(s.number)) else None,
         "epochs from nothing, search included (mean over seeds)",
     )
 
 
 def _curves(fields: Sequence[Field], chapter: str, along, label: str):
-    """Recall@20 against a quantity of each rung, `along` (field, standing), on a log axis."""
-    groups = _grouped([one for one in fields if one.best is not None])
-    fig, axes = panels(max(len(groups), 1), height=4.6)
+    """Recall@20 against a quantity of each rung, `along` (field, standing), on a log axis; a rung
+    of which it is None is left out."""
+    groups = grouped([one for one in fields if one.best is not None])
+    fig, axes = panels(len(groups), height=4.6)
     if not groups:
         say_not_run(axes[0], "nothing recorded")
     look = _look(fields, chapter)
-    for ax, (title, group) in zip(axes, groups.items(), strict=False):
+    for ax, group in zip(axes, groups, strict=False):
+        title = group[0].title
         for one in group:
-            there = [s for s in one.standings if s is not None]
+            there = [s for s in one.standings if s is not None and along(one, s) is not None]
             name = name_of(one, chapter)
             colour, marker = look[name]
             ax.plot(
@@ -163,12 +165,13 @@ def _curves(fields: Sequence[Field], chapter: str, along, label: str):
 def against_figure(fields: Sequence[Field], chapter: str):
     """Recall@20 on test of each contestant relative to the first one of its group, rung by rung,
     paired by seed; whiskers are 95 % intervals."""
-    groups = _grouped([one for one in fields if one.best is not None])
-    fig, axes = panels(max(len(groups), 1), height=4.6)
+    groups = grouped([one for one in fields if one.best is not None])
+    fig, axes = panels(len(groups), height=4.6)
     if not groups:
         say_not_run(axes[0], "nothing recorded")
     look = _look(fields, chapter)
-    for ax, (title, (first, *others)) in zip(axes, groups.items(), strict=False):
+    for ax, (first, *others) in zip(axes, groups, strict=False):
+        title = first.title
         densities: set[float] = set()
         for shift, one in enumerate(others):
             pairs = [
@@ -260,7 +263,8 @@ def gains_table(fields: Sequence[Field]):
     """§4.3's relative gains, ours beside the paper's: highest winning sparsity and best Recall@20
     of IMP over OMP, and how far RP stays below both."""
     rows = []
-    for title, group in _grouped(fields).items():
+    for group in grouped(fields):
+        title = group[0].title
         by = {one.ladder.method: one for one in group if one.best is not None}
         for claim, above, below, sign in (
             ("omp-sparsity", "imp", "omp", 1),
@@ -288,8 +292,9 @@ def gains_table(fields: Sequence[Field]):
     shown = table(
         pd.DataFrame(rows),
         "What §4.3 states, beside ours",
-        "Relative, in percent. Sparsity: of the sparsest winning tickets. Recall@20: of the best "
-        "tickets, on test, with a 95 % interval. «–»: the paper gives no number.",
+        "Relative, in percent. Sparsity: of the sparsest winning tickets among the densities that "
+        "both were run at. Recall@20: of the best tickets, on test, with a 95 % interval. «–»: the "
+        "paper gives no number.",
     )
     columns = [f"paper, {name}" for name in PAPERS]
     return shown.fmt_number(columns, decimals=1, force_sign=True)
@@ -306,10 +311,12 @@ def _fits(number: paper.Number, group: Sequence[Field], what: str, below: str) -
 def _gain(above: Field, below: Field, what: str) -> str:
     if what == "best recall@20":
         return interval_said(best_against(above, below))
-    gain = sparsity_gain(above.sparsest, below.sparsest)
+    stars = stars_at_shared(above, below)
+    gain = sparsity_gain(*stars)
     if gain is not None:
         return f"{100 * gain:+.1f} %"
-    without = [NAMES[f.ladder.method] for f in (above, below) if f.sparsest is None]
+    pairs = zip((above, below), stars, strict=True)
+    without = [NAMES[f.ladder.method] for f, star in pairs if star is None]
     return f"{' and '.join(without)}: no winning ticket"
 
 

@@ -86,7 +86,9 @@ def use_style() -> None:
 
 
 def panels(count: int, height: float = 4.2):
+    """A figure of `count` panels below each other, at least one, and their axes."""
     use_style()
+    count = max(count, 1)
     fig, axes = plt.subplots(
         count, 1, figsize=(7.2, height * count), squeeze=False, layout="constrained"
     )
