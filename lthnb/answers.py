@@ -285,28 +285,25 @@ def _keeps(s: Standing) -> str:
 
 
 def _existence(evidence: Evidence) -> list[Answer]:
-    """The ticket that is judged on test is chosen on the other part, as everywhere; that some other
-    rung does well on test too is said, and counts for nothing."""
+    """The ticket that is judged on test is the one that is best on the other part; that other rungs
+    do well on test too is said, and counts for nothing."""
     out = []
     for one in evidence.each("existence"):
         tickets = [s for s in one.standings if s is not None and s.number]
-        if not tickets:
+        best = one.best
+        if best is None:
             continue
-        star = one.sparsest
         ours = (
             f"a ticket wins by the paper's definition, on {one.chosen_on}, for "
-            f"{one.seeds_that_win} of {len(one.seeds)} seeds. Sparsest ticket that wins there: "
-            f"{_density(star)}"
+            f"{one.seeds_that_win} of {len(one.seeds)} seeds. The ticket that is best there "
+            f"({best.density:.1%}) is on test {interval_said(best.difference)} to dense."
         )
-        ours += f", on test {interval_said(star.difference)} to dense." if star else "."
-        also = [s for s in tickets if s is not star and _keeps(s) == HOLDS]
+        also = [s for s in tickets if s is not best and _keeps(s) == HOLDS]
         if also:
             ours += " On test these lose less than 1 % beyond doubt, too: "
             ours += ", ".join(f"{s.density:.1%}" for s in also) + "."
-        lost = all(_keeps(s) == FAILS for s in tickets)
-        verdict = _keeps(star) if star else FAILS if lost else OPEN
         keys = tuple(k for s in tickets for k in s.keys)
-        out.append(Answer("existence", one.title, ours, verdict, _basis(one), keys))
+        out.append(Answer("existence", one.title, ours, _keeps(best), _basis(one), keys))
     return out
 
 
