@@ -622,14 +622,16 @@ def _by_rate(evidence: Evidence) -> Iterable[list[Field]]:
             yield ran
 
 
+def _per_rate(ran: Sequence[Field], said: Sequence[str]) -> str:
+    rates = [f"{one.ladder.pruning_rate:.3g}" for one in ran]
+    return ", by rate: " + "; ".join(f"{r}: {what}" for r, what in zip(rates, said, strict=True))
+
+
 def _rate_sparsity(evidence: Evidence) -> list[Answer]:
     out = []
     for ran in _by_rate(evidence):
         stars = [one.sparsest for one in ran]
-        ours = "sparsest winning ticket, by rate: " + "; ".join(
-            f"{one.ladder.pruning_rate:.3g}: {_density(star)}"
-            for one, star in zip(ran, stars, strict=True)
-        )
+        ours = "sparsest winning ticket" + _per_rate(ran, [_density(star) for star in stars])
         verdict = OPEN
         if all(stars):
             # A rung of the coarsest ladder is the finest difference that it can show.
@@ -659,10 +661,8 @@ def _rate_steps(evidence: Evidence) -> list[Answer]:
     out = []
     for ran in _by_rate(evidence):
         stars = [one.sparsest for one in ran]
-        ours = "prunings to the sparsest winning ticket, by rate: " + "; ".join(
-            f"{one.ladder.pruning_rate:.3g}: {star.number if star else 'none'}"
-            for one, star in zip(ran, stars, strict=True)
-        )
+        numbers = [str(star.number) if star else "none" for star in stars]
+        ours = "prunings to the sparsest winning ticket" + _per_rate(ran, numbers)
         verdict = OPEN
         if all(stars):
             steps = [s.number for s in stars]
