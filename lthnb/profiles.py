@@ -159,6 +159,7 @@ PROFILES = {
         ladder={"pruning_rate": 0.4, "rungs": 5},
         few_rungs=(1, 2, 3, 5),
         sizes=(16, 32, 64),
+        floor=0.13,
         rates=(0.2254, 0.4, 0.64),  # one step of 0.64 is two of 0.4 and four of 0.2254
         compressions=((64, 0.25), (64, 0.5)),
         # By Recall@20 on valid the maps learn as well at the paper's rate as at the backbone's own,

@@ -172,8 +172,10 @@ class Field:
     def __repr__(self) -> str:
         total = len(self.seeds) * len(self.rungs[0])
         return (
-            f"Field({self.source}, {self.spec.model.backbone}, {self.ladder.method}, "
-            f"seeds {list(self.seeds)}, {total - self.missing} of {total} trainings recorded)"
+            f"Field({self.source}, {self.spec.model.backbone}, F = "
+            f"{self.spec.model.embedding_size}, {self.ladder.method}, rate "
+            f"{self.ladder.pruning_rate:.3g}, {self.ladder.rewind}, seeds {list(self.seeds)}, "
+            f"{total - self.missing} of {total} trainings recorded)"
         )
 
     def _repr_html_(self) -> str:

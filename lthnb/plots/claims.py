@@ -21,7 +21,7 @@ def verdicts_table(evidence: Mapping[str, Evidence]):
     for claim in paper.CLAIMS:
         row = {"claim": claim.id, "section": claim.section, "the paper says": claim.says}
         for name, one in evidence.items():
-            row[name] = _in_short(answers(claim.id, one))
+            row[name] = _in_short(answers(claim.id, one)) + _not_run(claim, answers(claim.id, one))
         rows.append(row)
     return table(
         pd.DataFrame(rows),
@@ -41,6 +41,14 @@ def _in_short(found: Sequence[Answer]) -> str:
         f"{', '.join(names)}: {verdict}" if names else verdict
         for verdict, names in by_verdict.items()
     )
+
+
+def _not_run(claim: paper.Claim, found: Sequence[Answer]) -> str:
+    """The backbones that a claim is about and that nothing was run of."""
+    about = {n.backbone for n in claim.numbers} - {""} or set(paper.BACKBONES)
+    names = [BACKBONE_NAMES[b] for b in paper.BACKBONES if b in about]
+    missing = [n for n in names if not any(a.about.startswith(f"{n} ") for a in found)]
+    return f"; {', '.join(missing)}: {NOT_RUN}" if any(a.about for a in found) and missing else ""
 
 
 def _short_name(answer: Answer) -> str:

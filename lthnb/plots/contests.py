@@ -36,6 +36,9 @@ from lthnb.standings import Field, difference, grouped
 SHAPES = ("o", "s", "^", "D", "v", "P")  # markers of what has an order, such as sizes
 
 
+ALONE_SAYS_NOTHING = ("sizes", "rates", "rewinds")
+
+
 def _look(fields: Sequence[Field], chapter: str) -> dict[str, tuple]:
     """Name → colour and marker: a method's own, or shades along an order."""
     names = list(dict.fromkeys(name_of(one, chapter) for one in fields))
@@ -65,6 +68,13 @@ def contest_figure(fields: Sequence[Field], chapter: str, *, relative: bool = Fa
         if not shown:
             say_not_run(ax, title)
             continue
+        if len(shown) == 1 and chapter in ALONE_SAYS_NOTHING:
+            ax.text(
+                0.5, 0.5, f"{title}:\n{name_of(shown[0], chapter)} alone is recorded; "
+                "there is nothing to compare it with yet", ha="center", transform=ax.transAxes,
+            )  # fmt: skip
+            ax.set_axis_off()
+            continue
         densities: set[float] = set()
         for one in shown:
             colour, marker = look[name_of(one, chapter)]
@@ -82,7 +92,8 @@ def contest_figure(fields: Sequence[Field], chapter: str, *, relative: bool = Fa
         ax.set_title(f"{title}\n{size}{seeds_said(len(shown[0].seeds))}", loc="left")
         found = any(one.sparsest for one in shown)
         label = "sparsest winning ticket" if found else "no ticket wins beyond doubt"
-        ax.plot([], [], "*" if found else "", ms=13, color=GREY, mec=INK, label=label)
+        marker = "*" if found else "None"
+        ax.plot([], [], marker=marker, ls="none", ms=13, color=GREY, mec=INK, label=label)
         ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=2, frameon=False)
     return fig
 
@@ -348,6 +359,8 @@ def pace_figure(fields: Sequence[Field]):
                 )  # fmt: skip
         ax.axhline(1, ls="--", lw=1.4, color=GREY, label="as fast as dense")
         ax.set_yscale("log", base=2)
+        low, high = ax.get_ylim()
+        ax.set_ylim(max(low, 1 / 32), min(high, 32))  # a few wide intervals would squash the rest
         ax.yaxis.set_major_formatter(lambda y, _: f"{y:g}×")
         density_axis(ax, [p.density for p in there])
         ax.set_ylabel("epochs, dense over ticket")
@@ -360,9 +373,7 @@ def pace_figure(fields: Sequence[Field]):
 def _whiskers(ax, there: Sequence[Pace], values, colour, marker, label, hollow=False) -> None:
     mean = np.array([v.mean for v in values])
     low, high = (np.nan_to_num([getattr(v, e) for v in values], nan=0.0) for e in ("low", "high"))
-    # An interval may reach below zero, where a log axis ends.
-    below = np.where(low > 0, mean - low, np.where(high > 0, mean * 0.9, 0.0))
-    above = np.where(high > 0, high - mean, 0.0)
+    below, above = mean - np.where(low > 0, low, mean), np.where(high > 0, high, mean) - mean
     ax.errorbar(
         [p.density * (1.015 if hollow else 1.0) for p in there], mean, yerr=(below, above),
         color=colour, marker=marker, mfc="none" if hollow else colour, lw=1.6, elinewidth=1.1,
@@ -393,8 +404,8 @@ def pace_table(field: Field):
     shown = table(
         frame,
         f"{field.title}: training speed, dense over ticket",
-        "Above 1 the ticket is faster. In brackets, 95 % intervals over seeds. Seconds are of the "
-        "recorded machine, evaluation included, other work beside it included too.",
+        "Above 1 the ticket is faster. In brackets, 95 % intervals over seeds. Seconds are no "
+        "measurement of speed: they hold whatever else the machine did meanwhile.",
     ).fmt_percent("density", decimals=1)
     return small_keys(shown) if "runs" in frame else shown
 

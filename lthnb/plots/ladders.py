@@ -115,6 +115,7 @@ def standings_table(field: Field):
                 "NDCG@20": s.results["ndcg@20"],
                 "epoch": s.epoch,
                 "Recall@20 to dense": "" if dense else f"{d.mean:+.1%}{interval}",
+                **({} if field.chosen_on == "test" else {"on valid": _on_valid(s)}),
                 "by definition": "" if dense else f"{s.wins} of {s.runs}",
                 "claim": "" if dense else CLAIMS[s.claim],
                 "runs": ", ".join(key[:8] for key in s.keys),
@@ -128,7 +129,8 @@ def standings_table(field: Field):
         frame,
         f"{field.title}: every rung, on test",
         f"Means over {seeds}; intervals are 95 % ({', '.join(sorted(kinds))}). "
-        f"★ is the sparsest winning ticket, chosen on {field.chosen_on}."
+        f"★ is the sparsest winning ticket, chosen on {field.chosen_on}: there its interval lies "
+        "above −1 %, or with fewer than three seeds its mean is no worse."
         + (f" {field.missing} trainings are not run." if field.missing else ""),
     )
     shown = shown.fmt_percent("density", decimals=1)
@@ -136,6 +138,14 @@ def standings_table(field: Field):
         shown = shown.fmt_number(["Recall@20", "NDCG@20"], decimals=4)
         shown = shown.fmt_number("epoch", decimals=0)
     return small_keys(shown) if "runs" in frame else shown
+
+
+def _on_valid(s) -> str:
+    """The difference that chooses the ticket; its lower end must be above −1 % to win there."""
+    d = s.difference_valid
+    if not s.number:
+        return ""
+    return f"{d.mean:+.1%}" + ("" if np.isnan(d.low) else f" (from {d.low:+.1%})")
 
 
 CLAIMS = {True: "wins", False: "not shown", None: "too few seeds"}
