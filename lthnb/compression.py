@@ -229,7 +229,7 @@ def _todo(
 ) -> tuple[list[Callable], list[Callable], list[Callable]]:
     """What is missing with a seed: ladders, small dense models, and LCMs, which come after them."""
     one = _look_up([match], data, [seed], control.store, control.device)
-    ladder, spec = _seeded(match, seed)
+    ladder, spec = seeded(match.ladder, match.dense, seed)
     rungs = plan(ladder, spec, data, control.store, control.device)
     climbs = [partial(climb_to_the_end, ladder, spec, data)]
     wanted = [(c.density, {m: row[0] for m, row in c.runs.items()}) for c in one]
@@ -238,10 +238,6 @@ def _todo(
         [partial(_train_small, match, p, data, seed) for p, runs in wanted if not runs["small"]],
         [partial(_train_lcm, match, p, data, seed) for p, runs in wanted if not runs["lcm"]],
     )
-
-
-def _seeded(match: Match, seed: int) -> tuple[Ladder, Spec]:
-    return seeded(match.ladder, match.dense, seed)
 
 
 def _train_small(
@@ -280,7 +276,7 @@ def _look_up(
     for match in matches:
         rungs, teachers = {}, {}
         for seed in seeds:
-            ladder, spec = _seeded(match, seed)
+            ladder, spec = seeded(match.ladder, match.dense, seed)
             rungs[seed] = plan(ladder, spec, data, store, device)
             teachers[seed] = run_key(resolve(spec, device), data.digest, Seeded(seed), DENSE)
         keep = targets(match.ladder, data, match.dense.model.embedding_size)

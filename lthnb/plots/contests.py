@@ -26,6 +26,7 @@ from lthnb.plots.style import (
     NAMES,
     density_axis,
     panels,
+    say_instead,
     say_not_run,
     seeds_said,
     small_keys,
@@ -48,6 +49,15 @@ def _look(fields: Sequence[Field], chapter: str) -> dict[str, tuple]:
     return {name: (shades[i], SHAPES[i % len(SHAPES)]) for i, name in enumerate(names)}
 
 
+def _panels(fields: Sequence[Field]):
+    """A figure with a panel for each group of fields that can be compared, its axes, the groups."""
+    groups = grouped(fields)
+    fig, axes = panels(len(groups), height=4.6)
+    if not groups:
+        say_not_run(axes[0], "nothing recorded")
+    return fig, axes, groups
+
+
 def contest_figure(fields: Sequence[Field], chapter: str, *, relative: bool = False):
     """Recall@20 on test against density, one panel for each backbone and data set, one curve a
     contestant.
@@ -57,10 +67,7 @@ def contest_figure(fields: Sequence[Field], chapter: str, *, relative: bool = Fa
     Bands are ± one standard deviation over seeds (of the relative difference: the 95 % interval); a
     star marks each contestant's sparsest winning ticket, chosen on valid.
     """
-    groups = grouped(fields)
-    fig, axes = panels(len(groups), height=4.6)
-    if not groups:
-        say_not_run(axes[0], "nothing recorded")
+    fig, axes, groups = _panels(fields)
     look = _look(fields, chapter)
     for ax, group in zip(axes, groups, strict=False):
         title = group[0].title
@@ -69,11 +76,8 @@ def contest_figure(fields: Sequence[Field], chapter: str, *, relative: bool = Fa
             say_not_run(ax, title)
             continue
         if len(shown) == 1 and chapter in ALONE_SAYS_NOTHING:
-            ax.text(
-                0.5, 0.5, f"{title}:\n{name_of(shown[0], chapter)} alone is recorded; "
-                "there is nothing to compare it with yet", ha="center", transform=ax.transAxes,
-            )  # fmt: skip
-            ax.set_axis_off()
+            alone = f"{name_of(shown[0], chapter)} alone is recorded"
+            say_instead(ax, f"{title}:\n{alone}; there is nothing to compare it with yet")
             continue
         densities: set[float] = set()
         for one in shown:
@@ -147,10 +151,7 @@ def cost_figure(fields: Sequence[Field], chapter: str):
 def _curves(fields: Sequence[Field], chapter: str, along, label: str):
     """Recall@20 against a quantity of each rung, `along` (field, standing), on a log axis; a rung
     of which it is None is left out."""
-    groups = grouped([one for one in fields if one.best is not None])
-    fig, axes = panels(len(groups), height=4.6)
-    if not groups:
-        say_not_run(axes[0], "nothing recorded")
+    fig, axes, groups = _panels([one for one in fields if one.best is not None])
     look = _look(fields, chapter)
     for ax, group in zip(axes, groups, strict=False):
         title = group[0].title
@@ -176,10 +177,7 @@ def _curves(fields: Sequence[Field], chapter: str, along, label: str):
 def against_figure(fields: Sequence[Field], chapter: str):
     """Recall@20 on test of each contestant relative to the first one of its group, rung by rung,
     paired by seed; whiskers are 95 % intervals."""
-    groups = grouped([one for one in fields if one.best is not None])
-    fig, axes = panels(len(groups), height=4.6)
-    if not groups:
-        say_not_run(axes[0], "nothing recorded")
+    fig, axes, groups = _panels([one for one in fields if one.best is not None])
     look = _look(fields, chapter)
     for ax, (first, *others) in zip(axes, groups, strict=False):
         title = first.title

@@ -114,7 +114,12 @@ def density_axis(ax, densities: Sequence[float]) -> None:
 
 
 def say_not_run(ax, name: str) -> None:
-    ax.text(0.5, 0.5, f"{name}: not run yet", ha="center", transform=ax.transAxes)
+    say_instead(ax, f"{name}: not run yet")
+
+
+def say_instead(ax, text: str) -> None:
+    """Words in the place of a panel."""
+    ax.text(0.5, 0.5, text, ha="center", transform=ax.transAxes)
     ax.set_axis_off()
 
 
