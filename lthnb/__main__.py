@@ -346,6 +346,9 @@ def _runs_command(commands) -> None:
     remove.add_argument("run", nargs="+", help="the first digits of each key")
     keep = verbs.add_parser("record", help="copy records into results/, as the book's evidence")
     keep.add_argument("run", nargs="+", help="the first digits of each key")
+    keep.add_argument(
+        "--without-masks", action="store_true", help="smaller; a replay must climb the ladder again"
+    )
     verbs.add_parser("verify", help="read every file; exit 1, naming it, where one is not good")
     again = verbs.add_parser(
         "replay", help="train recorded runs again and compare; exit 1 where one does not agree"
@@ -382,7 +385,8 @@ def do_runs(args: argparse.Namespace) -> int:
             print(f"removed {key}")
     elif args.verb == "record":
         for prefix in args.run:
-            for path in store.record_result(store.resolve(prefix)):
+            key = store.resolve(prefix)
+            for path in store.record_result(key, bits=not args.without_masks):
                 print(f"{path} ({path.stat().st_size / 1e3:.0f} kB)")
     elif args.verb == "verify":
         bad = list(store.verify())

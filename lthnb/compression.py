@@ -113,10 +113,8 @@ class Compression:
 
     @property
     def title(self) -> str:
-        """Backbone and data, and the protocol where it is not the default."""
-        t = self.spec.training
-        under = "" if t.chosen_on == "valid" else ", protocol paper (epochs chosen on test)"
-        return f"{BACKBONE_NAMES[self.spec.model.backbone]} on {self.data.name}{under}"
+        """As :attr:`standings.Field.title`."""
+        return titled(self.spec, self.data.name)
 
     @property
     def missing(self) -> int:

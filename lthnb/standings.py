@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from lthnb.config import ConfigError, Ladder, Spec
+from lthnb.config import ConfigError, Ladder, Spec, Training
 from lthnb.data import Interactions, Shape, card
 from lthnb.evaluation import evaluate_popularity
 from lthnb.lottery import Planned, climb, plan
@@ -67,11 +67,11 @@ class Field:
 
     @property
     def title(self) -> str:
-        """Backbone and data, and the criterion and protocol where they are not the defaults."""
+        """Backbone and data, and what is otherwise than usual: settings of the training that are
+        not the paper's, the criterion, the protocol."""
         by = self.ladder.criterion
         pruned = "" if by == "magnitude" else f", pruned by {by}"
-        under = "" if self.chosen_on == "valid" else ", protocol paper (epochs chosen on test)"
-        return f"{BACKBONE_NAMES[self.spec.model.backbone]} on {self.source}{pruned}{under}"
+        return titled(self.spec, self.source, pruned)
 
     @cached_property
     def standings(self) -> list[Standing | None]:
@@ -249,16 +249,31 @@ def recorded_fields(
     fields = []
     for (ladder, spec), shape, step in itertools.product(contests, shapes.values(), steps):
         made = spec.with_training(step=step)
-        rows = {s: plan(*seeded(ladder, made, s), shape, store) for s in seeds}
+        # A ladder stands on its dense model; most have none here, and are done with at once.
+        alone = replace(ladder, rungs=0, densities=())
+        based = [s for s in seeds if plan(*seeded(alone, made, s), shape, store)[0].record]
+        rows = {s: plan(*seeded(ladder, made, s), shape, store) for s in based}
         done = {s: sum(rung.record is not None for rung in row) for s, row in rows.items()}
         # A field's rung needs all of its seeds: those that are further behind wait.
         most = max(done.values(), default=0)
-        there = {s: tuple(rows[s]) for s in seeds if done[s] == most and rows[s][0].record}
+        there = {s: tuple(row) for s, row in rows.items() if done[s] == most}
         if there and most > (0 if dense_alone else 1):
             source = str(shape.origin.get("source", ""))
             ran = tuple(there.values())
             fields.append(Field(ladder, made, shape.name, source, tuple(there), ran))
     return fields
+
+
+def titled(spec: Spec, source: str, more: str = "") -> str:
+    """Backbone and data, the settings of the training that are not the paper's (§4.1), and the
+    protocol where it is `paper`."""
+    usual = Training()
+    said = {"l2": "λ = {:g}", "learning_rate": "learning rate {:g}", "batch_size": "batches of {}"}
+    values = {name: getattr(spec.training, name) for name in said}
+    other = [said[n].format(v) for n, v in values.items() if v != getattr(usual, n)]
+    under = [] if spec.training.chosen_on == "valid" else ["protocol paper (epochs chosen on test)"]
+    name = BACKBONE_NAMES[spec.model.backbone]
+    return ", ".join([f"{name} on {source}{more}", *other, *under])
 
 
 def grouped(fields: Sequence[Field]) -> list[list[Field]]:

@@ -727,9 +727,12 @@ class Store:
         found = _entries(self.folder / "masks")
         return [path for path in found if _is_ours(path, self.folder)]
 
-    def record_result(self, key: str) -> list[Path]:
+    def record_result(self, key: str, *, bits: bool = True) -> list[Path]:
         """Copy a finished training's record into `results/`, with its mask and the pruning that
         gave it; no tables of weights. Returns the files written there.
+
+        bits: with the mask's bits, by which the run can be replayed at once. Without them its
+        ladder is known and has to be climbed again for that.
 
         Raises StoreError where there is no record of it in the store, or no `results/` folder, and
         for a run on a stand-in.
@@ -747,9 +750,9 @@ class Store:
         for path in self._masks():
             about = None if path.suffix else self._read(self.folder, "masks", path.name)
             if about is not None and about["digest"] == record.mask["digest"]:
-                bits = path.with_name(f"{path.name}.bits")
-                good = self._read(self.folder, "masks", bits.name) is not None
-                files += [path, bits] if good else [path]
+                mask = path.with_name(f"{path.name}.bits")
+                good = bits and self._read(self.folder, "masks", mask.name) is not None
+                files += [path, mask] if good else [path]
         written = [self.results / path.relative_to(self.folder) for path in files]
         for path, place in zip(files, written, strict=True):
             with self.lock(_key_of(path)):

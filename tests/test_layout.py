@@ -39,6 +39,8 @@ ORDER = [
     "compression",
     "anatomy",
     "pace",
+    "tuning",
+    "selection",
     "packing",
     "profiles",
     "answers",

@@ -53,9 +53,11 @@ from lthnb.plots.evidence import compute_table, evidence_table
 from lthnb.plots.ladders import ladder_figure, learning_curves, paper_table, standings_table
 from lthnb.plots.style import use_style
 from lthnb.plots.tickets import kept_by_degree, recommendations_table
+from lthnb.plots.tuning import causes_table, selection_table, tuning_figure, tuning_table
 
 __all__ = [
     "against_figure",
+    "causes_table",
     "columns_figure",
     "compression_differences",
     "compression_figure",
@@ -93,6 +95,7 @@ __all__ = [
     "removal_table",
     "rows_table",
     "scaling_figure",
+    "selection_table",
     "serving_figure",
     "sizes_figure",
     "sizes_table",
@@ -100,6 +103,8 @@ __all__ = [
     "speed_table",
     "standings_table",
     "trained_layers_table",
+    "tuning_figure",
+    "tuning_table",
     "use_style",
     "verdicts_table",
 ]

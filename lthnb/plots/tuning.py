@@ -1,0 +1,158 @@
+"""The dense model over values of a setting, choosing on test, and the causes of a difference."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from lthnb import paper
+from lthnb.answers import interval_said
+from lthnb.config import Ladder, Spec
+from lthnb.plots.style import COLOURS, GREY, MARKERS, STAR, panels, say_not_run, seeds_said, table
+from lthnb.selection import Selection
+from lthnb.standings import Field, recorded_fields
+from lthnb.store import Store
+from lthnb.tuning import Tuning
+
+SETTING_NAMES = {"l2": "λ", "learning_rate": "learning rate"}
+
+
+def tuning_figure(found: Sequence[Tuning]):
+    """Recall@20 of the dense model against a setting, on valid and on test, a panel a ladder; a
+    star marks the value chosen on valid, the dotted line the ladder's best ticket on test."""
+    fig, axes = panels(len(found))
+    if not found:
+        say_not_run(axes[0], "nothing recorded")
+    for ax, one in zip(axes, found, strict=False):
+        backbone = one.field.spec.model.backbone
+        values = list(one.runs)
+        places = range(len(values))  # λ = 0 has no place on a log axis
+        for part, style, colour in (("valid", "--", GREY), ("test", "-", COLOURS[backbone])):
+            mean = np.array([one.recall(v, part).mean() for v in values])
+            ax.plot(
+                places, mean, style, marker=MARKERS[backbone], color=colour,
+                label=f"dense model on {part}",
+            )  # fmt: skip
+            if part == "test":
+                at = values.index(one.chosen)
+                ax.plot(
+                    at, mean[at], "*", ms=20, color=STAR, mec="white", zorder=5,
+                    label="chosen on valid",
+                )  # fmt: skip
+        if one.ticket is not None:
+            best = one.ticket
+            ax.axhline(
+                best.results["recall@20"], ls=":", lw=1.8, color=COLOURS[backbone],
+                label=f"best ticket on test (density {best.density:.1%})",
+            )  # fmt: skip
+        names = [f"{v:g}" + "\n(the ladder's)" * (v == one.own) for v in values]
+        ax.set_xticks(list(places), names)
+        ax.set_xlabel(SETTING_NAMES[one.setting] + " of the dense model")
+        ax.set_ylabel("Recall@20")
+        ax.set_title(f"{one.field.title}\n{seeds_said(len(one.field.seeds))}", loc="left")
+        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.27), ncols=2, frameon=False)
+    return fig
+
+
+def tuning_table(found: Sequence[Tuning]):
+    """A line a ladder: its own dense model, the tuned one, and its best ticket beside both."""
+    rows = []
+    for one in found:
+        values = list(one.runs)
+        edge = " (an end of what was tried)" * (one.chosen in (values[0], values[-1]))
+        best = one.ticket
+        rows.append(
+            {
+                "model and data": one.field.title,
+                "seeds": len(one.field.seeds),
+                "its own": one.own,
+                "chosen on valid": f"{one.chosen:g}{edge}",
+                "tuned to its own": interval_said(one.gain),
+                "best ticket": None if best is None else f"{best.density:.1%}",
+                "ticket to its own dense": None if best is None else interval_said(best.difference),
+                "ticket to tuned dense": None if best is None else interval_said(one.lead),
+                "so": one.verdict,
+            }
+        )
+    name = SETTING_NAMES[found[0].setting] if found else "a setting"
+    return table(
+        pd.DataFrame(rows),
+        f"The dense model with {name} tuned on valid",
+        "Differences in Recall@20 on test, 95 % intervals over seeds (over users with one seed). "
+        "The best ticket and the value are chosen on valid; the ticket keeps the ladder's own.",
+    )
+
+
+def selection_table(ours: Field, found: Sequence[Selection]):
+    """A line a density: what is reported when epochs are chosen on test, what the same trainings
+    had at the epochs that valid chose, and what a ladder that never looks at test says."""
+    rows = [
+        {
+            "density": one.ours.density,
+            "epoch, on test": one.ours.epoch,
+            "reported": one.ours.results["recall@20"],
+            "epoch, on valid": one.beside.epoch,
+            "there": one.at,
+            "optimism": one.optimism,
+            "to dense, reported": one.ours.difference.mean if one.ours.number else None,
+            "to dense, chosen on valid": one.beside.difference.mean if one.ours.number else None,
+        }
+        for one in found
+    ]
+    shown = table(
+        pd.DataFrame(rows),
+        f"{ours.title}: what choosing on test adds",
+        f"Recall@20 on test, {seeds_said(len(found[0].ours.records)) if found else 'no run'}. "
+        "«there»: the same training at the epoch that valid chose for about the same density, in a "
+        "training on seven eighths of its pairs. The last column is that training's own.",
+    )
+    if not rows:
+        return shown
+    shown = shown.fmt_percent(["density", "optimism"], decimals=1)
+    shown = shown.fmt_percent(
+        ["to dense, reported", "to dense, chosen on valid"], decimals=1, force_sign=True
+    )
+    shown = shown.fmt_number(["epoch, on test", "epoch, on valid"], decimals=0)
+    return shown.fmt_number(["reported", "there"], decimals=4)
+
+
+def causes_table(causes: Mapping[str, tuple[Ladder, Spec, int]], store: Store):
+    """Cells of Table 2 beside the recorded ladder and those that have one thing otherwise.
+
+    causes: those of :func:`profiles.isolating`. A line a cell and metric, a column a cause: its
+    value and the difference to the paper's.
+    """
+    fields = {}
+    for cause, (ladder, spec, seed) in causes.items():
+        found = recorded_fields([(ladder, spec)], store)
+        of_seed = [one.with_seeds([seed]) for one in found if seed in one.seeds]
+        fields[cause] = of_seed[0] if of_seed else None
+    [(_, spec, _)] = list(causes.values())[:1]
+    rows = []
+    for cell in paper.TABLE2:
+        if (cell.dataset, cell.backbone) != ("yelp2018", spec.model.backbone):
+            continue
+        row = {
+            "metric": paper.TITLES[cell.metric],
+            "sparsity %": cell.sparsity_percent,
+            "paper": cell.value,
+        }
+        for cause, one in fields.items():
+            row[cause] = _beside_cell(one, cell)
+        rows.append(row)
+    return table(
+        pd.DataFrame(rows),
+        "Yelp2018, what could make the difference",
+        "Each column has one thing otherwise than the first. In brackets: ours less the paper's.",
+    ).fmt_number("paper", decimals=4)
+
+
+def _beside_cell(one: Field | None, cell: paper.Cell) -> str:
+    there = [] if one is None else [s for s in one.standings if s is not None]
+    for s in there:
+        if abs(s.density - cell.density) < 5e-4:
+            value = s.results[cell.metric]
+            return f"{value:.4f} ({value - cell.value:+.4f})"
+    return "not run"
