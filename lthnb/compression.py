@@ -19,12 +19,12 @@ from lthnb.data import Interactions, Shape
 from lthnb.lottery import plan, targets
 from lthnb.pruning import Mask
 from lthnb.standings import (
-    BACKBONE_NAMES,
     check_seeds,
     climb_to_the_end,
     difference,
     seeded,
     side_by_side,
+    titled,
 )
 from lthnb.steps import resolve
 from lthnb.store import Record, Store

@@ -12,6 +12,7 @@ from lthnb.data import DataError
 from lthnb.lottery import run_ladder
 from lthnb.pruning import Mask
 from lthnb.replays import compare, replay
+from lthnb.sources import load_again
 from lthnb.store import Store, StoreError, pack_hits
 
 DATA, SPEC = toy_data(), toy_spec(step="cpu")
@@ -94,3 +95,22 @@ def test_from_the_command_line(tmp_path):
     done = command(tmp_path, "runs", "replay", *keys, "--quiet")
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("the same bits") == 2
+
+
+def test_a_recorded_run_again(tmp_path):
+    """Evidence of the book, replayed: the shortest recorded ticket on MovieLens, whose data come
+    with a package. The same bits on the same kind of machine, else within the tolerances."""
+    store = Store(tmp_path)
+    assert store.results is not None
+    tickets = [
+        r
+        for r in store.recorded()
+        if r.data["name"] == "movielens"
+        and r.density < 1
+        and r.init == Seeded(r.spec["training"]["order_seed"]).described()
+    ]
+    shortest = sorted(tickets, key=lambda r: (r.epochs, r.key))
+    record = next(r for r in shortest if store.find_mask(r.mask["digest"]) is not None)
+    data = load_again(record.data, record.spec["training"]["protocol"], progress=False)
+    done = replay(record, data, quiet(store))
+    assert done.agrees, str(done)

@@ -50,10 +50,18 @@ from lthnb.plots.contests import (
     pace_table,
 )
 from lthnb.plots.evidence import compute_table, evidence_table
+from lthnb.plots.fairness import (
+    causes_table,
+    effects_table,
+    overview_figure,
+    protocols_table,
+    selection_table,
+    tuning_figure,
+    tuning_table,
+)
 from lthnb.plots.ladders import ladder_figure, learning_curves, paper_table, standings_table
 from lthnb.plots.style import use_style
 from lthnb.plots.tickets import kept_by_degree, recommendations_table
-from lthnb.plots.tuning import causes_table, selection_table, tuning_figure, tuning_table
 
 __all__ = [
     "against_figure",
@@ -68,6 +76,7 @@ __all__ = [
     "contest_table",
     "cost_figure",
     "cost_table",
+    "effects_table",
     "entries_figure",
     "evidence_table",
     "gains_table",
@@ -85,10 +94,12 @@ __all__ = [
     "measured_on",
     "numbers_table",
     "overlap_figure",
+    "overview_figure",
     "pace_figure",
     "pace_table",
     "paper_table",
     "plt",
+    "protocols_table",
     "recall_by_group",
     "recommendations_table",
     "references_table",

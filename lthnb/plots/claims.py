@@ -31,10 +31,11 @@ def verdicts_table(evidence: Mapping[str, Evidence]):
 
 
 def _in_short(found: Sequence[Answer]) -> str:
+    several = len({_parts(one)[1] for one in found}) > 1
     by_verdict: dict[str, list[str]] = {}
     for one in found:
         names = by_verdict.setdefault(one.verdict, [])
-        name = _short_name(one)
+        name = _short_name(one, several)
         if name and name not in names:
             names.append(name)
     return "; ".join(
@@ -51,10 +52,18 @@ def _not_run(claim: paper.Claim, found: Sequence[Answer]) -> str:
     return f"; {', '.join(missing)}: {NOT_RUN}" if any(a.about for a in found) and missing else ""
 
 
-def _short_name(answer: Answer) -> str:
-    """The title without what the column's head says already, but with the protocol."""
-    backbone = answer.about.partition(" on ")[0]
-    return f"{backbone} (chosen on test)" if "chosen on test" in answer.about else backbone
+def _short_name(answer: Answer, several: bool) -> str:
+    """The title without what the column's head says already, but with the protocol; with the data
+    set where the column has several."""
+    backbone, data = _parts(answer)
+    name = f"{backbone} on {data}" if several else backbone
+    return f"{name} (chosen on test)" if "chosen on test" in answer.about else name
+
+
+def _parts(answer: Answer) -> tuple[str, str]:
+    """Backbone and data set of an answer."""
+    backbone, _, rest = answer.about.partition(" on ")
+    return backbone, rest.partition(",")[0]
 
 
 def numbers_table(evidence: Evidence):

@@ -24,6 +24,7 @@ from lthnb.plots.style import (
     INK,
     MARKERS,
     NAMES,
+    SHAPES,
     density_axis,
     panels,
     say_instead,
@@ -33,9 +34,6 @@ from lthnb.plots.style import (
     table,
 )
 from lthnb.standings import Field, difference, grouped
-
-SHAPES = ("o", "s", "^", "D", "v", "P")  # markers of what has an order, such as sizes
-
 
 ALONE_SAYS_NOTHING = ("sizes", "rates", "rewinds")
 

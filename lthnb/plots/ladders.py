@@ -42,7 +42,9 @@ def ladder_figure(fields: Sequence[Field], metric: str = "recall@20"):
     name, _, k = metric.partition("@")
     title = f"{METRIC_NAMES.get(name, name)}@{k}"
     fig, axes = panels(len(fields))
-    for ax, field in zip(axes, fields, strict=True):
+    if not fields:
+        say_not_run(axes[0], "nothing recorded")
+    for ax, field in zip(axes, fields, strict=False):
         backbone = field.spec.model.backbone
         there = [s for s in field.standings if s is not None]
         if not there:

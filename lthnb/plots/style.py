@@ -59,6 +59,9 @@ MARKERS = {
 }
 
 
+SHAPES = ("o", "s", "^", "D", "v", "P")  # markers of what has an order, such as sizes
+
+
 STAR = "#C00000"
 
 

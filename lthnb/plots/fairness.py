@@ -1,4 +1,5 @@
-"""The dense model over values of a setting, choosing on test, and the causes of a difference."""
+"""Whether the comparison is fair: the dense model over values of a setting, choosing on test, the
+noise of seeds, and the causes of a difference to the paper."""
 
 from __future__ import annotations
 
@@ -6,15 +7,28 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+import seaborn as sns
 
 from lthnb import paper
 from lthnb.answers import interval_said
 from lthnb.config import Ladder, Spec
-from lthnb.plots.style import COLOURS, GREY, MARKERS, STAR, panels, say_not_run, seeds_said, table
-from lthnb.selection import Selection
+from lthnb.plots.style import (
+    COLOURS,
+    GREY,
+    MARKERS,
+    SHAPES,
+    STAR,
+    density_axis,
+    panels,
+    say_not_run,
+    seeds_said,
+    table,
+)
+from lthnb.selection import Selection, selections
 from lthnb.standings import Field, recorded_fields
 from lthnb.store import Store
 from lthnb.tuning import Tuning
+from lthnb.verdicts import LEAST_SEEDS
 
 SETTING_NAMES = {"l2": "λ", "learning_rate": "learning rate"}
 
@@ -156,3 +170,103 @@ def _beside_cell(one: Field | None, cell: paper.Cell) -> str:
             value = s.results[cell.metric]
             return f"{value:.4f} ({value - cell.value:+.4f})"
     return "not run"
+
+
+def protocols_table(found: Sequence[tuple[Field, Field]]):
+    """A line for each ladder run under both protocols: what choosing on test adds to the dense
+    model and to tickets, and what each protocol then says of tickets."""
+    rows = []
+    for ours, beside in found:
+        both = selections(ours, beside)
+        dense = [one.optimism for one in both if not one.ours.number]
+        tickets = [one.optimism for one in both if one.ours.number]
+        stars = [one.sparsest for one in (ours, beside)]
+        rows.append(
+            {
+                "model and data": f"{beside.title}, {seeds_said(len(both[0].ours.records))}"
+                if both
+                else beside.title,
+                "optimism, dense": f"{dense[0]:+.1%}" if dense else None,
+                "optimism, tickets": f"{np.mean(tickets):+.1%}" if tickets else None,
+                "best ticket, on test": _best_said(ours),
+                "best ticket, on valid": _best_said(beside),
+                "sparsest winner, on test": f"{stars[0].density:.1%}" if stars[0] else "none",
+                "sparsest winner, on valid": f"{stars[1].density:.1%}" if stars[1] else "none",
+            }
+        )
+    return table(
+        pd.DataFrame(rows),
+        "Choosing on test against choosing on valid",
+        "Optimism: Recall@20 on test at the epoch chosen on test, over that at the epoch which a "
+        "training under `validated` chose for about the same density; tickets: the mean over "
+        "rungs. Best ticket: its difference to dense on test.",
+    )
+
+
+def _best_said(one: Field) -> str | None:
+    return None if one.best is None else interval_said(one.best.difference)
+
+
+def effects_table(fields: Sequence[Field]):
+    """A line a ladder: how much the dense model differs from seed to seed, and the gain of its best
+    ticket beside that."""
+    rows = []
+    for one in fields:
+        dense, best = one.standings[0], one.best
+        if dense is None or best is None:
+            continue
+        noise = dense.spread / dense.results["recall@20"] if dense.runs > 1 else None
+        rows.append(
+            {
+                "model and data": one.title,
+                "seeds": dense.runs,
+                "dense, Recall@20": dense.results["recall@20"],
+                "one seed to another": noise,
+                "best ticket": best.density,
+                "its gain": interval_said(best.difference),
+                "gain over noise": f"{abs(best.difference.mean) / noise:.1f}" if noise else None,
+                "sparsest winner": f"{one.sparsest.density:.1%}" if one.sparsest else "none",
+            }
+        )
+    shown = table(
+        pd.DataFrame(rows),
+        "How large the effects are, beside the noise of seeds",
+        "Recall@20 on test. «one seed to another»: standard deviation of the dense model over "
+        "seeds, relative to its mean. Tickets by IMP, the best and the sparsest winner chosen on "
+        "the part that chose the epochs.",
+    )
+    if not rows:
+        return shown
+    shown = shown.fmt_number("dense, Recall@20", decimals=4)
+    return shown.fmt_percent(["one seed to another", "best ticket"], decimals=1)
+
+
+def overview_figure(fields: Sequence[Field]):
+    """Every ladder in one panel: Recall@20 on test to its own dense model, against density. Bands
+    are 95 % intervals over seeds, where there are three or more; with one seed there is none."""
+    fig, (ax,) = panels(1, height=5.2)
+    there = [one for one in fields if one.best is not None]
+    if not there:
+        say_not_run(ax, "nothing recorded")
+        return fig
+    shades = sns.color_palette("colorblind", len(there))
+    densities: set[float] = set()
+    for number, (one, colour) in enumerate(zip(there, shades, strict=True)):
+        rungs = [s for s in one.standings if s is not None]
+        density = [s.density for s in rungs]
+        densities |= set(density)
+        mean, low, high = (
+            np.array([100 * getattr(s.difference, end) for s in rungs])
+            for end in ("mean", "low", "high")
+        )
+        label = f"{one.title}, {seeds_said(len(one.seeds))}"
+        marker = SHAPES[number % len(SHAPES)]
+        ax.plot(density, mean, marker=marker, ms=5, color=colour, label=label)
+        if len(one.seeds) >= LEAST_SEEDS:
+            ax.fill_between(density, low, high, color=colour, alpha=0.12, lw=0)
+    ax.axhline(0, ls="--", lw=1.4, color=GREY, label="the dense model of each")
+    density_axis(ax, sorted(densities))
+    ax.set_ylabel("Recall@20 on test, to dense (%)")
+    ax.set_title("Tickets by IMP, recorded runs", loc="left")
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.15), ncols=1, frameon=False)
+    return fig
