@@ -408,7 +408,7 @@ class TestCompressions:
         match = Match(toy_spec("mf", 8, step="auto"), (0.5,), rate=0.5)
         [one] = compressions_of([match], DATA, (0,), quiet(store))
         assert one.complete
-        assert one.title == "MF on toy0"
+        assert one.title == "MF on toy0, learning rate 0.02, batches of 64"
 
     def test_a_seed_counts_once(self, store):
         with pytest.raises(ConfigError, match=r"seeds: found \[0, 0\], expected one or more"):
