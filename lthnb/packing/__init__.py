@@ -6,18 +6,22 @@ the support may be written, `VALUES` how the values may.
 """
 
 from lthnb.packing.errors import PackingError
+from lthnb.packing.exports import EXPORTS, export, matrix
 from lthnb.packing.forms import FORMS
 from lthnb.packing.tickets import BUDGETS, Packed, Side, Ticket, load, pack
 from lthnb.packing.values import VALUES
 
 __all__ = [
     "BUDGETS",
+    "EXPORTS",
     "FORMS",
     "VALUES",
     "Packed",
     "PackingError",
     "Side",
     "Ticket",
+    "export",
     "load",
+    "matrix",
     "pack",
 ]

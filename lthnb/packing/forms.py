@@ -194,7 +194,7 @@ class Stream:
         blocks = -(-side.rows // BLOCK)
         wanted = {
             "payload": ((np.uint8,), (None,)),
-            "starts": ((np.uint32, np.uint64), (2, blocks + 1)),
+            "starts": (UNSIGNED, (2, blocks + 1)),
         }
         if pieces_of(self.number, side.size):
             wanted["counts"] = ((np.uint8,), (side.size + 1,))
@@ -281,7 +281,8 @@ class Ragged:
         if scales is not None:
             some = support.counts > 0
             base = int(scales[some].min()) if some.any() else 0
-            tensors["scales"] = np.where(some, scales - base, 0).astype(np.uint16)
+            above = np.where(some, scales - base, 0)
+            tensors["scales"] = above.astype(small(above))
         return tensors, base
 
     def _places(self, support: Support) -> tuple[np.ndarray, np.ndarray]:
@@ -299,24 +300,17 @@ class Ragged:
 
     def nbytes(self, support: Support, scales: np.ndarray | None) -> int:
         """As :meth:`Stream.nbytes`."""
-        rows = np.array([max(support.rows, 1) - 1])
-        sizes = np.bincount(support.counts, minlength=support.size + 1)
-        return (
-            support.rows * np.dtype(small(rows)).itemsize
-            + sizes.astype(small(sizes)).nbytes
-            + support.columns.nbytes
-            + (0 if scales is None else 2 * support.rows)
-        )
+        return sum(tensor.nbytes for tensor in self.encode(support, scales)[0].values())
 
     def expected(self, side: Any):
         """As :meth:`Stream.expected`."""
         wanted = {
-            "places": ((np.uint32, np.uint64), (side.rows,)),
-            "sizes": ((np.uint32, np.uint64), (side.size + 1,)),
+            "places": (UNSIGNED, (side.rows,)),
+            "sizes": (UNSIGNED, (side.size + 1,)),
             "columns": ((column_type(side.size),), (None,)),
         }
         if side.kind.scaled:
-            wanted["scales"] = ((np.uint16,), (side.rows,))
+            wanted["scales"] = (UNSIGNED, (side.rows,))
         return wanted
 
     def check(self, side: Any, name: str) -> None:
@@ -352,18 +346,21 @@ class Ragged:
 
 
 FORMS: dict[str, Stream | Ragged] = {
-    "bitmap": Stream(BITMAP, "a bit for every entry"),
     "ids": Stream(IDS, "8-bit column ids"),
+    "bitmap": Stream(BITMAP, "a bit for every entry"),
     "packed_ids": Stream(PACKED_IDS, "column ids of ⌈log₂ F⌉ bits"),
-    "ragged": Ragged(),
     "deltas": Stream(DELTAS, "gaps between columns, Rice code"),
+    "ragged": Ragged(),
     "enumerative": Stream(ENUMERATIVE, "the rank of a row among all C(F, k)"),
 }
 
 
+UNSIGNED = (np.uint8, np.uint16, np.uint32, np.uint64)
+
+
 def small(numbers: np.ndarray) -> type:
-    """uint32 where that holds numbers of at least 0, else uint64."""
-    return np.uint32 if numbers.max(initial=0) < 1 << 32 else np.uint64
+    """The smallest type of UNSIGNED that holds numbers of at least 0."""
+    return np.min_scalar_type(numbers.max(initial=0)).type
 
 
 def classes(sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
