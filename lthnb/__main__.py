@@ -459,7 +459,8 @@ def _export_command(commands) -> None:
         "export",
         help="write the ticket of a finished run into a file to serve from",
         description="Write the ticket of a finished run: .safetensors packs it, .npz holds a scipy "
-        "CSR matrix, .parquet a long table. Labels come along, so the run's data are read again.",
+        "CSR matrix, .parquet a long table. Labels come along, so the run's data are read again; "
+        "weights that the store lacks, as of a run in results/, are trained again and kept there.",
     )
     p.add_argument("run", help="the first digits of its key, as `runs list` prints it")
     p.add_argument("target", type=Path, help="name.safetensors, name.npz or name.parquet")
