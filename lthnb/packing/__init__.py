@@ -5,6 +5,7 @@
 the support may be written, `VALUES` how the values may.
 """
 
+from lthnb.packing.compared import Comparison, compare
 from lthnb.packing.errors import PackingError
 from lthnb.packing.exports import EXPORTS, export, matrix
 from lthnb.packing.forms import FORMS
@@ -16,10 +17,12 @@ __all__ = [
     "EXPORTS",
     "FORMS",
     "VALUES",
+    "Comparison",
     "Packed",
     "PackingError",
     "Side",
     "Ticket",
+    "compare",
     "export",
     "load",
     "matrix",

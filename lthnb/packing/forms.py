@@ -22,6 +22,7 @@ from lthnb.packing.errors import PackingError
 
 BLOCK = 64  # rows: two numbers of 32 bits cost a row one bit
 PIECE = 64  # most columns whose choices fit in 64 bits: log₂ C(64, 32) < 61
+WIDE = PIECE + 1
 LARGEST = 1024  # columns
 
 BITMAP, PACKED_IDS, IDS, DELTAS, ENUMERATIVE = range(5)
@@ -75,9 +76,9 @@ def pieces_of(form: int, size: int) -> int:
 
 @cache
 def choices() -> np.ndarray:
-    """uint64 (33, 65): C(n, k), row k, column n; nothing of a piece needs a larger k."""
-    table = [[math.comb(n, k) for n in range(PIECE + 1)] for k in range(PIECE // 2 + 1)]
-    return np.array(table, np.uint64)
+    """uint64 (33 · 65,): C(n, k) at k · WIDE + n; nothing of a piece needs a larger k."""
+    table = [[math.comb(n, k) for n in range(WIDE)] for k in range(PIECE // 2 + 1)]
+    return np.array(table, np.uint64).ravel()
 
 
 @cache
@@ -517,7 +518,7 @@ def _rank(columns, entry, count, first, width, binomials):
     rank = np.uint64(0)
     if 2 * count <= width:
         for n in range(count):
-            rank += binomials[n + 1, columns[entry + n] - first]
+            rank += binomials[(n + 1) * WIDE + columns[entry + n] - first]
         return rank
     missing = 0
     for column in range(width):
@@ -525,7 +526,7 @@ def _rank(columns, entry, count, first, width, binomials):
             entry, count = entry + 1, count - 1
         else:
             missing += 1
-            rank += binomials[missing, column]
+            rank += binomials[missing * WIDE + column]
     return rank
 
 
@@ -533,18 +534,20 @@ def _rank(columns, entry, count, first, width, binomials):
 def _choice(rank, count, width, binomials):
     """The choice at a rank below C(width, count), as bits of a uint64, the first column lowest."""
     few = count if 2 * count <= width else width - count
-    chosen = np.uint64(0)
-    for n in range(few, 0, -1):
-        # The largest column with C(column, n) ≤ rank.
-        column = n - 1
-        step = 32
-        while step:
-            if column + step < width and binomials[n, column + step] <= rank:
-                column += step
-            step >>= 1
-        rank -= binomials[n, column]
-        chosen |= np.uint64(1) << np.uint64(column)
-        width = column
+    one = np.uint64(1)
+    chosen, column = np.uint64(0), np.uint64(width)
+    for n in range(few, 1, -1):
+        # The largest column below the one before with C(column, n) ≤ rank; C(n − 1, n) is 0. One
+        # after the other: a processor looks ahead here, and cannot where each step of a search
+        # waits for the one before. Unsigned, an index need not be looked at for its sign.
+        row = np.uint64(n * WIDE)
+        column -= one
+        while binomials[row + column] > rank:
+            column -= one
+        rank -= binomials[row + column]
+        chosen |= one << column
+    if few:
+        chosen |= one << rank  # C(column, 1)
     return chosen
 
 
@@ -674,7 +677,7 @@ def _read(
                     rank = get(payload, at, bits)
                     at += bits
                     few = count if 2 * count <= here else here - count
-                    if rank >= binomials[few, here]:
+                    if rank >= binomials[few * WIDE + here]:
                         return True
                     word = _choice(rank, count, here, binomials)
                     if few != count:
