@@ -4,6 +4,7 @@ import itertools
 import json
 import math
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from lthnb.packing import (
     PackingError,
     Ticket,
     bits,
+    compare,
     export,
     files,
     forms,
@@ -194,6 +196,28 @@ class TestChoice:
         ticket = Ticket(kept, kept.astype(np.float32), 1, 1)
         assert ticket.bound(16) == pytest.approx((2 * 16 + math.log2(3)) / 8)
 
+    def test_all_forms_beside_each_other(self, tmp_path):
+        ticket = ticket_of(90, 60, 64, 0.1, user_labels=np.arange(90) + 5)
+        found = compare(ticket, ["float16"], repeats=1)
+        assert [one.form for one in found] == list(FORMS)
+        for one in found:
+            bare = replace(ticket, user_labels=None)
+            path = pack(bare, one.form, "float16").save(tmp_path / "t.safetensors")
+            assert one.bytes == path.stat().st_size
+            assert one.over_bound == one.bytes / ticket.bound(16) > 1
+            assert one.smaller == 150 * 64 * 4 / one.bytes
+            assert min(one.seconds, one.single) > 0
+
+    def test_the_benchmark_prints_them(self, capsys, monkeypatch, tmp_path):
+        from benchmarks.packing import main
+
+        monkeypatch.setenv("LTHNB_STORE", str(tmp_path))
+        words = "x --rows 200 --size 8 --densities 0.3 --values int8 --repeats 1"
+        monkeypatch.setattr("sys.argv", words.split())
+        main()
+        lines = [line.split()[:2] for line in capsys.readouterr().out.splitlines()]
+        assert all(lines.count([form, "int8"]) == 2 for form in FORMS)
+
 
 class TestRefusals:
     @pytest.mark.parametrize("wrong", [math.nan, math.inf, -math.inf])
@@ -323,11 +347,28 @@ class TestFile:
         assert again.item_labels.dtype.kind == "U"
         assert again.about == ticket.about
 
-    @pytest.mark.parametrize("labels", [None, np.array(["x", "y"]), np.array([0.5, 2]), ["p", "q"]])
-    def test_labels_of_any_kind(self, labels, tmp_path):
+    @pytest.mark.parametrize(
+        ("labels", "kind", "size"),
+        [
+            (np.array(["x", "y"]), "<U1", 18),
+            (["p", "qq"], "<U2", 19),
+            (np.array([0.5, 2]), "float64", 16),
+            (np.array([0.5, 2], ">f4"), "float32", 8),
+            (np.array([0, 1]), "int64", 0),
+            (np.array([1, 0], np.int32), "int64", 2),
+            (np.array([-1, 300]), "int64", 8),
+            (np.array([-1, 2**62]), "int64", 16),
+            (np.array([1, 2**62]), "int64", 16),
+            (np.array([2**63 + 1, 7], np.uint64), "uint64", 16),
+        ],
+    )
+    def test_labels_of_any_kind(self, labels, kind, size, tmp_path):
         packed = pack(ticket_of(2, 0, 3, 1, user_labels=labels))
-        found = load(packed.save(tmp_path / "t.safetensors")).user_labels
-        assert found is None if labels is None else found.tolist() == list(labels)
+        found = load(packed.save(tmp_path / "t.safetensors"))
+        assert found.user_labels.tolist() == list(labels)
+        assert found.user_labels.dtype == kind
+        assert found.item_labels is None
+        assert sum(tensor.nbytes for tensor in found.label_tensors.values()) == size
 
     def test_is_safetensors(self, ticket, path):
         from safetensors import safe_open
