@@ -25,7 +25,8 @@ class Comparison:
 
     bytes: of the file, headers included, labels apart. bound: bytes (:meth:`Ticket.bound`). kept:
     entries. rows: users and items. dense: bytes of the float32 table. seconds: to decode all rows,
-    one thread, the median of the repeats. single: seconds to decode one row at random, likewise.
+    the median of the repeats; of this thread's processor time, which other processes add little to.
+    single: seconds to decode one row at random, likewise.
     """
 
     form: str
@@ -88,17 +89,17 @@ def compare(
 
 
 def _seconds_to_read(packed: Packed) -> float:
-    began = time.perf_counter()
+    began = time.thread_time()
     for side in (packed.users, packed.items):
         for start in range(0, side.rows, AT_ONCE):
             side.block(start, min(start + AT_ONCE, side.rows))
-    return time.perf_counter() - began
+    return time.thread_time() - began
 
 
 def _seconds_to_pick(packed: Packed, picks: np.ndarray) -> float:
     if not packed.users.rows:
         return float("nan")
-    began = time.perf_counter()
+    began = time.thread_time()
     for row in picks.tolist():
         packed.users.block(row, row + 1)
-    return (time.perf_counter() - began) / len(picks)
+    return (time.thread_time() - began) / len(picks)

@@ -35,6 +35,7 @@ from lthnb.store import write_file
 
 FORMAT, VERSION = "lthnb ticket", "1"
 UNKNOWN = "0" * 64
+LARGEST_HEADER = 100_000_000  # bytes, as the safetensors package has it
 AGAIN = "fetch it again, or make it again with `python -m lthnb export`"
 
 # What safetensors calls a dtype, and numpy's. BF16 has none in numpy, and is seen as its bits.
@@ -152,7 +153,7 @@ def _refusal(path: Path, found: str) -> PackingError:
 def _header(path: Path, content: Any) -> tuple[bytes, dict[str, str], dict[str, Any]]:
     """The text of the header, its metadata, and its tensors as they are described there."""
     size = int.from_bytes(content[:8], "little")
-    if len(content) < 8 or size > len(content) - 8:
+    if len(content) < 8 or size > min(len(content) - 8, LARGEST_HEADER):
         raise _refusal(path, f"found {len(content):,} bytes, and a header of {size:,}")
     text = content[8 : 8 + size]
     try:

@@ -19,6 +19,7 @@ import numpy as np
 
 from lthnb.packing.bits import SPARE, Code, get, peek, put
 from lthnb.packing.errors import PackingError
+from lthnb.packing.values import CODES
 
 BLOCK = 64  # rows: two numbers of 32 bits cost a row one bit
 PIECE = 64  # most columns whose choices fit in 64 bits: log₂ C(64, 32) < 61
@@ -219,6 +220,8 @@ class Stream:
         for part in ("counts", "scales"):
             if part in tensors:
                 side.code(part).check(f"{name}.{part}")
+        if side.kind.scaled:
+            _check_scales(side.base + max(0, len(tensors["scales"]) - 1), name)
 
     def read(self, side: Any, start: int, stop: int):
         """(offsets, columns, raw values, scale codes or None) of some rows."""
@@ -325,6 +328,8 @@ class Ragged:
                 f"{name}.sizes: found {found[0]} rows with {kept} entries, expected {side.rows} "
                 f"with {found[1]}."
             )
+        if side.kind.scaled:
+            _check_scales(side.base + int(tensors["scales"].max(initial=0)), name)
 
     def read(self, side: Any, start: int, stop: int):
         """As :meth:`Stream.read`."""
@@ -354,6 +359,11 @@ FORMS: dict[str, Stream | Ragged] = {
     "ragged": Ragged(),
     "enumerative": Stream(ENUMERATIVE, "the rank of a row among all C(F, k)"),
 }
+
+
+def _check_scales(largest: int, name: str) -> None:
+    if largest > CODES[1]:
+        raise PackingError(f"{name}.scales: found {largest}, expected at most {CODES[1]}.")
 
 
 UNSIGNED = (np.uint8, np.uint16, np.uint32, np.uint64)

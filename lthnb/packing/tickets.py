@@ -18,7 +18,7 @@ from lthnb.packing.bits import Code
 from lthnb.packing.errors import PackingError
 from lthnb.packing.forms import FORMS, LARGEST, Support, classes
 from lthnb.packing.labels import labels_of, tensors_of
-from lthnb.packing.values import CODES, VALUES, Kind
+from lthnb.packing.values import VALUES, Kind
 
 if TYPE_CHECKING:
     from lthnb.training import TrainedRun
@@ -98,7 +98,8 @@ class Ticket:
         """The ticket of a finished training: mask and weights of its best epoch.
 
         Weights that the store lacks are trained again up to there. A LightGCN ticket is its layer
-        0: what is scored comes out of propagation and is dense, and `about` says so.
+        0: what is scored comes out of propagation and is dense, and `about` says so. A table that
+        was trained in float64 is rounded to float32.
         """
         record, kept = run.record, np.asarray(run.mask.kept)
         model = run.spec.model
@@ -204,8 +205,6 @@ class Side:
                 f"{self.name}: found rows {start} to {stop}, expected them within 0 to {self.rows}."
             )
         offsets, columns, raw, codes = FORMS[self.form].read(self, start, stop)
-        if codes is not None:
-            codes = np.clip(codes, *CODES)
         return offsets, columns, self.kind.decode(raw, offsets, codes)
 
     def check(self, where: str) -> None:
@@ -290,7 +289,8 @@ def load(path: str | Path, check: bool = True) -> Packed:
 
     check: compare the digest, which reads the whole file once. Without it only the structure is
     checked: what is altered inside may give wrong numbers or an error when it is read, and never
-    reads out of bounds. Nothing in a file is executed.
+    reads out of bounds. Nothing in a file is executed. While it is mapped it must not be written
+    into; :meth:`Packed.save` and `export` put a new file in its place, which is safe.
 
     Raises PackingError, which says what was found and what to do, for a file that is missing,
     foreign, damaged, or of a later version.
