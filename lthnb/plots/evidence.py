@@ -10,7 +10,7 @@ import pandas as pd
 from lthnb.data import Shape
 from lthnb.lottery import Planned, plan
 from lthnb.plots.style import NAMES, minutes_said, table
-from lthnb.profiles import Wanted
+from lthnb.profiles import RECORDED, Wanted
 from lthnb.standings import BACKBONE_NAMES, seeded
 from lthnb.store import Record, Store
 
@@ -86,15 +86,26 @@ def _rest(missing: int, like: Sequence[float]) -> str | None:
 
 
 def _said(one: Wanted) -> str:
-    ladder, l2 = one.ladder, one.spec.training.l2
+    """A ladder in a few words, and what it has otherwise than the other recorded ladders."""
+    ladder, training = one.ladder, one.spec.training
+    usual = RECORDED[training.protocol].base.spec(one.spec.model.backbone).training
+    said = {
+        "l2": "λ = {:g}",
+        "learning_rate": "learning rate {:g}",
+        "patience": "patience {}",
+        "evaluate_every": "evaluated every {} epochs",
+    }
+    values = {name: getattr(training, name) for name in said}
+    other = [said[n].format(v) for n, v in values.items() if v != getattr(usual, n)]
     if not ladder.rungs and not ladder.densities:
-        return f"dense, λ = {l2:g}"
+        return ", ".join(["dense", *other])
     how = NAMES[ladder.method]
     steps = f"{ladder.pruning_rate:.0%} × {ladder.rungs}"
     if ladder.densities:
         steps = f"{len(ladder.densities)} densities"
-    way = "" if ladder.rewind == "rewind" else f", {ladder.rewind}"
-    return f"{how}{way}, {steps}"
+    way = [] if ladder.rewind == "rewind" else [ladder.rewind]
+    cut = [] if ladder.prune_from == "best" else [f"pruned after the {ladder.prune_from} epoch"]
+    return ", ".join([how, *way, steps, *cut, *other])
 
 
 def compute_table(records: Sequence[Record]):
