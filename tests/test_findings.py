@@ -1,0 +1,114 @@
+"""What the introduction and the README say came out, against the records that stand behind it."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from lthnb import answers, paper, profiles
+from lthnb.plots.ladders import _is_cell
+from lthnb.selection import pairs, selections
+from lthnb.standings import recorded_fields, records_in
+from lthnb.store import Store
+from lthnb.tuning import tunings
+from lthnb.verdicts import sign
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    return Store(tmp_path_factory.mktemp("none"))
+
+
+@pytest.fixture(scope="module")
+def ladders(store):
+    return recorded_fields(profiles.recorded_contests("baselines", ["mf"]), store)
+
+
+def of(ladders, published, protocol, method="imp"):
+    [one] = [
+        f
+        for f in ladders
+        if (f.published, f.spec.training.protocol, f.ladder.method, f.spec.training.step)
+        == (published, protocol, method, "cpu")
+    ]
+    return one
+
+
+def test_all_cells_of_table_2_but_one_are_within_a_thousandth(ladders):
+    records = [
+        r
+        for r in records_in([of(ladders, "yelp2018", "paper")])
+        if r.spec["training"]["order_seed"] == 0
+    ]
+    off = []
+    for cell in paper.cells("yelp2018", "mf", "recall@20") + paper.cells(
+        "yelp2018", "mf", "ndcg@20"
+    ):
+        [record] = [r for r in records if _is_cell(r, cell)]
+        if abs(record.metric(cell.metric) - cell.value) > 0.001:
+            off.append((cell.metric, cell.sparsity_percent))
+    assert {sparsity for _, sparsity in off} == {95.29}
+
+
+@pytest.mark.parametrize("protocol", ["paper", "validated"])
+def test_a_quarter_of_the_entries_does_as_well_and_half_do_better(ladders, protocol):
+    one = of(ladders, "yelp2018", protocol)
+    assert 0.2 < one.sparsest.density < 0.3
+    half = min((s for s in one.standings if s.number), key=lambda s: abs(s.density - 0.5))
+    assert half.difference.low > 0
+
+
+def test_once_is_not_enough_and_random_never(ladders):
+    imp, omp, rp = (of(ladders, "yelp2018", "paper", m) for m in ("imp", "omp", "rp"))
+    for s in omp.standings[1:]:
+        if s.density < 0.5:
+            [beside] = [t for t in imp.standings if abs(t.density - s.density) < 1e-3]
+            assert s.difference.high < beside.difference.low
+    assert omp.standings[-1].difference.mean < -0.5  # falls apart
+    assert rp.sparsest is None
+
+
+def test_tuning_lambda_helps_more_than_any_ticket_and_tickets_are_then_level(store, ladders):
+    contests = profiles.recorded_contests("existence", ["mf"])
+    dense = recorded_fields(profiles.recorded_tried("l2", ["mf"]), store, dense_alone=True)
+    tuned = {t.field.published: t for t in tunings("l2", recorded_fields(contests, store), dense)}
+    assert set(profiles.SMALL_SETS) <= set(tuned)
+    for source in profiles.SMALL_SETS:
+        one = tuned[source]
+        assert one.verdict == "tuned, the dense model is better", source
+        for s in one.field.standings[1:]:
+            gain = [r.metric("recall@20") for r in one.field.records(s.number)]
+            assert sum(gain) < sum(one.recall(one.chosen)), (source, s.density)
+    climbed = recorded_fields(profiles.recorded_tuned(["mf"]), store)
+    assert climbed
+    for one in climbed:
+        assert sign(one.best.difference) <= 0, one  # no gain is shown
+        assert one.best.difference.high > 0  # and no loss, at its best rung
+
+
+def test_choosing_on_test_flatters_the_dense_model_at_least_as_much(ladders):
+    [(ours, beside)] = [p for p in pairs(ladders) if p[0].ladder.method == "imp"]
+    found = selections(ours, beside)
+    dense = [f.optimism for f in found if not f.ours.number]
+    tickets = [f.optimism for f in found if f.ours.number]
+    assert dense[0] >= sum(tickets) / len(tickets) >= 0
+
+
+def test_no_result_is_typed_into_the_introduction():
+    text = (ROOT / "book/introduction.md").read_text(encoding="utf-8")
+    text = text.partition("## What came out")[2].partition("\n## ")[0]
+    assert len(text) > 500
+    assert not re.search(r"0\.0\d{2,}|\d+(\.\d+)? ?%", text)
+
+
+def test_claims_of_the_readme_are_answered_by_records(store):
+    recorded = answers.recorded(["mf"], store)
+    verdicts = {
+        claim: {a.verdict for a in answers.answers(claim, recorded) if "yelp2018" in a.about}
+        for claim in ("existence", "omp-recall", "omp-sparsity", "rp-finds")
+    }
+    for claim, found in verdicts.items():
+        assert found <= {answers.HOLDS, answers.DIRECTION}, claim
+        assert found, claim
