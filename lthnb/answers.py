@@ -356,7 +356,7 @@ def _over_dense(claim: str) -> Callable[[Evidence], list[Answer]]:
 
 def _complexity(evidence: Evidence) -> list[Answer]:
     out = []
-    for one in evidence.each("existence"):
+    for one in (kept for f in evidence.each("existence") if (kept := f.with_masks)):
         number = one.to_take_home
         there = size_of(one, number) if number else None
         if there is None:

@@ -54,6 +54,7 @@ class StoredMask:
     entries: int
     shape: tuple[int, int]
     fetch: Callable[[], np.ndarray] = field(repr=False)
+    there: Callable[[], bool] = field(repr=False, default=lambda: True)  # can they be fetched?
 
     @cached_property
     def kept(self) -> np.ndarray:
@@ -289,7 +290,13 @@ def plan(
             mask = last = "unknown"  # a key made from this is in no store
             continue
         mask = pruning["digest"]
-        stored = StoredMask(mask, pruning["entries"], shape, partial(_bits, store, key))
+        stored = StoredMask(
+            mask,
+            pruning["entries"],
+            shape,
+            partial(_bits, store, key),
+            partial(store.has_mask_bits, key),
+        )
         planned, last = look(number, density, start_of(ladder, number, dense, last), stored)
         out.append(planned)
     return out

@@ -19,7 +19,8 @@ import numpy as np
 from lthnb.config import ConfigError, Ladder, Spec, Training
 from lthnb.data import Interactions, Shape, card
 from lthnb.evaluation import evaluate_popularity
-from lthnb.lottery import Planned, climb, plan
+from lthnb.lottery import Planned, StoredMask, climb, plan
+from lthnb.pruning import Mask
 from lthnb.store import Record, Store
 from lthnb.training import Control, Stopped
 from lthnb.verdicts import (
@@ -141,6 +142,17 @@ class Field:
         """The same field with some of its seeds alone."""
         rungs = tuple(self.rungs[self.seeds.index(seed)] for seed in seeds)
         return replace(self, seeds=tuple(seeds), rungs=rungs)
+
+    @property
+    def with_masks(self) -> Field | None:
+        """The same field with the seeds of which the masks of all rungs that were run are kept
+        (`results/` has those of few seeds); None where no seed has them."""
+        seeds = [
+            seed
+            for seed, row in zip(self.seeds, self.rungs, strict=True)
+            if all(rung.record is None or _kept(rung.mask) for rung in row)
+        ]
+        return self.with_seeds(seeds) if seeds else None
 
     @property
     def to_take_home(self) -> int:
@@ -287,6 +299,10 @@ def grouped(fields: Sequence[Field]) -> list[list[Field]]:
         shared = [s for s in group[0].seeds if all(s in one.seeds for one in group)]
         out += [[one.with_seeds(shared) for one in group]] if shared else [[one] for one in group]
     return out
+
+
+def _kept(mask: Mask | StoredMask) -> bool:
+    return not isinstance(mask, StoredMask) or mask.there()
 
 
 def records_in(fields: Sequence[Field]) -> list[Record]:

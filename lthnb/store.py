@@ -603,6 +603,10 @@ class Store:
         """The bits of a mask, bool (rows, F), or None."""
         return self._first("masks", f"{key}.bits")
 
+    def has_mask_bits(self, key: str) -> bool:
+        """Whether the bits of a mask are kept, without reading them."""
+        return any(path.is_file() for path in self._places("masks", f"{key}.bits"))
+
     def find_mask(self, digest: str) -> np.ndarray | None:
         """The bits of a mask known by its own digest, bool (rows, F), or None; every pruning is
         looked at."""
