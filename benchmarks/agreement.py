@@ -83,7 +83,7 @@ class Agreement:
 
     def compare(self) -> None:
         """Everything in the plan. Raises WorkerError where a side cannot do its part."""
-        with self.run.worker(OURS) as ours, self.run.worker(PEER) as theirs:
+        with self.run.worker(PEER) as theirs, self.run.worker(OURS) as ours:
             for place in self.plan.trainings:
                 facts = self._prepare("agreement", place, ours, theirs)
                 epochs = [self._epoch(place, facts, ours, theirs) for _ in range(self.epochs)]
