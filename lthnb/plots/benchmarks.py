@@ -243,14 +243,13 @@ def agreement_table(measured: Sequence[dict[str, Any]]):
         lines.append(
             {
                 "what": _place_said(training),
-                "loss: ours": f"{ours['loss']:.6f}",
-                "LTH-MRS": f"{theirs['loss'] - theirs['l2 of pruned']:.6f}",
-                "Recall@20: ours": f"{ours['recall@20']:.5f}",
-                "LTH-MRS ": f"{theirs['recall@20']:.5f}",
-                "entries apart, mean": f"{last['apart']['mean']:.1e}",
-                "largest": f"{last['apart']['largest']:.1e}",
-                "our two steps, mean": f"{last['rounding']['mean']:.1e}",
-                "largest ": f"{last['rounding']['largest']:.1e}",
+                "loss, ours": f"{ours['loss']:.6f}",
+                "loss, LTH-MRS": f"{theirs['loss'] - theirs['l2 of pruned']:.6f}",
+                "Recall@20, ours": f"{ours['recall@20']:.5f}",
+                "Recall@20, LTH-MRS": f"{theirs['recall@20']:.5f}",
+                "mean entry": f"{last['typical']:.2g}",
+                "apart: mean (largest)": _apart_said(last["apart"]),
+                "our two steps": _apart_said(last["rounding"]),
                 "users apart": f"{last['apart']['users']:,}",
                 "by ties": f"{last['apart']['tied']:,}",
                 "runs": training["run"][:8],
@@ -296,6 +295,10 @@ def prunings_table(measured: Sequence[dict[str, Any]]):
 def _agreement(measured: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """The first record that compares ours with the authors' code; empty where none does."""
     return next((m for m in measured if "agreement" in m), {})
+
+
+def _apart_said(between: dict[str, float]) -> str:
+    return f"{between['mean']:.1e} ({between['largest']:.1e})"
 
 
 def _place_said(entry: dict[str, Any]) -> str:
