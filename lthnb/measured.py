@@ -16,6 +16,10 @@ A record is one JSON file. Times are wall seconds, sizes are bytes, `…` stands
               ratios: PEER: MEASURE: spread}
     scaling   null, or [{backbone, over, points: [{at, measures, spread, facts}, …],
               slopes: MEASURE: spread}, …]
+    agreement absent, or {trainings: [{method, prunings, run, density, epochs: [{WHO: {loss,
+              recall@20, ndcg@20, …}, apart, rounding, typical}, …]}, …], prunings: [{method,
+              prunings, run, before, density, percent, as recorded, kept: {WHO: entries}, only:
+              {WHO: entries}}, …]}
     checksum  SHA-256 over all the rest as canonical JSON
 
 - `measures` is MEASURE: [one number a repeat, …], raw, in the order of the repeats; `spread` is
@@ -27,6 +31,18 @@ A record is one JSON file. Times are wall seconds, sizes are bytes, `…` stands
   linear growth.
 - Rows of memory are called "memory ROW"; their measures are `peak` and `children` (the largest
   child process, 0 where there was none).
+- `agreement` is what `python -m benchmarks.agreement` found: recorded runs, trained again by ours
+  and by the authors' code from one start, under one mask, on the same triplets. `run` is the key
+  of the record, `prunings` how often the ladder's rate leads to its density. After each epoch: of
+  ours, of `reference` (our plain step) and of LTH-MRS, the mean loss, and Recall and NDCG on test;
+  of LTH-MRS also `bpr` and `l2 of pruned`, parts of its loss, the latter over entries that the
+  mask hides. `apart` compares LTH-MRS with ours, and `rounding` the plain step, which computes the
+  same and rounds otherwise: `largest` and `mean` absolute difference of kept entries, `users`
+  whose top 20 hit otherwise, and the `tied` ones of these, who have equal scores there. `typical`
+  is the mean magnitude of a kept entry.
+- For its `prunings` both prune the weights of `run` at its best epoch, of which `before` entries
+  live and LTH-MRS is told to prune `percent` (a share): `kept` counts what each keeps, `only` what
+  it alone keeps, and `as recorded` says whether our mask is the recorded one, bit by bit.
 
 The package only reads them; `benchmarks/` measures and writes.
 """
@@ -124,6 +140,13 @@ PARTS = {
 }
 
 
+PLACE = {"method", "prunings", "run", "density"}
+AGREEMENT = {
+    "trainings": PLACE | {"epochs"},
+    "prunings": PLACE | {"before", "percent", "as recorded", "kept", "only"},
+}
+
+
 def check(record: Any, name: str) -> None:
     """Refuse, as `name`, what is not a whole record."""
 
@@ -156,3 +179,14 @@ def check(record: Any, name: str) -> None:
         require({"backbone", "over", "points", "slopes"} <= set(sweep), f"{where} is not whole")
         for point in sweep["points"]:
             require_measures(point, where)
+    agreement = record.get("agreement", {part: [] for part in AGREEMENT})
+    for part, names in AGREEMENT.items():
+        for entry in agreement[part]:
+            where = f"agreement, {part}, {entry.get('method')!r} after {entry.get('prunings')!r}"
+            require(names <= set(entry), f"{where} is not whole")
+            if part == "trainings":
+                fits = len(entry["epochs"]) == record["settings"]["epochs"]
+                require(fits, f"{where}: its epochs are not as many as the settings say")
+            else:
+                both = {entry["kept"][who] - entry["only"][who] for who in entry["kept"]}
+                require(len(both) == 1, f"{where}: its counts do not fit")

@@ -9,13 +9,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from toys import ROOT
 
 sys.path.insert(0, str(ROOT))  # benchmarks is a folder of the checkout, not an installed package
 
 from benchmarks import __main__ as command
-from benchmarks import peers, pool, record, rows
+from benchmarks import agreement, peers, pool, record, rows
 from lthnb import measured
 
 FAKE = """
@@ -277,6 +278,130 @@ class TestCommand:
             }
             assert len(texts) == 1
             assert len({json.dumps(p) for p in found}) == len(values)
+
+
+# A peer that does what the authors' code does, written with torch's autograd and Adam: it hides
+# pruned entries under the mask, decays them all the same, and prunes one entry more.
+ALIKE = """
+import numpy as np, torch
+from torch.nn.functional import softplus
+SHIMS = []
+def agreement(job):
+    mask = torch.from_numpy(job.load("mask"))
+    table = torch.nn.Parameter(torch.from_numpy(job.load("start")))
+    adam = torch.optim.Adam([table], lr=job.learning_rate)
+    lists = {name: job.lists(name) for name in ("train", "test")}
+    def epoch():
+        triplets = torch.from_numpy(job.load("triplets"))
+        triplets[1:] += job.users
+        total = below = 0.0
+        for batch in triplets.split(job.batch, dim=1):
+            u, i, j = (table * mask)[batch]
+            l2 = job.l2 / 2 * table[batch].square().sum()
+            loss = softplus((u * (j - i)).sum(1)).sum() + l2
+            below += job.l2 / 2 * (table * ~mask)[batch].square().sum().item()
+            adam.zero_grad()
+            (loss / batch.shape[1]).backward()
+            adam.step()
+            total += loss.item()
+        found = (table * mask).detach().numpy()
+        scores, hits = found[: job.users] @ found[job.users :].T, []
+        for user, (known, wanted) in enumerate(zip(lists["train"], lists["test"])):
+            scores[user, known] = -np.inf
+            if len(wanted):
+                hits.append(np.isin(np.argsort(-scores[user])[:20], wanted))
+        np.save(job.folder / "lth-mrs-table.npy", found)
+        np.save(job.folder / "lth-mrs-hits.npy", np.stack(hits))
+        count = triplets.shape[1]
+        losses = {"loss": total / count, "bpr": 0.0, "l2 of pruned": below / count}
+        return {**losses, "recall@20": 0.5, "ndcg@20": 0.5}
+    return {}, epoch
+def pruning(job):
+    sizes = np.abs(job.load("weights") * job.load("before"))
+    living = np.sort(sizes[sizes > 0])
+    np.save(job.folder / "lth-mrs-kept.npy", sizes > living[int(living.size * job.percent)])
+    return {}, dict
+TASKS = {"agreement": agreement, "pruning": pruning}
+"""
+
+
+class TestAgreement:
+    @pytest.fixture
+    def alike(self, tmp_path, monkeypatch):
+        """Run the command on a toy beside a peer that agrees, but for what is changed in it."""
+
+        def run(old="", new=""):
+            adapter = tmp_path / "alike.py"
+            assert old in ALIKE
+            adapter.write_text(ALIKE.replace(old, new))
+            monkeypatch.setattr(peers, "PEERS", {"lth-mrs": peers.Peer(adapter)})
+            monkeypatch.setattr(peers, "python_of", lambda *_: Path(sys.executable))
+            places = ["--peers", str(tmp_path / "peers"), "--out", str(tmp_path / "out")]
+            words = ["--quick", "--epochs", "2", "--threads", "1"]
+            return measured.load(agreement.main([*words, *places]))
+
+        return run
+
+    def test_a_peer_that_does_the_same_agrees(self, alike):
+        found = alike()["agreement"]
+        places = [(t["method"], t["prunings"], t["density"]) for t in found["trainings"]]
+        assert places == [("imp", 0, 1.0), ("imp", 2, 0.25), ("rp", 1, 0.5)]
+        for training in found["trainings"]:
+            assert len(training["epochs"]) == 2
+            for epoch in training["epochs"]:
+                ours, theirs = epoch["ours"]["loss"], epoch["lth-mrs"]["loss"]
+                hidden = epoch["lth-mrs"]["l2 of pruned"]
+                assert theirs - hidden == pytest.approx(ours, abs=2e-7)
+                assert (hidden > 0) == (training["prunings"] > 0)
+                for who in ("apart", "rounding"):
+                    assert epoch[who]["largest"] < 1e-3 * epoch["typical"]
+                    assert epoch[who]["users"] - epoch[who]["tied"] <= 1
+        for pruned in found["prunings"]:
+            assert pruned["as recorded"]
+            assert pruned["only"] == {"ours": 1, "lth-mrs": 0}
+
+    def test_one_that_does_not_is_seen(self, alike):
+        found = alike("softplus((u * (j - i))", "softplus((u * (i - j))")["agreement"]
+        for training in found["trainings"]:
+            last = training["epochs"][-1]
+            assert last["apart"]["largest"] > 0.1 * last["typical"]
+            assert last["rounding"]["largest"] < 1e-3 * last["typical"]
+
+    def test_without_the_peer_it_says_what_to_do(self, tmp_path):
+        with pytest.raises(SystemExit, match=r"benchmarks\.peers install lth-mrs"):
+            agreement.main(["--quick", "--peers", str(tmp_path)])
+        assert not (tmp_path / "quick-synthetic-agreement.json").exists()
+
+    def test_only_kept_entries_count(self):
+        mask = np.array([[True, False], [True, True]])
+        a, b = np.array([[1.0, 0.0], [2.0, 3.0]]), np.array([[1.5, 0.0], [2.0, 3.25]])
+        assert agreement.apart(a, b, mask) == {"largest": 0.5, "mean": 0.25}
+        with pytest.raises(pool.WorkerError, match="a pruned entry is not zero"):
+            agreement.apart(a, b + 1, mask)
+
+    def test_ties_among_the_first_21(self):
+        scores = np.arange(40.0)
+        table = np.concatenate(([1.0, 0.0, 1.0], scores))[:, None]
+        none = np.zeros((2, 0), np.int64)
+        assert agreement.ties(table, none, np.array([0, 2]), 3) == 0
+        assert agreement.ties(table, none, np.array([0, 1]), 3) == 1  # an empty row
+        table[3 + 38] = 39.0
+        assert agreement.ties(table, none, np.array([0]), 3) == 1
+        assert agreement.ties(table, np.array([[0], [39]]), np.array([0, 2]), 3) == 1
+
+    def test_masks_are_compared_bit_by_bit(self):
+        a, b = np.array([[True, True, False]]), np.array([[False, True, False]])
+        assert agreement.pruned_alike({"ours": a, "lth-mrs": b}) == {
+            "kept": {"ours": 2, "lth-mrs": 1},
+            "only": {"ours": 1, "lth-mrs": 0},
+        }
+
+    def test_what_is_compared_is_wanted_of_the_records(self):
+        for plan in (agreement.FULL, agreement.QUICK):
+            assert plan.trainings[0] == agreement.Place("imp", 0), "the dense model comes first"
+        tree = ast.parse(peers.PEERS[agreement.PEER].adapter.read_text())
+        for task in ("agreement", "pruning"):
+            assert task in ast.literal_eval(_assigned(tree, "TASKS", keys=True))
 
 
 class TestPeers:

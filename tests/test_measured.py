@@ -67,6 +67,23 @@ def made_up() -> dict:
     return {**record, "checksum": measured.checksum(record)}
 
 
+def agreed() -> dict:
+    """The same with a comparison of two epochs: IMP at its second pruning."""
+    both = {who: {"loss": 0.5, "recall@20": 0.25, "ndcg@20": 0.2} for who in ("ours", "lth-mrs")}
+    both["lth-mrs"] |= {"loss": 0.75, "bpr": 0.4, "l2 of pruned": 0.125}
+    between = {"largest": 2e-6, "mean": 3e-7, "users": 1234, "tied": 1233}
+    epoch = {**both, "apart": between, "rounding": {**between, "mean": 4e-7}, "typical": 0.1}
+    place = {"method": "imp", "prunings": 2, "run": "abcdefgh" * 4, "density": 0.81}
+    kept = {"ours": 81, "lth-mrs": 80}
+    pruned = {**place, "before": 9100, "percent": 0.1, "as recorded": True, "kept": kept}
+    pruned["only"] = {"ours": 1, "lth-mrs": 0}
+    record = {**made_up(), "name": "agreed", "data": {"train": 5000}}
+    record["settings"] |= {"epochs": 2}
+    training = {**place, "epochs": [epoch, epoch]}
+    record["agreement"] = {"trainings": [training], "prunings": [pruned]}
+    return {**record, "checksum": measured.checksum(record)}
+
+
 @pytest.fixture
 def results(tmp_path, monkeypatch):
     folder = tmp_path / "results"
@@ -107,7 +124,27 @@ class TestStore:
         found = Store(folder / "none", folder).measured()
         assert found, "make bench writes one"
         for record in found:
-            assert set(record["rows"]) or record["scaling"]
+            assert record["rows"] or record["scaling"] or record.get("agreement")
+
+
+class TestAgreement:
+    def test_a_whole_one_is_read(self):
+        measured.check(agreed(), "agreed")
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            (lambda a: a["trainings"][0].pop("run"), "trainings, 'imp' after 2 is not whole"),
+            (lambda a: a["trainings"][0]["epochs"].pop(), "epochs are not as many"),
+            (lambda a: a["prunings"][0]["only"].update(ours=7), "its counts do not fit"),
+        ],
+    )
+    def test_one_that_does_not_fit_is_refused(self, change, message):
+        record = agreed()
+        change(record["agreement"])
+        record["checksum"] = measured.checksum(record)
+        with pytest.raises(measured.RecordError, match=message):
+            measured.check(record, "agreed")
 
 
 class TestPlots:
@@ -139,11 +176,21 @@ class TestPlots:
         for shown in ("an abacus", "LTH-MRS at abcdefg", "numba 1", "implicit: not installed"):
             assert shown in text, shown
 
+    def test_agreement(self):
+        html = plots.agreement_table([made_up(), agreed()]).as_raw_html()
+        # 0.75 less 0.125 of pruned entries
+        for shown in ("IMP, 81.0%", "0.625000", "3.0e-07", "4.0e-07", "1,234", "epoch 2, 5,000"):
+            assert shown in html, shown
+        html = plots.prunings_table([made_up(), agreed()]).as_raw_html()
+        for shown in ("9,100", ">81<", ">80<", "the recorded one", ">abcdefgh<"):
+            assert shown in html, shown
+
     def test_nothing_measured_is_said(self):
         assert plots.speed_figure([]).axes[0].texts
         assert plots.scaling_figure([]).axes[0].texts
-        for table in (plots.speed_table([]), plots.kernels_table([])):
-            assert "not run" in table.as_raw_html()
+        tables = (plots.speed_table, plots.kernels_table)
+        for table in (*tables, plots.agreement_table, plots.prunings_table):
+            assert "not run" in table([]).as_raw_html()
         assert "make bench" in plots.measured_on([])
 
     def test_what_a_ladder_cost(self):

@@ -25,9 +25,11 @@ from lthnb.plots.anatomy import (
     trained_layers_table,
 )
 from lthnb.plots.benchmarks import (
+    agreement_table,
     cost_table,
     kernels_table,
     measured_on,
+    prunings_table,
     scaling_figure,
     speed_figure,
     speed_table,
@@ -65,6 +67,7 @@ from lthnb.plots.tickets import kept_by_degree, recommendations_table
 
 __all__ = [
     "against_figure",
+    "agreement_table",
     "causes_table",
     "columns_figure",
     "compression_differences",
@@ -100,6 +103,7 @@ __all__ = [
     "paper_table",
     "plt",
     "protocols_table",
+    "prunings_table",
     "recall_by_group",
     "recommendations_table",
     "references_table",

@@ -20,9 +20,11 @@ from lthnb.plots.style import (
     panels,
     say_not_run,
     seconds_said,
+    small_keys,
     table,
     use_style,
 )
+from lthnb.standings import METHOD_NAMES
 from lthnb.store import Record
 
 WHO = {
@@ -225,6 +227,84 @@ def measured_on(measured: Sequence[dict[str, Any]]) -> str:
             for a in m["absent"]
         ]
     return "\n".join(lines) or "- Nothing was measured yet: `make bench`."
+
+
+def agreement_table(measured: Sequence[dict[str, Any]]):
+    """Recorded runs, trained again by ours and by the authors' code: how far apart they are after
+    the last epoch that was compared.
+
+    LTH-MRS's loss is shown without the L2 term of pruned entries, which ours does not count.
+    """
+    found = _agreement(measured)
+    lines = []
+    for training in found.get("agreement", {}).get("trainings", []):
+        last = training["epochs"][-1]
+        ours, theirs = last["ours"], last["lth-mrs"]
+        lines.append(
+            {
+                "what": _place_said(training),
+                "loss, ours": f"{ours['loss']:.6f}",
+                "loss, LTH-MRS": f"{theirs['loss'] - theirs['l2 of pruned']:.6f}",
+                "Recall@20, ours": f"{ours['recall@20']:.5f}",
+                "Recall@20, LTH-MRS": f"{theirs['recall@20']:.5f}",
+                "mean entry": f"{last['typical']:.2g}",
+                "apart: mean (largest)": _apart_said(last["apart"]),
+                "our two steps": _apart_said(last["rounding"]),
+                "users apart": f"{last['apart']['users']:,}",
+                "by ties": f"{last['apart']['tied']:,}",
+                "runs": training["run"][:8],
+            }
+        )
+    if not lines:
+        return table(pd.DataFrame([{"what": "not run"}]), "The authors' code on our triplets")
+    settings, data = found["settings"], found["data"]
+    return small_keys(
+        table(
+            pd.DataFrame(lines),
+            "The authors' code on our triplets",
+            f"{paper.TITLES.get(settings['source'], settings['source'])}, MF, F = "
+            f"{settings['size']}, after epoch {settings['epochs']}, {data['train']:,} triplets "
+            "each. Users apart: whose top 20 hit otherwise; by ties: who have equal scores there.",
+        )
+    )
+
+
+def prunings_table(measured: Sequence[dict[str, Any]]):
+    """What ours and the authors' code prune from the same trained weights, entry by entry."""
+    lines = [
+        {
+            "to": _place_said(pruned),
+            "of": f"{pruned['before']:,}",
+            "ours keeps": f"{pruned['kept']['ours']:,}",
+            "LTH-MRS keeps": f"{pruned['kept']['lth-mrs']:,}",
+            "only ours": pruned["only"]["ours"],
+            "only LTH-MRS": pruned["only"]["lth-mrs"],
+            "our mask is": "the recorded one" if pruned["as recorded"] else "another than recorded",
+            "runs": pruned["run"][:8],
+        }
+        for pruned in _agreement(measured).get("agreement", {}).get("prunings", [])
+    ]
+    shown = table(
+        pd.DataFrame(lines or [{"to": "not run"}]),
+        "Both prune the same weights",
+        "Those of each run at its best epoch; entries, counted one by one.",
+    )
+    return small_keys(shown) if lines else shown
+
+
+def _agreement(measured: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The first record that compares ours with the authors' code; empty where none does."""
+    return next((m for m in measured if "agreement" in m), {})
+
+
+def _apart_said(between: dict[str, float]) -> str:
+    return f"{between['mean']:.1e} ({between['largest']:.1e})"
+
+
+def _place_said(entry: dict[str, Any]) -> str:
+    if not entry["prunings"]:
+        return "dense model"
+    return f"{METHOD_NAMES[entry['method']]}, {entry['density']:.1%}"
 
 
 def _row(measured: Sequence[dict[str, Any]], name: str) -> dict[str, Any]:
