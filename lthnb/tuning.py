@@ -77,14 +77,16 @@ def tunings(setting: str, fields: Sequence[Field], dense: Sequence[Field]) -> li
     """Each ladder beside the dense models that differ from its own in one setting alone.
 
     fields: ladders. dense: fields of the dense model alone, with values of the setting; the
-    ladder's own is its rung 0. A ladder without another value is left out; seeds are those that all
-    values have.
+    ladder's own is its rung 0. A ladder without another value is left out. Values count that were
+    run with the most of its seeds, and seeds that all of these have.
     """
     found = []
     for one in fields:
         if one.records(0) is None:
             continue
         beside = [d for d in dense if _is_other(setting, d, one)]
+        shares = [len(set(d.seeds) & set(one.seeds)) for d in beside]
+        beside = [d for d, share in zip(beside, shares, strict=True) if share == max(shares)]
         seeds = [s for s in one.seeds if all(s in d.seeds for d in beside)]
         if not beside or not seeds:
             continue

@@ -77,7 +77,9 @@ class TestTunings:
             field(control, ALONE, SPEC.with_training(l2=1e-2), seeds=(1, 2)),
             field(control, ALONE, SPEC.with_training(l2=0.0), seeds=(2, 0)),
         ]
+        dense.append(field(control, ALONE, SPEC.with_training(l2=10.0), seeds=(2,)))  # too few
         [found] = tunings("l2", [ladder], dense)
+        assert list(found.runs) == [0.0, 1e-4, 1e-2]
         assert found.field.seeds == (2,)
         assert all(len(runs) == 1 for runs in found.runs.values())
 
