@@ -40,6 +40,7 @@ ORDER = [
     "anatomy",
     "pace",
     "packing",
+    "serving",
     "profiles",
     "answers",
     "plots",
