@@ -45,7 +45,7 @@ LANES = 16  # users in a vector
 GROUP = 4 * LANES  # users that meet an item together: their sums stay in registers
 STRETCH = 64  # items between two looks at what a group's users still need
 ROWS = 4096  # decoded at once; the sums of so many items stay in the fastest cache
-HEAD = 1024  # items of the largest norm, which are met first: then few others are worth a look
+HEAD = 4096
 USERS = 1 << 14  # that share one pass over the items
 FEW = 8  # users whom an index answers one by one
 
@@ -237,28 +237,31 @@ class TicketRecommender:
             _scatter(*block, chosen[mine] - start, mine, out)
         return out
 
-    def _some(self, items: np.ndarray) -> Rows:
-        """Items by their ids, which rise."""
+    def _some(self, items: np.ndarray, order: np.ndarray | slice = slice(None)) -> Rows:
+        """Items by their ids, which rise; put into an order, where there is one."""
         parts = []
         for mine in np.split(items, np.flatnonzero(np.diff(items // ROWS)) + 1):
-            start = mine[0]
-            block = _read(self.packed.items, start, mine[-1] + 1)
-            parts.append(_picked(*block, mine - start))
+            start = mine[0] if len(mine) else 0
+            offsets, *rest = _read(self.packed.items, start, start + np.ptp(mine) + 1)
+            parts.append(_picked(offsets, *rest, mine - start))
         counts, columns, values = (np.concatenate(p) for p in zip(*parts, strict=True))
         offsets = np.concatenate(([0], np.cumsum(counts)))
-        for array in (offsets, columns, values):
+        picked = _picked(offsets, columns, values, np.arange(len(items))[order])
+        offsets = np.concatenate(([0], np.cumsum(picked[0])))
+        for array in (offsets, *picked[1:]):
             array.flags.writeable = False
-        return Rows(items, self.norms[items], offsets, columns, values)
+        return Rows(items[order], self.norms[items[order]], offsets, *picked[1:])
 
     def _of_largest_norm(self) -> Rows:
+        """By falling norm, so that the best of all are likely to be met soon."""
         count = min(HEAD, self.items)
-        largest = np.argpartition(-self.norms, count - 1)[:count] if count else np.arange(0)
-        return self._some(np.sort(largest))
+        items = np.sort(np.argpartition(-self.norms, count - 1)[:count])
+        return self._some(items, np.argsort(-self.norms[items], kind="stable"))
 
     def _all_items(self) -> Iterator[Rows]:
         """The items of the largest norm, then all others."""
         yield self._head
-        head = self._head.places
+        head = np.sort(self._head.places)
         for start, block in self._blocks(self.packed.items):
             places = np.arange(start, start + len(block[0]) - 1)
             reach = self.norms[places]
@@ -293,9 +296,7 @@ class TicketRecommender:
         # Whoever keeps nothing scores 0 with all items, and no bound would leave out any.
         some = queries.any(1)
         candidates = np.arange(self.items) if items is None else items
-        for row in np.flatnonzero(~some):
-            mine = liked[indptr[row] : indptr[row + 1]]
-            _first_free(candidates, mine, found.top[row], found.ids[row])
+        _first_free(candidates, np.flatnonzero(~some), indptr, liked, *found)
         rows = np.flatnonzero(some)
         if items is None and not unit and self.index and len(rows) <= FEW:
             for row in rows:
@@ -635,17 +636,19 @@ def _to_unit_norm(offsets, values, out):
 
 
 @nb.njit(cache=True, nogil=True)
-def _first_free(candidates, known, top, ids):
-    """The list of someone who scores 0 with all: candidates, which rise, that are not known."""
-    at = place = 0
-    for item in candidates:
-        if place == top.size:
-            break
-        while at < known.size and known[at] < item:
-            at += 1
-        if at == known.size or known[at] != item:
-            top[place], ids[place] = 0, item
-            place += 1
+def _first_free(candidates, rows, indptr, liked, top, ids):
+    """The lists of those who score 0 with all: candidates, which rise, that are not known."""
+    for row in rows:
+        at, end = indptr[row], indptr[row + 1]
+        place = 0
+        for item in candidates:
+            if place == top.shape[1]:
+                break
+            while at < end and liked[at] < item:
+                at += 1
+            if at == end or liked[at] != item:
+                top[row, place], ids[row, place] = 0, item
+                place += 1
 
 
 @nb.njit(cache=True, nogil=True)
