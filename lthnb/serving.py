@@ -45,7 +45,7 @@ LANES = 16  # users in a vector
 GROUP = 4 * LANES  # users that meet an item together: their sums stay in registers
 STRETCH = 64  # items between two looks at what a group's users still need
 ROWS = 4096  # decoded at once; the sums of so many items stay in the fastest cache
-HEAD = 4096
+HEAD = 2048  # items of the largest norm, which are met first: then few others are worth a look
 USERS = 1 << 14  # that share one pass over the items
 FEW = 8  # users whom an index answers one by one
 
