@@ -39,6 +39,8 @@ examples:
   python -m lthnb ladder --source my.csv --seeds 0,1,2 --time-budget 600
                                                 ten minutes of it; the same again goes on
   python -m lthnb runs list                     what has been trained
+  python -m lthnb export 1a2b3c ticket.safetensors --values float16
+                                                a trained ticket as one small file
   python -m lthnb book --profile quick          run the notebooks, build the book
 
 `python -m lthnb COMMAND --help` explains every option. Runs are kept in .store (or $LTHNB_STORE);
@@ -58,6 +60,7 @@ def parser() -> argparse.ArgumentParser:
     _run_command(commands)
     _ladder_command(commands)
     _runs_command(commands)
+    _export_command(commands)
     _data_command(commands)
     _notebooks_command(commands)
     _book_command(commands)
@@ -446,6 +449,70 @@ def _show(record, whole: bool) -> None:
         ("circumstances", record.circumstances),
     ):
         print(f"{name}: {json.dumps(value, indent=1) if isinstance(value, dict) else value}")
+
+
+# export
+
+
+def _export_command(commands) -> None:
+    p = commands.add_parser(
+        "export",
+        help="write the ticket of a finished run into a file to serve from",
+        description="Write the ticket of a finished run: .safetensors packs it, .npz holds a scipy "
+        "CSR matrix, .parquet a long table. Labels come along, so the run's data are read again; "
+        "weights that the store lacks, as of a run in results/, are trained again and kept there.",
+    )
+    p.add_argument("run", help="the first digits of its key, as `runs list` prints it")
+    p.add_argument("target", type=Path, help="name.safetensors, name.npz or name.parquet")
+    group = p.add_argument_group("of .safetensors")
+    group.add_argument(
+        "--form",
+        help="how the support is written: auto (default: the smallest), ids, bitmap, packed_ids, "
+        "deltas, ragged, enumerative",
+    )
+    group.add_argument(
+        "--values",
+        help="float32 (default: every bit is kept), float16, bfloat16, or int8 with a scale a row",
+    )
+    group.add_argument(
+        "--budget",
+        help="what auto saves: bytes (default), or speed: read fastest at up to 1.3 times as many",
+    )
+    p.add_argument("--source", help="where a table of one's own lies")
+    p.add_argument("--device", default="auto", help="auto, cpu, cuda, or cuda:1")
+    p.add_argument("--quiet", action="store_true", help="no progress bars")
+    p.set_defaults(do=do_export)
+
+
+def do_export(args: argparse.Namespace) -> int:
+    from lthnb.packing import Ticket, export, load
+    from lthnb.packing.exports import check
+    from lthnb.replays import reopen
+    from lthnb.sources import load_again
+    from lthnb.store import Store
+    from lthnb.training import Control
+
+    given = {name: getattr(args, name) for name in ("form", "values", "budget")}
+    how = {name: value for name, value in given.items() if value is not None}
+    check(args.target, how)  # before a large table is read
+    store = Store()
+    record = _found(store, args.run)
+    protocol = record.spec["training"]["protocol"]
+    data = load_again(record.data, protocol, not args.quiet, args.source)
+    run = reopen(record, data, Control(store, progress=not args.quiet, device=args.device))
+    ticket = Ticket.of(run)
+    path = export(ticket, args.target, **how)
+    size, dense = path.stat().st_size, 4 * ticket.kept.size
+    print(
+        f"{path}: {size:,} bytes, labels included; the dense float32 table has {dense:,} "
+        f"({dense / size:.1f} times as many)"
+    )
+    if path.suffix == ".safetensors":
+        packed = load(path)
+        for side in (packed.users, packed.items):
+            print(f"  {side.rows:,} {side.name}: {side.form}, {side.value_kind}")
+    print(f"scores: {ticket.about['scores']}")
+    return 0
 
 
 # data

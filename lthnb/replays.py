@@ -16,7 +16,7 @@ from lthnb.config import Compressed, Init, Rotated, Signs, Snapshot, init_from, 
 from lthnb.data import DataError, Interactions
 from lthnb.pruning import Mask
 from lthnb.store import Record, Store, StoreError
-from lthnb.training import REPLAY_TOLERANCE, Control, train
+from lthnb.training import REPLAY_TOLERANCE, Control, TrainedRun, train
 
 RECALL_TOLERANCE = 0.01  # relative, on test: about what another order of rounding can do
 
@@ -65,14 +65,8 @@ def replay(record: Record, data: Interactions, control: Control) -> Replay:
     started from where it did not start from a seed. Raises DataError where the data are others,
     StoreError where mask or weights are missing, and what :func:`training.train` raises.
     """
-    if data.digest != record.data["digest"]:
-        raise DataError(
-            f"run {record.key[:8]}: the data here are {data.digest[:8]}, those of the record "
-            f"{record.data['digest'][:8]}; another version, another split, or other options."
-        )
-    spec, init = spec_from(record.spec), init_from(record.init)
-    mask = _mask_of(record, control.store)
-    key = run_key(spec, data.digest, init, mask.digest)
+    run = reopen(record, data, control)
+    key = run_key(run.spec, data.digest, run.init, run.mask.digest)
     if key != record.key:
         raise StoreError(
             f"run {record.key[:8]}: from what its record says the key is {key[:8]} now: components "
@@ -80,9 +74,25 @@ def replay(record: Record, data: Interactions, control: Control) -> Replay:
         )
     with tempfile.TemporaryDirectory() as folder:
         apart = Store(folder, results=None)
-        _bring(init, control.store, apart)
-        again = train(spec, data, init, mask, replace(control, store=apart)).record
+        _bring(run.init, control.store, apart)
+        again = train(run.spec, data, run.init, run.mask, replace(control, store=apart)).record
     return compare(record, again)
+
+
+def reopen(record: Record, data: Interactions, control: Control) -> TrainedRun:
+    """The finished run of a record, with its mask, and on demand its weights.
+
+    data: as the record's were split. control: its store has the mask, and the weights unless they
+    are to be trained again. Raises DataError where the data are others, and StoreError where the
+    mask is missing.
+    """
+    if data.digest != record.data["digest"]:
+        raise DataError(
+            f"run {record.key[:8]}: the data here are {data.digest[:8]}, those of the record "
+            f"{record.data['digest'][:8]}; another version, another split, or other options."
+        )
+    spec, init = spec_from(record.spec), init_from(record.init)
+    return TrainedRun(record, spec, data, init, _mask_of(record, control.store), control)
 
 
 def compare(record: Record, again: Record) -> Replay:

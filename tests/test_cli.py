@@ -6,10 +6,12 @@ import subprocess
 import sys
 
 import pytest
+import scipy.sparse as sp
 from toys import TINY, command, environment
 
 from lthnb.__main__ import EXIT, main, parser
 from lthnb.config import Ladder, Model, Training, explain
+from lthnb.packing import load
 from lthnb.store import Store
 
 COMMANDS = [
@@ -18,6 +20,7 @@ COMMANDS = [
     ("ladder",),
     ("runs",),
     *[("runs", v) for v in ("list", "show", "remove", "record", "verify", "export", "import")],
+    ("export",),
     ("data",),
     *[("data", verb) for verb in ("list", "fetch", "describe")],
     ("notebooks",),
@@ -97,6 +100,7 @@ class TestWrongUse:
             ("run", "--no-such-option"),
             ("runs",),
             ("runs", "show"),
+            ("export", "abc"),
             ("data", "describe"),
         ],
         ids=" ".join,
@@ -121,6 +125,10 @@ class TestWrongUse:
             (("ladder", *TINY, "--method", "rp", "--rewind", "late"), "no trained weights"),
             (("runs", "show", "abc"), "found 0 runs"),
             (("runs", "remove", "abc"), "found 0 runs"),
+            (("export", "abc", "t.npz"), "found 0 runs"),
+            (("export", "abc", "t.nzp"), "Did you mean '.npz'"),
+            (("export", "abc", "t.npz", "--values", "int8"), "found the option values"),
+            (("export", "abc", "t.safetensors", "--form", "bits"), "form: found 'bits'"),
             (("runs", "import", "no-such.tar"), "no-such.tar"),
             (("run", "--source", "no-such.csv"), "no-such.csv"),
         ],
@@ -249,6 +257,36 @@ class TestRuns:
         key = filled.store.run_keys()[0]
         assert filled("runs", "record", key)[0] == 0
         assert filled.store.is_recorded_result(key)
+
+
+class TestExport:
+    def test_packed(self, filled, tmp_path):
+        key = min(filled.store.run_keys(), key=lambda k: filled.store.find(k).density)
+        words = ("--values", "float16", "--form", "bitmap", "--quiet")
+        code, out, err = filled("export", key[:10], tmp_path / "t.safetensors", *words)
+        assert (code, err) == (0, "")
+        found = load(tmp_path / "t.safetensors")
+        assert found.about["run"] == key
+        assert (found.users.rows, found.items.rows) == (60, 40)
+        assert found.users.kept + found.items.kept == filled.store.find(key).mask["entries"]
+        assert len(found.user_labels) == 60
+        size = (tmp_path / "t.safetensors").stat().st_size
+        assert f"{size:,} bytes, labels included" in out
+        assert "  60 users: bitmap, float16\n" in out
+        assert "scores: inner products of the rows of users and items\n" in out
+
+    def test_plain(self, filled, tmp_path):
+        key = filled.store.run_keys()[0]
+        assert filled("export", key, tmp_path / "t.npz", "--quiet")[0] == 0
+        assert sp.load_npz(tmp_path / "t.npz").nnz == filled.store.find(key).mask["entries"]
+
+    def test_of_lightgcn_says_what_it_is(self, cli, tmp_path):
+        assert cli("run", *TINY, "--backbone", "lightgcn", "--epochs", "1")[0] == 0
+        [key] = cli.store.run_keys()
+        code, out, _ = cli("export", key, tmp_path / "t.safetensors", "--quiet")
+        assert code == 0
+        assert "these are dense, and larger than this ticket. The rows here are layer 0." in out
+        assert "layer 0" in load(tmp_path / "t.safetensors").about["scores"]
 
 
 class TestData:

@@ -5,19 +5,26 @@
 the support may be written, `VALUES` how the values may.
 """
 
+from lthnb.packing.compared import Comparison, compare
 from lthnb.packing.errors import PackingError
+from lthnb.packing.exports import EXPORTS, export, matrix
 from lthnb.packing.forms import FORMS
 from lthnb.packing.tickets import BUDGETS, Packed, Side, Ticket, load, pack
 from lthnb.packing.values import VALUES
 
 __all__ = [
     "BUDGETS",
+    "EXPORTS",
     "FORMS",
     "VALUES",
+    "Comparison",
     "Packed",
     "PackingError",
     "Side",
     "Ticket",
+    "compare",
+    "export",
     "load",
+    "matrix",
     "pack",
 ]

@@ -7,7 +7,7 @@ The header's metadata, all texts:
     format   lthnb ticket        version  1
     about    JSON: where the ticket comes from
     sides    JSON: for users and items, rows, size (F), form, values, base
-    digest   SHA-256 over all other metadata, and names, dtypes, shapes and bytes of all tensors
+    digest   SHA-256 of the whole file, in which these 64 digits are zeros
 
 Any program that knows safetensors can read the tensors. They are read here without that package,
 whose arrays for numpy are copies and know no bfloat16: this maps the file, and checks it first.
@@ -34,6 +34,8 @@ from lthnb.packing.values import CODES, VALUES
 from lthnb.store import write_file
 
 FORMAT, VERSION = "lthnb ticket", "1"
+UNKNOWN = "0" * 64
+LARGEST_HEADER = 100_000_000  # bytes, as the safetensors package has it
 AGAIN = "fetch it again, or make it again with `python -m lthnb export`"
 
 # What safetensors calls a dtype, and numpy's. BF16 has none in numpy, and is seen as its bits.
@@ -67,10 +69,11 @@ def write(packed: Packed, path: Path) -> Path:
         "version": VERSION,
         "about": canonical(packed.about),
         "sides": canonical(sides),
+        "digest": UNKNOWN,
     }
     # The largest elements first, so that all of them are aligned, as safetensors has it.
     order = sorted(tensors, key=lambda name: (-tensors[name].itemsize, name))
-    header: dict[str, Any] = {}
+    header: dict[str, Any] = {"__metadata__": metadata}
     at = 0
     for name in order:
         size = tensors[name].nbytes
@@ -80,27 +83,28 @@ def write(packed: Packed, path: Path) -> Path:
             "data_offsets": [at, at + size],
         }
         at += size
-    metadata["digest"] = _digest(metadata, header, (tensors[name] for name in order))
-    text = json.dumps({"__metadata__": metadata, **header}, separators=(",", ":")).encode()
+    text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     parts = [len(text).to_bytes(8, "little"), text, *(tensors[name].data for name in order)]
+    # The metadata come first, and of them the digest last: no text of ours can be taken for it.
+    mark = text.index(f'"digest":"{UNKNOWN}"'.encode(), text.index(b'"sides":')) + 10
+    parts[1] = text[:mark] + _digest(parts).encode() + text[mark + len(UNKNOWN) :]
     write_file(path, b"".join(parts))
     return path
 
 
-def _digest(metadata: dict[str, str], header: dict[str, Any], tensors: Iterable) -> str:
-    """SHA-256, in hex, over metadata, header and the tensors in the header's order."""
-    rest = {name: text for name, text in metadata.items() if name != "digest"}
-    hashed = hashlib.sha256(canonical({"metadata": rest, "tensors": header}).encode())
-    for tensor in tensors:
-        hashed.update(np.ascontiguousarray(tensor).data)
+def _digest(parts: Iterable) -> str:
+    """SHA-256, in hex, over pieces of bytes."""
+    hashed = hashlib.sha256()
+    for part in parts:
+        hashed.update(part)
     return hashed.hexdigest()
 
 
 def read(path: Path, check: bool) -> Packed:
     """Map a file and check it; see :func:`lthnb.packing.load`."""
     content = _mapped(path)
-    metadata, header, first = _header(path, content)
+    text, metadata, described = _header(path, content)
     if metadata.get("format") != FORMAT:
         raise PackingError(
             f"{path}: a safetensors file of format {metadata.get('format')!r}, expected "
@@ -108,20 +112,24 @@ def read(path: Path, check: bool) -> Packed:
         )
     if metadata.get("version") != VERSION:
         raise PackingError(
-            f"{path}: found version {metadata.get('version')!r}, expected {VERSION!r}; a later "
-            "lthnb reads it, or its file was altered. Update lthnb."
+            f"{path}: found version {metadata.get('version')!r}, expected {VERSION!r}: it was "
+            "written by another lthnb, or altered. Update lthnb."
         )
-    tensors = {
-        name: np.frombuffer(
-            content, DTYPES[one["dtype"]], math.prod(one["shape"]), first + at
-        ).reshape(one["shape"])
-        for name, one in header.items()
-        for at in one["data_offsets"][:1]
-    }
-    if check and metadata.get("digest") != _digest(metadata, header, tensors.values()):
-        raise PackingError(
-            f"{path}: its digest does not fit its content; it is torn or altered: {AGAIN}."
-        )
+    first = 8 + len(text)
+    header = _tensors(path, described, len(content) - first)
+    if check:
+        digest = metadata.get("digest", "").encode()
+        blank = text.replace(digest, UNKNOWN.encode(), 1) if len(digest) == 64 else text
+        whole = memoryview(content)
+        if digest.decode() != _digest((whole[:8], blank, whole[first:])):
+            raise PackingError(
+                f"{path}: its digest does not fit its content; it is torn or altered: {AGAIN}."
+            )
+    tensors = {}
+    for name, one in header.items():
+        count, at = math.prod(one["shape"]), first + one["data_offsets"][0]
+        flat = np.frombuffer(content, DTYPES[one["dtype"]], count, at)
+        tensors[name] = flat.reshape(one["shape"])
     return _opened(path, metadata, header, tensors)
 
 
@@ -136,43 +144,47 @@ def _mapped(path: Path) -> Any:
         raise PackingError(f"{path}: cannot be read: {error.strerror}.") from error
 
 
-def _header(path: Path, content: Any) -> tuple[dict[str, str], dict[str, Any], int]:
-    """Metadata, tensors by name in the order in which they lie, and where the first one does."""
+def _refusal(path: Path, found: str) -> PackingError:
+    return PackingError(
+        f"{path}: {found}; it is no safetensors file, or it is torn or altered: {AGAIN}."
+    )
 
-    def refuse(found: str) -> PackingError:
-        return PackingError(
-            f"{path}: {found}; it is no safetensors file, or it is torn or altered: {AGAIN}."
-        )
 
+def _header(path: Path, content: Any) -> tuple[bytes, dict[str, str], dict[str, Any]]:
+    """The text of the header, its metadata, and its tensors as they are described there."""
     size = int.from_bytes(content[:8], "little")
-    if len(content) < 8 or size > len(content) - 8:
-        raise refuse(f"found {len(content):,} bytes, and a header of {size:,}")
+    if len(content) < 8 or size > min(len(content) - 8, LARGEST_HEADER):
+        raise _refusal(path, f"found {len(content):,} bytes, and a header of {size:,}")
+    text = content[8 : 8 + size]
     try:
-        header = json.loads(content[8 : 8 + size].decode(), object_pairs_hook=_unique)
+        header = json.loads(text.decode(), object_pairs_hook=_unique)
     except (ValueError, RecursionError) as error:
-        raise refuse(f"its header cannot be read ({error})") from error
+        raise _refusal(path, f"its header cannot be read ({error})") from error
     if not isinstance(header, dict):
-        raise refuse("its header is no table of tensors")
+        raise _refusal(path, "its header is no table of tensors")
     metadata = header.pop("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
-        raise refuse("its metadata are no texts")
-    for name, one in header.items():
+        raise _refusal(path, "its metadata are no texts")
+    return text, metadata, header
+
+
+def _tensors(path: Path, described: dict[str, Any], space: int) -> dict[str, Any]:
+    """Tensors in the order in which they lie, checked to fill the space behind the header."""
+    for name, one in described.items():
         if not _is_tensor(one):
-            raise refuse(f"found the tensor {name!r} described as {str(one)[:80]}")
-    header = dict(sorted(header.items(), key=lambda item: item[1]["data_offsets"]))
+            raise _refusal(path, f"found the tensor {name!r} described as {str(one)[:80]}")
+    header = dict(sorted(described.items(), key=lambda item: item[1]["data_offsets"]))
     at = 0
     for name, one in header.items():
         begin, end = one["data_offsets"]
         needed = math.prod(one["shape"]) * np.dtype(DTYPES[one["dtype"]]).itemsize
         if begin != at or end - begin != needed:
-            raise refuse(
-                f"found the tensor {name!r} at bytes {begin} to {end}, expected {at} to "
-                f"{at + needed}"
-            )
+            expected = f"expected {at} to {at + needed}"
+            raise _refusal(path, f"found tensor {name!r} at bytes {begin} to {end}, {expected}")
         at = end
-    if at != len(content) - 8 - size:
-        raise refuse(f"found {len(content) - 8 - size:,} bytes of tensors, expected {at:,}")
-    return metadata, header, 8 + size
+    if at != space:
+        raise _refusal(path, f"found {space:,} bytes of tensors, expected {at:,}")
+    return header
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -19,9 +19,11 @@ import numpy as np
 
 from lthnb.packing.bits import SPARE, Code, get, peek, put
 from lthnb.packing.errors import PackingError
+from lthnb.packing.values import CODES
 
 BLOCK = 64  # rows: two numbers of 32 bits cost a row one bit
 PIECE = 64  # most columns whose choices fit in 64 bits: log₂ C(64, 32) < 61
+WIDE = PIECE + 1
 LARGEST = 1024  # columns
 
 BITMAP, PACKED_IDS, IDS, DELTAS, ENUMERATIVE = range(5)
@@ -75,9 +77,9 @@ def pieces_of(form: int, size: int) -> int:
 
 @cache
 def choices() -> np.ndarray:
-    """uint64 (33, 65): C(n, k), row k, column n; nothing of a piece needs a larger k."""
-    table = [[math.comb(n, k) for n in range(PIECE + 1)] for k in range(PIECE // 2 + 1)]
-    return np.array(table, np.uint64)
+    """uint64 (33 · 65,): C(n, k) at k · WIDE + n; nothing of a piece needs a larger k."""
+    table = [[math.comb(n, k) for n in range(WIDE)] for k in range(PIECE // 2 + 1)]
+    return np.array(table, np.uint64).ravel()
 
 
 @cache
@@ -194,7 +196,7 @@ class Stream:
         blocks = -(-side.rows // BLOCK)
         wanted = {
             "payload": ((np.uint8,), (None,)),
-            "starts": ((np.uint32, np.uint64), (2, blocks + 1)),
+            "starts": (UNSIGNED, (2, blocks + 1)),
         }
         if pieces_of(self.number, side.size):
             wanted["counts"] = ((np.uint8,), (side.size + 1,))
@@ -218,6 +220,8 @@ class Stream:
         for part in ("counts", "scales"):
             if part in tensors:
                 side.code(part).check(f"{name}.{part}")
+        if side.kind.scaled:
+            _check_scales(side.base + max(0, len(tensors["scales"]) - 1), name)
 
     def read(self, side: Any, start: int, stop: int):
         """(offsets, columns, raw values, scale codes or None) of some rows."""
@@ -281,7 +285,8 @@ class Ragged:
         if scales is not None:
             some = support.counts > 0
             base = int(scales[some].min()) if some.any() else 0
-            tensors["scales"] = np.where(some, scales - base, 0).astype(np.uint16)
+            above = np.where(some, scales - base, 0)
+            tensors["scales"] = above.astype(small(above))
         return tensors, base
 
     def _places(self, support: Support) -> tuple[np.ndarray, np.ndarray]:
@@ -299,24 +304,17 @@ class Ragged:
 
     def nbytes(self, support: Support, scales: np.ndarray | None) -> int:
         """As :meth:`Stream.nbytes`."""
-        rows = np.array([max(support.rows, 1) - 1])
-        sizes = np.bincount(support.counts, minlength=support.size + 1)
-        return (
-            support.rows * np.dtype(small(rows)).itemsize
-            + sizes.astype(small(sizes)).nbytes
-            + support.columns.nbytes
-            + (0 if scales is None else 2 * support.rows)
-        )
+        return sum(tensor.nbytes for tensor in self.encode(support, scales)[0].values())
 
     def expected(self, side: Any):
         """As :meth:`Stream.expected`."""
         wanted = {
-            "places": ((np.uint32, np.uint64), (side.rows,)),
-            "sizes": ((np.uint32, np.uint64), (side.size + 1,)),
+            "places": (UNSIGNED, (side.rows,)),
+            "sizes": (UNSIGNED, (side.size + 1,)),
             "columns": ((column_type(side.size),), (None,)),
         }
         if side.kind.scaled:
-            wanted["scales"] = ((np.uint16,), (side.rows,))
+            wanted["scales"] = (UNSIGNED, (side.rows,))
         return wanted
 
     def check(self, side: Any, name: str) -> None:
@@ -330,6 +328,8 @@ class Ragged:
                 f"{name}.sizes: found {found[0]} rows with {kept} entries, expected {side.rows} "
                 f"with {found[1]}."
             )
+        if side.kind.scaled:
+            _check_scales(side.base + int(tensors["scales"].max(initial=0)), name)
 
     def read(self, side: Any, start: int, stop: int):
         """As :meth:`Stream.read`."""
@@ -352,18 +352,26 @@ class Ragged:
 
 
 FORMS: dict[str, Stream | Ragged] = {
-    "bitmap": Stream(BITMAP, "a bit for every entry"),
     "ids": Stream(IDS, "8-bit column ids"),
+    "bitmap": Stream(BITMAP, "a bit for every entry"),
     "packed_ids": Stream(PACKED_IDS, "column ids of ⌈log₂ F⌉ bits"),
-    "ragged": Ragged(),
     "deltas": Stream(DELTAS, "gaps between columns, Rice code"),
+    "ragged": Ragged(),
     "enumerative": Stream(ENUMERATIVE, "the rank of a row among all C(F, k)"),
 }
 
 
+def _check_scales(largest: int, name: str) -> None:
+    if largest > CODES[1]:
+        raise PackingError(f"{name}.scales: found {largest}, expected at most {CODES[1]}.")
+
+
+UNSIGNED = (np.uint8, np.uint16, np.uint32, np.uint64)
+
+
 def small(numbers: np.ndarray) -> type:
-    """uint32 where that holds numbers of at least 0, else uint64."""
-    return np.uint32 if numbers.max(initial=0) < 1 << 32 else np.uint64
+    """The smallest type of UNSIGNED that holds numbers of at least 0."""
+    return np.min_scalar_type(numbers.max(initial=0)).type
 
 
 def classes(sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -520,7 +528,7 @@ def _rank(columns, entry, count, first, width, binomials):
     rank = np.uint64(0)
     if 2 * count <= width:
         for n in range(count):
-            rank += binomials[n + 1, columns[entry + n] - first]
+            rank += binomials[(n + 1) * WIDE + columns[entry + n] - first]
         return rank
     missing = 0
     for column in range(width):
@@ -528,7 +536,7 @@ def _rank(columns, entry, count, first, width, binomials):
             entry, count = entry + 1, count - 1
         else:
             missing += 1
-            rank += binomials[missing, column]
+            rank += binomials[missing * WIDE + column]
     return rank
 
 
@@ -536,18 +544,20 @@ def _rank(columns, entry, count, first, width, binomials):
 def _choice(rank, count, width, binomials):
     """The choice at a rank below C(width, count), as bits of a uint64, the first column lowest."""
     few = count if 2 * count <= width else width - count
-    chosen = np.uint64(0)
-    for n in range(few, 0, -1):
-        # The largest column with C(column, n) ≤ rank.
-        column = n - 1
-        step = 32
-        while step:
-            if column + step < width and binomials[n, column + step] <= rank:
-                column += step
-            step >>= 1
-        rank -= binomials[n, column]
-        chosen |= np.uint64(1) << np.uint64(column)
-        width = column
+    one = np.uint64(1)
+    chosen, column = np.uint64(0), np.uint64(width)
+    for n in range(few, 1, -1):
+        # The largest column below the one before with C(column, n) ≤ rank; C(n − 1, n) is 0. One
+        # after the other: a processor looks ahead here, and cannot where each step of a search
+        # waits for the one before. Unsigned, an index need not be looked at for its sign.
+        row = np.uint64(n * WIDE)
+        column -= one
+        while binomials[row + column] > rank:
+            column -= one
+        rank -= binomials[row + column]
+        chosen |= one << column
+    if few:
+        chosen |= one << rank  # C(column, 1)
     return chosen
 
 
@@ -677,7 +687,7 @@ def _read(
                     rank = get(payload, at, bits)
                     at += bits
                     few = count if 2 * count <= here else here - count
-                    if rank >= binomials[few, here]:
+                    if rank >= binomials[few * WIDE + here]:
                         return True
                     word = _choice(rank, count, here, binomials)
                     if few != count:

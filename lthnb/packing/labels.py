@@ -14,11 +14,20 @@ NUMBERS += ("float32", "float64")
 
 
 def tensors_of(side: str, labels: Any) -> dict[str, np.ndarray]:
-    """`SIDE.labels` (rows,), or of texts `SIDE.label_text`, UTF-8, and `SIDE.label_ends` (rows,),
-    uint64, where each of them ends. Raises PackingError for labels that are neither."""
+    """Of numbers `SIDE.labels` (rows,), whole ones in as few bytes as hold them, and (0,) where
+    they are 0 … rows − 1; of texts `SIDE.label_text`, UTF-8, and `SIDE.label_ends` (rows,), uint64,
+    where each of them ends. Raises PackingError for labels that are neither."""
     labels = np.asarray(labels)
     if labels.dtype.name in NUMBERS:
-        return {f"{side}.labels": np.ascontiguousarray(labels)}
+        if labels.dtype.kind in "iu" and labels.size:
+            if np.array_equal(labels, np.arange(labels.size)):
+                labels = np.zeros(0, np.uint8)
+            else:
+                ends = (np.min_scalar_type(n) for n in (labels.min(), labels.max()))
+                narrow = np.result_type(*ends)
+                # Of a negative number and one beyond 32 bits, numpy would make a float.
+                labels = labels.astype(narrow) if narrow.kind in "iu" else labels
+        return {f"{side}.labels": np.ascontiguousarray(labels, labels.dtype.newbyteorder("="))}
     texts = labels.tolist()
     wrong = [text for text in texts if not isinstance(text, str)]
     if wrong:
@@ -34,9 +43,15 @@ def tensors_of(side: str, labels: Any) -> dict[str, np.ndarray]:
 
 
 def labels_of(side: str, tensors: dict[str, np.ndarray], rows: int) -> np.ndarray | None:
-    """What :func:`tensors_of` packed, texts with numpy's dtype of fixed width; None without."""
+    """What :func:`tensors_of` packed, None without. Whole numbers are int64 (uint64 where that is
+    needed), texts have numpy's dtype of fixed width."""
     if f"{side}.labels" in tensors:
-        return tensors[f"{side}.labels"]
+        labels = tensors[f"{side}.labels"]
+        if labels.dtype.kind == "f":
+            return labels
+        if not labels.size:
+            return np.arange(rows)
+        return labels if labels.max() > np.iinfo(np.int64).max else labels.astype(np.int64)
     if f"{side}.label_ends" not in tensors:
         return None
     text = tensors[f"{side}.label_text"].tobytes()
@@ -57,7 +72,8 @@ def check(side: str, tensors: dict[str, np.ndarray], rows: int, where: str) -> N
     fits = not names
     if names == {"labels"}:
         labels = tensors[f"{side}.labels"]
-        fits = labels.shape == (rows,) and labels.dtype.name in NUMBERS
+        counted = labels.shape == (0,) and labels.dtype == np.uint8
+        fits = (labels.shape == (rows,) and labels.dtype.name in NUMBERS) or counted
     elif names == {"label_text", "label_ends"}:
         text, ends = tensors[f"{side}.label_text"], tensors[f"{side}.label_ends"]
         fits = (

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lthnb.config import nearest
+from lthnb.config import canonical, nearest
 from lthnb.packing.bits import Code
 from lthnb.packing.errors import PackingError
 from lthnb.packing.forms import FORMS, LARGEST, Support, classes
 from lthnb.packing.labels import labels_of, tensors_of
-from lthnb.packing.values import CODES, VALUES, Kind
+from lthnb.packing.values import VALUES, Kind
 
 if TYPE_CHECKING:
     from lthnb.training import TrainedRun
@@ -37,8 +37,8 @@ class Ticket:
     is pruned is 0, one that is kept may be. user_labels, item_labels: numbers or texts, one a row,
     or None. about: plain data that say where it comes from (run, spec, data, density, epoch).
 
-    Raises PackingError where shapes do not fit, a value is no finite number, or a pruned entry is
-    not 0.
+    Raises PackingError where shapes do not fit, a value is no finite number, a pruned entry is
+    not 0, or `about` is no plain data.
     """
 
     kept: np.ndarray
@@ -52,7 +52,8 @@ class Ticket:
     def __post_init__(self) -> None:
         kept, values = self.kept, self.values
         shape = (self.users + self.items, *kept.shape[1:])
-        if kept.ndim != 2 or kept.shape != shape or values.shape != shape or min(shape) < 0:
+        fits = kept.ndim == 2 and kept.shape == values.shape == shape
+        if not fits or min(self.users, self.items) < 0:
             raise PackingError(
                 f"ticket: found kept {kept.shape} and values {values.shape}, expected both to be "
                 f"({self.users} users + {self.items} items, F)."
@@ -84,13 +85,21 @@ class Ticket:
                     f"ticket: found labels of {side} of shape {np.shape(labels)}, expected "
                     f"({rows},), one a row."
                 )
+        try:
+            canonical(self.about)
+        except (TypeError, ValueError) as error:
+            raise PackingError(
+                f"ticket: found no plain data in `about` ({error}), expected texts, finite "
+                "numbers, lists and tables of them."
+            ) from error
 
     @classmethod
     def of(cls, run: TrainedRun) -> Ticket:
         """The ticket of a finished training: mask and weights of its best epoch.
 
         Weights that the store lacks are trained again up to there. A LightGCN ticket is its layer
-        0: what is scored comes out of propagation and is dense, and `about` says so.
+        0: what is scored comes out of propagation and is dense, and `about` says so. A table that
+        was trained in float64 is rounded to float32.
         """
         record, kept = run.record, np.asarray(run.mask.kept)
         model = run.spec.model
@@ -196,8 +205,6 @@ class Side:
                 f"{self.name}: found rows {start} to {stop}, expected them within 0 to {self.rows}."
             )
         offsets, columns, raw, codes = FORMS[self.form].read(self, start, stop)
-        if codes is not None:
-            codes = np.clip(codes, *CODES)
         return offsets, columns, self.kind.decode(raw, offsets, codes)
 
     def check(self, where: str) -> None:
@@ -282,7 +289,8 @@ def load(path: str | Path, check: bool = True) -> Packed:
 
     check: compare the digest, which reads the whole file once. Without it only the structure is
     checked: what is altered inside may give wrong numbers or an error when it is read, and never
-    reads out of bounds. Nothing in a file is executed.
+    reads out of bounds. Nothing in a file is executed. While it is mapped it must not be written
+    into; :meth:`Packed.save` and `export` put a new file in its place, which is safe.
 
     Raises PackingError, which says what was found and what to do, for a file that is missing,
     foreign, damaged, or of a later version.
@@ -305,15 +313,7 @@ def pack(
     Every form keeps the support exactly; an entry whose value becomes 0 stays kept. Raises
     PackingError for an unknown name, and for a value that is too large for float16 or bfloat16.
     """
-    for what, name, known in (
-        ("form", form, ("auto", *FORMS)),
-        ("values", values, VALUES),
-        ("budget", budget, BUDGETS),
-    ):
-        if name not in known:
-            raise PackingError(
-                f"{what}: found {name!r}, expected {', '.join(known)}.{nearest(name, known)}"
-            )
+    check_options(form, values, budget)
     sides = []
     for name, rows in (
         ("users", slice(0, ticket.users)),
@@ -333,6 +333,19 @@ def pack(
         if given is not None:
             labels |= tensors_of(name, given)
     return Packed(*sides, ticket.about, labels)
+
+
+def check_options(form: str = "auto", values: str = "float32", budget: str = "auto") -> None:
+    """Refuse names that :func:`pack` does not know."""
+    for what, name, known in (
+        ("form", form, ("auto", *FORMS)),
+        ("values", values, VALUES),
+        ("budget", budget, BUDGETS),
+    ):
+        if name not in known:
+            raise PackingError(
+                f"{what}: found {name!r}, expected {', '.join(known)}.{nearest(name, known)}"
+            )
 
 
 def _best(support: Support, raw: np.ndarray, scales: np.ndarray | None, slack: float) -> str:

@@ -65,9 +65,11 @@ def _int8(values: np.ndarray, offsets: np.ndarray):
     out = np.empty(len(values), np.int8)
     largest = np.empty(len(offsets) - 1, np.float32)
     _largest(values, offsets, largest)
-    with np.errstate(divide="ignore"):
-        codes = np.ceil(np.log2(largest.astype(np.float64) / LEVELS) * STEPS)
-    codes = np.clip(codes, *CODES).astype(np.int64)
+    some = largest > 0
+    exact = np.log2(largest[some].astype(np.float64) / LEVELS) * STEPS
+    # A row of zeros may have any scale, and one that others have costs least.
+    codes = np.full(len(largest), np.ceil(exact.min()) if some.any() else 0, np.int64)
+    codes[some] = np.ceil(exact)
     _to_levels(values, offsets, scales_of(codes), out)
     return out, codes
 
@@ -85,6 +87,7 @@ def _from_int8(levels: np.ndarray, offsets: np.ndarray, codes: np.ndarray) -> np
 
 @nb.njit(cache=True, nogil=True)
 def _largest(values, offsets, out):
+    """The largest magnitude of each row, 0 of an empty one."""
     for row in range(out.size):
         top = np.float32(0)
         for at in range(offsets[row], offsets[row + 1]):
