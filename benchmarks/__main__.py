@@ -294,6 +294,11 @@ def parser() -> argparse.ArgumentParser:
         "--option", action="append", default=[], metavar="NAME=VALUE", help="of the source"
     )
     group.add_argument(
+        "--densities",
+        type=lambda text: tuple(float(word) for word in text.split(",")),
+        help="of the rows of serving, comma-separated (default: each row's own)",
+    )
+    group.add_argument(
         "--threads", type=int, default=os.cpu_count(), help="for all (default: one per core)"
     )
     group = p.add_argument_group("who and where")
@@ -360,6 +365,8 @@ def main(words: list[str] | None = None) -> Path:
         for row in rows:
             if row in SERVING:
                 shape = QUICK_SERVING if args.quick else SERVING[row]
+                if args.densities:
+                    shape = {**shape, "densities": args.densities}
                 for size in (args.size,) if args.size else shape["sizes"]:
                     run.measure_serving(row, shape, size, args.keep)
         if "scaling" in rows:

@@ -51,6 +51,12 @@ from lthnb.plots.contests import (
 )
 from lthnb.plots.evidence import compute_table, evidence_table
 from lthnb.plots.ladders import ladder_figure, learning_curves, paper_table, standings_table
+from lthnb.plots.serving import (
+    costs_table,
+    crossover_table,
+    latency_figure,
+    latency_table,
+)
 from lthnb.plots.style import use_style
 from lthnb.plots.tickets import kept_by_degree, recommendations_table
 
@@ -66,6 +72,8 @@ __all__ = [
     "contest_table",
     "cost_figure",
     "cost_table",
+    "costs_table",
+    "crossover_table",
     "entries_figure",
     "evidence_table",
     "gains_table",
@@ -77,6 +85,8 @@ __all__ = [
     "kept_sizes",
     "kernels_table",
     "ladder_figure",
+    "latency_figure",
+    "latency_table",
     "layers_figure",
     "learning_curves",
     "magnitudes_figure",
