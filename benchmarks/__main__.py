@@ -180,7 +180,7 @@ class Run:
     def _served(self, title: str, who: str, settings: dict, made: dict) -> Lane | None:
         """A serving engine, ready to be asked; None where it takes no part, or is absent."""
         engine = ENGINES[who]
-        wanted = not self.only or {who, engine.peer} & self.only
+        wanted = not self.only or who in self.only or engine.peer in self.only - {OURS}
         at_all = engine.densities is None or settings["density"] in engine.densities
         if not (wanted and at_all and settings["items"] <= engine.items_to):
             return None

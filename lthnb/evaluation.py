@@ -58,6 +58,7 @@ def rank(
     _best(
         users, norms[0] * slack, tiles, norms[1][order[::TILE]], order, indptr, known.indices, best
     )
+    first_free(np.arange(len(items)), np.flatnonzero(norms[0] == 0), indptr, known.indices, best)
     return best
 
 
@@ -98,6 +99,23 @@ def enter(scores, lanes, places, known, top, ids, lowest):
     return lowest
 
 
+@nb.njit(cache=True, nogil=True)
+def first_free(candidates, rows, indptr, known, best):
+    """The lists, rows of best (users, k), of those who score 0 with all: the first candidates,
+    which rise, that are not known."""
+    for row in rows:
+        at, end = indptr[row], indptr[row + 1]
+        place = 0
+        for item in candidates:
+            if place == best.shape[1]:
+                break
+            while at < end and known[at] < item:
+                at += 1
+            if at == end or known[at] != item:
+                best[row, place] = item
+                place += 1
+
+
 @nb.njit(cache=True, parallel=True)
 def _best(users, user_norms, tiles, tile_norms, order, indptr, known, best):
     """Fill best (users, k). tile_norms: the largest norm in each tile, falling."""
@@ -110,7 +128,9 @@ def _best(users, user_norms, tiles, tile_norms, order, indptr, known, best):
         top = np.full((USERS_AT_ONCE, k), -np.inf, users.dtype)
         ids = np.full((USERS_AT_ONCE, k), -1, np.int64)
         lowest = np.full(USERS_AT_ONCE, np.inf, users.dtype)  # nobody is never reached
-        lowest[:here] = never
+        for n in range(here):
+            if user_norms[first + n] != 0:  # who scores 0 with all would be done with no item
+                lowest[n] = never
         vectors = np.zeros((USERS_AT_ONCE // GROUP, size, GROUP), users.dtype)
         for n in range(here):
             for f in range(size):

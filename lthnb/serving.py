@@ -33,7 +33,7 @@ import torch
 
 from lthnb.config import Model
 from lthnb.data import Interactions
-from lthnb.evaluation import TOP, Hits, asked, enter, judge
+from lthnb.evaluation import TOP, Hits, asked, enter, first_free, judge
 from lthnb.lanes import aligned, fma, load, reaching, splat, store, zeros
 from lthnb.models import BACKBONES
 from lthnb.packing import Packed, Side, Ticket, pack
@@ -296,7 +296,8 @@ class TicketRecommender:
         # Whoever keeps nothing scores 0 with all items, and no bound would leave out any.
         some = queries.any(1)
         candidates = np.arange(self.items) if items is None else items
-        _first_free(candidates, np.flatnonzero(~some), indptr, liked, *found)
+        first_free(candidates, np.flatnonzero(~some), indptr, liked, found.ids)
+        found.top[found.ids >= 0] = 0
         rows = np.flatnonzero(some)
         if items is None and not unit and self.index and len(rows) <= FEW:
             for row in rows:
@@ -633,22 +634,6 @@ def _to_unit_norm(offsets, values, out):
             total += np.float64(values[e]) ** 2
         for e in range(offsets[row], offsets[row + 1]):
             out[e] = np.float32(values[e] / np.sqrt(total)) if total > 0 else values[e]
-
-
-@nb.njit(cache=True, nogil=True)
-def _first_free(candidates, rows, indptr, liked, top, ids):
-    """The lists of those who score 0 with all: candidates, which rise, that are not known."""
-    for row in rows:
-        at, end = indptr[row], indptr[row + 1]
-        place = 0
-        for item in candidates:
-            if place == top.shape[1]:
-                break
-            while at < end and liked[at] < item:
-                at += 1
-            if at == end or liked[at] != item:
-                top[row, place], ids[row, place] = 0, item
-                place += 1
 
 
 @nb.njit(cache=True, nogil=True)

@@ -14,16 +14,19 @@ import scipy.sparse as sp
 from worker import served
 
 ROWS = 1 << 16  # of the table, drawn at once
-SPREAD = {"users": 0.2, "items": 0.6}  # of log norms, about as in trained tickets
+# A row's scale: its median, and the spread of its logarithm, so that as many entries are left to
+# users and items as in trained tickets.
+SCALES = {"users": (1.3, 0.1), "items": (1.0, 0.4)}
 LIKED = 30  # items that a user has, on average
-SCORED = 256  # users whose scores are in memory at once
+SCORED = 128, 1 << 14  # users and items whose scores are in memory at once: 8 MB stay in a cache
 
 
 def _drawn(side: str, number: int, job) -> np.ndarray:
     """Some rows of the table before it is pruned, float32, from a stream of their own."""
     rng = np.random.default_rng((ord(side[0]), number, job.size))
     rows = min(ROWS, getattr(job, side) - number * ROWS)
-    scale = rng.lognormal(0, SPREAD[side], (rows, 1)).astype(np.float32)
+    median, spread = SCALES[side]
+    scale = (median * rng.lognormal(0, spread, (rows, 1))).astype(np.float32)
     return rng.standard_normal((rows, job.size), np.float32) * scale
 
 
@@ -31,8 +34,8 @@ def _threshold(job) -> float:
     """The magnitude below which entries are pruned, over users and items together."""
     if job.density >= 1:
         return 0.0
-    some = [np.abs(_drawn(side, 0, job)).ravel() for side in SPREAD]
-    weights = [getattr(job, side) / len(one) for side, one in zip(SPREAD, some, strict=True)]
+    some = [np.abs(_drawn(side, 0, job)).ravel() for side in SCALES]
+    weights = [getattr(job, side) / len(one) for side, one in zip(SCALES, some, strict=True)]
     values, weights = np.concatenate(some), np.repeat(weights, [len(one) for one in some])
     order = np.argsort(values)
     share = np.cumsum(weights[order]) / weights.sum()
@@ -48,7 +51,7 @@ def hand_over(job):
     facts = job.folder / "facts.json"
     if not facts.exists():
         least = _threshold(job)
-        for side in SPREAD:
+        for side in SCALES:
             shape = getattr(job, side), job.size
             out = np.lib.format.open_memmap(
                 job.folder / f"{side}.npy", "w+", dtype=np.float32, shape=shape
@@ -66,7 +69,7 @@ def hand_over(job):
         liked = sp.csr_matrix((ones, (rows, pairs.ravel())), (job.users, job.items))
         liked.sum_duplicates()
         np.savez(job.folder / "liked.npz", indptr=liked.indptr, indices=liked.indices)
-        values = np.concatenate([np.load(job.folder / f"{s}.npy", mmap_mode="r") for s in SPREAD])
+        values = np.concatenate([np.load(job.folder / f"{s}.npy", mmap_mode="r") for s in SCALES])
         ticket = Ticket(values != 0, values, job.users, job.items)
         start = time.perf_counter()
         packed = pack(ticket, values="float16", budget=job.budget)
@@ -116,9 +119,9 @@ def _dense(job, catalogue):
     nb.set_num_threads(job.threads)
 
     @nb.njit(parallel=True)
-    def best(scores, indptr, liked, top, ids, places):
+    def best(scores, indptr, liked, places, top, ids):
         for row in nb.prange(scores.shape[0]):
-            lowest = np.finfo(np.float32).min
+            lowest = max(top[row, -1], np.finfo(np.float32).min)
             flat = scores[row]
             for at in range(0, flat.size, 16):
                 here = min(16, flat.size - at)
@@ -128,16 +131,21 @@ def _dense(job, catalogue):
                     lowest = enter(*some, known, top[row], ids[row], lowest)
 
     users, items = (torch.from_numpy(catalogue.table(side)) for side in ("users", "items"))
-    columns, places = items.T, np.arange(len(items))
+    places, room = np.arange(len(items)), torch.empty(SCORED[0] * SCORED[1])
 
     def ask(asked):
         found = np.full((len(asked), job.k), -1, np.int64)
-        for first in range(0, len(asked), SCORED):
-            rows = asked[first : first + SCORED]
-            scores = (users[rows] @ columns).numpy()
-            liked = catalogue.liked(rows)
-            top = np.full((len(rows), job.k), -np.inf, np.float32)
-            best(scores, liked.indptr, liked.indices, top, found[first : first + SCORED], places)
+        top = np.full((len(asked), job.k), -np.inf, np.float32)
+        liked = catalogue.liked(asked)
+        for first in range(0, len(asked), SCORED[0]):
+            rows = slice(first, min(first + SCORED[0], len(asked)))
+            vectors, indptr = users[asked[rows]], liked.indptr[first : rows.stop + 1]
+            for begin in range(0, len(items), SCORED[1]):
+                some = items[begin : begin + SCORED[1]]
+                scores = room[: len(vectors) * len(some)].view(len(vectors), len(some))
+                torch.mm(vectors, some.T, out=scores)
+                mine = places[begin : begin + len(some)]
+                best(scores.numpy(), indptr, liked.indices, mine, top[rows], found[rows])
         return found
 
     return ask, {"held": (users.numel() + items.numel()) * 4}
@@ -165,8 +173,8 @@ def _scipy(job, catalogue):
 
     def ask(asked):
         found = np.full((len(asked), job.k), -1, np.int64)
-        for first in range(0, len(asked), SCORED):
-            rows = asked[first : first + SCORED]
+        for first in range(0, len(asked), SCORED[0]):
+            rows = asked[first : first + SCORED[0]]
             scores = users[rows] @ items
             liked = catalogue.liked(rows)
             for n in range(len(rows)):
