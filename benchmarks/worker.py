@@ -89,6 +89,114 @@ def ranking(run) -> tuple:
     return run(), lambda: {"ranking": timed(run)}
 
 
+class Catalogue:
+    """What every serving engine reads: users.npy and items.npy (float32, rows × size, zeros where
+    pruned) and liked.npz (CSR without its values), from the folder of a job."""
+
+    def __init__(self, job: Job) -> None:
+        import numpy
+
+        self.job, self.csr = job, dict(numpy.load(job.folder / "liked.npz"))
+
+    def table(self, side: str):
+        """A side, dense and mapped from its file: what is read is in memory as if it were read."""
+        import numpy
+
+        return numpy.load(self.job.folder / f"{side}.npy", mmap_mode="c")
+
+    def sparse(self, side: str):
+        """A side as CSR, made in blocks of rows."""
+        import scipy.sparse
+
+        rows = self.table(side)
+        blocks = [scipy.sparse.csr_matrix(rows[n : n + 65536]) for n in range(0, len(rows), 65536)]
+        return scipy.sparse.vstack(blocks, format="csr")
+
+    def liked(self, users):
+        """What some users have, as a CSR of their rows."""
+        import numpy
+        import scipy.sparse
+
+        indptr, indices = self.csr["indptr"], self.csr["indices"]
+        ends = numpy.cumsum(indptr[users + 1] - indptr[users])
+        parts = [indices[indptr[u] : indptr[u + 1]] for u in users]
+        offsets = numpy.concatenate(([0], ends)).astype(numpy.int32)
+        columns = numpy.concatenate(parts)
+        ones = numpy.ones(len(columns), numpy.float32)
+        shape = len(users), self.job.items
+        return scipy.sparse.csr_matrix((ones, columns, offsets), shape)
+
+
+def served(build):
+    """A task from `build(job, catalogue)`, which gives (ask, facts) of a serving engine; `ask`
+    takes an int64 array of users and returns the ids of the `k` best items of each.
+
+    Facts, beside the engine's own: `load`, seconds until it can be asked, first compilations
+    included; `resident`, bytes that the process grew by meanwhile; `agreement`, the share of the
+    best items of some users that are those of float64 scores, ties aside. Measures: `one`, seconds
+    a question for one user, of `ask` in turn; `bulk`, seconds for `bulk` users in one question.
+    """
+
+    def task(job: Job):
+        import numpy
+
+        catalogue = Catalogue(job)
+        before, start = resident(), time.perf_counter()
+        ask, facts = build(job, catalogue)
+        some = numpy.arange(min(job.bulk, job.users))
+        singles = numpy.linspace(0, job.users - 1, job.ask).astype(numpy.int64)
+        ask(singles[:1])
+        facts = {**facts, "load": time.perf_counter() - start, "resident": resident() - before}
+        facts["agreement"] = agreement(catalogue, ask(singles[: job.checked]), singles)
+
+        def one():
+            for user in singles:
+                ask(numpy.array([user]))
+
+        def repeat():
+            found = {}
+            if "one" in job.measures:
+                found["one"] = timed(one) / len(singles)
+            if "bulk" in job.measures:
+                found["bulk"] = timed(lambda: ask(some))
+            return found
+
+        return facts, repeat
+
+    return task
+
+
+def agreement(catalogue: Catalogue, found, users) -> float:
+    """The share of the items found that reach the k-th best score, by scores in float64."""
+    import numpy
+
+    table, k = catalogue.table("items"), found.shape[1]
+    queries = catalogue.table("users")[users[: len(found)]].astype(numpy.float64)
+    best = numpy.full((len(found), k), -numpy.inf)
+    liked = catalogue.liked(users[: len(found)]).tocsr()
+    its = numpy.full(found.shape, -numpy.inf)
+    for first in range(0, len(table), 1 << 16):
+        rows = table[first : first + (1 << 16)].astype(numpy.float64)
+        scores = queries @ rows.T
+        mine = liked[:, first : first + len(rows)].tocoo()
+        scores[mine.row, mine.col] = -numpy.inf
+        here = (found >= first) & (found < first + len(rows))
+        its[here] = scores[numpy.nonzero(here)[0], found[here] - first]
+        both = numpy.concatenate((best, scores), 1)
+        best = -numpy.partition(-both, k - 1, 1)[:, :k]
+    least = best.min(1)[:, None]
+    return float((its >= least - 1e-5 * numpy.abs(least)).mean())
+
+
+def resident() -> int:
+    """Bytes of this process in memory now; 0 where the system does not say."""
+    try:
+        pages = Path("/proc/self/statm").read_text().split()[1]
+    except OSError:
+        return 0
+    return int(pages) * resource.getpagesize()
+
+
 def peak(who: int) -> int:
     """Peak resident bytes."""
     unit = 1 if sys.platform == "darwin" else 1024

@@ -58,6 +58,7 @@ def rank(
     _best(
         users, norms[0] * slack, tiles, norms[1][order[::TILE]], order, indptr, known.indices, best
     )
+    first_free(np.arange(len(items)), np.flatnonzero(norms[0] == 0), indptr, known.indices, best)
     return best
 
 
@@ -73,11 +74,11 @@ def _tiles(items, order):
 
 
 @nb.njit(cache=True)
-def _enter(scores, lanes, places, known, top, ids, lowest):
-    """Let the items of a tile that reach `lowest` into a user's list; returns the new `lowest`.
+def enter(scores, lanes, places, known, top, ids, lowest):
+    """Let the items that reach `lowest` into a user's list; returns the new `lowest`.
 
-    scores: (16,) of the items `places`, `lanes` of which exist. known: the user's, sorted.
-    top, ids: the list so far, best first.
+    scores: of the items `places`; the first `lanes` of both exist. known: the user's, sorted.
+    top, ids: the list so far, best first; of equal scores the lower id is better.
     """
     k = top.size
     for lane in range(lanes):
@@ -98,6 +99,23 @@ def _enter(scores, lanes, places, known, top, ids, lowest):
     return lowest
 
 
+@nb.njit(cache=True, nogil=True)
+def first_free(candidates, rows, indptr, known, best):
+    """The lists, rows of best (users, k), of those who score 0 with all: the first candidates,
+    which rise, that are not known."""
+    for row in rows:
+        at, end = indptr[row], indptr[row + 1]
+        place = 0
+        for item in candidates:
+            if place == best.shape[1]:
+                break
+            while at < end and known[at] < item:
+                at += 1
+            if at == end or known[at] != item:
+                best[row, place] = item
+                place += 1
+
+
 @nb.njit(cache=True, parallel=True)
 def _best(users, user_norms, tiles, tile_norms, order, indptr, known, best):
     """Fill best (users, k). tile_norms: the largest norm in each tile, falling."""
@@ -110,7 +128,9 @@ def _best(users, user_norms, tiles, tile_norms, order, indptr, known, best):
         top = np.full((USERS_AT_ONCE, k), -np.inf, users.dtype)
         ids = np.full((USERS_AT_ONCE, k), -1, np.int64)
         lowest = np.full(USERS_AT_ONCE, np.inf, users.dtype)  # nobody is never reached
-        lowest[:here] = never
+        for n in range(here):
+            if user_norms[first + n] != 0:  # who scores 0 with all would be done with no item
+                lowest[n] = never
         vectors = np.zeros((USERS_AT_ONCE // GROUP, size, GROUP), users.dtype)
         for n in range(here):
             for f in range(size):
@@ -179,7 +199,7 @@ def _best(users, user_norms, tiles, tile_norms, order, indptr, known, best):
                         if reached[n]:
                             who = base + n
                             row = first + who
-                            lowest[who] = _enter(
+                            lowest[who] = enter(
                                 scores[n],
                                 places.size,
                                 places,
@@ -302,18 +322,27 @@ def evaluate(outputs: torch.Tensor, data: Interactions, part: str, k: int = TOP)
     outputs: (rows, F), users first. part: `valid` (train is masked out) or `test` (train and valid
     are). Users whose part is empty are left out; :attr:`Hits.users` says who is in.
     """
-    target = getattr(data, part)
-    known = data.train if part == "valid" else data.known
-    known.sort_indices()
-    relevant = np.diff(target.indptr)
-    users = np.flatnonzero(relevant)
+    users, known = asked(data, part)
     vectors = outputs[: data.users]
     if users.size < data.users:
-        vectors, known = vectors[torch.from_numpy(users).to(outputs.device)], known[users]
-    best = rank(vectors, outputs[data.users :], known, k)
+        vectors = vectors[torch.from_numpy(users).to(outputs.device)]
+    return judge(rank(vectors, outputs[data.users :], known, k), users, getattr(data, part))
+
+
+def asked(data: Interactions, part: str) -> tuple[np.ndarray, sp.csr_matrix]:
+    """The users whose part is not empty, int64 (n,), and for each the items that are masked out,
+    CSR (n, items) with sorted indices."""
+    known = data.train if part == "valid" else data.known
+    known.sort_indices()
+    users = np.flatnonzero(np.diff(getattr(data, part).indptr))
+    return users, known if users.size == data.users else known[users]
+
+
+def judge(best: np.ndarray, users: np.ndarray, target: sp.csr_matrix) -> Hits:
+    """Which of the best items, int64 (n, k), of n users are in a part, CSR (all users, items)."""
     hits = np.zeros(best.shape, bool)
     _mark_hits(best, users, target.indptr, target.indices, hits)
-    return Hits(users, hits, relevant[users].astype(np.int64))
+    return Hits(users, hits, np.diff(target.indptr)[users].astype(np.int64))
 
 
 def evaluate_popularity(data: Interactions, part: str, k: int = TOP) -> Hits:

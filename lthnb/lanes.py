@@ -125,10 +125,12 @@ def splat(typingctx, array, number, count):
 
 @intrinsic
 def fma(typingctx, a, b, c):
-    """a · b + c, rounded once."""
+    """a · b + c, rounded once; of three vectors or of three numbers."""
+    lanes = isinstance(a, Lanes)
+    kind = f"v{a.count}f{a.dtype.bitwidth}" if lanes else f"f{a.bitwidth}"
 
     def codegen(context, builder, signature, args):
-        return _call(builder, f"llvm.fma.v{a.count}f{a.dtype.bitwidth}", args[0].type, args)
+        return _call(builder, f"llvm.fma.{kind}", args[0].type, args)
 
     return a(a, b, c), codegen
 

@@ -452,3 +452,87 @@ def _assigned(tree: ast.Module, name: str, keys: bool = False) -> ast.expr:
         if isinstance(node, ast.Assign) and node.targets[0].id == name:
             return ast.List(node.value.keys) if keys else node.value
     raise AssertionError(f"{name} is not assigned")
+
+
+FAKE_ENGINES = """
+SHIMS = []
+def hand_over(job):
+    job.folder.mkdir(parents=True)
+    return {"density": job.density, "build": 1.5, "file": 100}, dict
+def engine(job):
+    seconds = job.size * (2 if NAME == "slow" else 1)
+    facts = {"held": 10, "resident": 20, "load": 0.1, "agreement": 1.0}
+    return facts, lambda: {name: seconds for name in job.measures}
+TASKS = {"hand over": hand_over, "ours": engine, "slow": engine, "dense only": engine}
+"""
+
+
+class TestServing:
+    @pytest.fixture
+    def engines(self, tmp_path, monkeypatch):
+        for name, text in (("serving", "ours"), ("slow", "slow")):
+            (tmp_path / f"{name}.py").write_text(f"NAME = {text!r}\n" + FAKE_ENGINES)
+        here = Path(sys.executable)
+        known = {name: peers.Peer(tmp_path / f"{name}.py") for name in ("slow", "lost")}
+        monkeypatch.setattr(peers, "ADAPTERS", tmp_path)
+        monkeypatch.setattr(peers, "PEERS", known)
+        monkeypatch.setattr(
+            peers, "python_of", lambda _, name: tmp_path / "none" if name == "lost" else here
+        )
+        kinds = {
+            "ours": rows.Engine("ours", bulk_to=0.1),
+            "dense only": rows.Engine("ours", densities=(1,)),
+            "slow": rows.Engine("slow"),
+            "lost": rows.Engine("lost"),
+            "small": rows.Engine("ours", items_to=2),
+        }
+        monkeypatch.setattr(command, "ENGINES", kinds)
+        shape = {"users": 5, "items": 3, "sizes": (4, 8), "densities": (1, 0.1), "ask": 2}
+        monkeypatch.setattr(command, "QUICK_SERVING", {**shape, "bulk": 5, "kinds": ()})
+        places = ["--peers", str(tmp_path / "peers"), "--out", str(tmp_path / "out")]
+        return lambda *words: measured.load(command.main([*words, "--quick", *places]))
+
+    def test_a_row_for_each_size_and_density(self, engines, tmp_path):
+        found = engines("serving-1m")
+        named = [f"serving-1m {size} {density}" for size in (4, 8) for density in (1, 0.1)]
+        assert list(found["rows"]) == named
+        dense, sparse = (found["rows"][name] for name in named[:2])
+        assert list(dense["who"]) == ["ours", "dense only", "slow"]
+        assert list(sparse["who"]) == ["ours", "slow"]
+        assert dense["who"]["ours"]["measures"] == {"one": [4, 4]}  # no bulk above its density
+        assert sparse["who"]["ours"]["measures"] == {"one": [4, 4], "bulk": [4, 4]}
+        facts = sparse["who"]["ours"]["facts"]
+        assert (facts["file"], facts["build"], facts["held"]) == (100, 1.5, 10)
+        assert facts["peak"] > 0
+        assert sparse["ratios"]["slow"]["bulk"]["median"] == 2
+        assert sparse["catalogue"]["density"] == 0.1
+        assert {(a["who"], a["row"]) for a in found["absent"]} == {("lost", name) for name in named}
+        assert not list((tmp_path / "peers" / "work" / "catalogues").iterdir())
+
+    def test_some_engines_and_one_size(self, engines, tmp_path):
+        found = engines("serving-10m", "--only", "slow", "--size", "8", "--keep")
+        assert list(found["rows"]) == ["serving-10m 8 1", "serving-10m 8 0.1"]
+        assert list(found["rows"]["serving-10m 8 1"]["who"]) == ["slow"]
+        assert len(list((tmp_path / "peers" / "work" / "catalogues").iterdir())) == 2
+
+    def test_ours_in_full(self, tmp_path):
+        """A toy catalogue, and what each engine of ours finds in it."""
+        only = "ours-index,dense,fused,scipy"
+        words = ["serving-yelp2018", "--quick", "--only", only, "--repeats", "1", "--threads", "1"]
+        path = command.main([*words, "--peers", str(tmp_path)])
+        for name, row in measured.load(path)["rows"].items():
+            assert row["catalogue"]["density"] == pytest.approx(float(name.split()[2]), abs=0.03)
+            for who, entry in row["who"].items():
+                # A product of sparse rows knows nothing of items that score 0 or below.
+                assert entry["facts"]["agreement"] >= (0.5 if who == "scipy" else 1), who
+                assert entry["facts"]["held"] > 0
+
+    def test_engines_have_adapters(self):
+        for name, engine in rows.ENGINES.items():
+            adapter = (
+                peers.ADAPTERS / "serving.py"
+                if engine.peer == "ours"
+                else peers.PEERS[engine.peer].adapter
+            )
+            tree = ast.parse(adapter.read_text())
+            assert name in ast.literal_eval(_assigned(tree, "TASKS", keys=True)), name

@@ -190,6 +190,16 @@ class TestRanking:
         assert np.array_equal(found, by_sorting(users @ items.T, known, 20))
         assert (found[8] == -1).all()
 
+    def test_users_of_zeros_get_the_first_items(self):
+        """Beside others in their block; as a sparse ticket has them."""
+        rng = np.random.default_rng(2)
+        users, items = rng.normal(size=(2 * USERS_AT_ONCE, 4)), rng.normal(size=(50, 4))
+        users[::3] = 0
+        known = rng.random((len(users), 50)) < 0.5
+        known[3], known[6, 2:] = True, True
+        found = rank(torch.from_numpy(users), torch.from_numpy(items), csr(known), 20)
+        assert np.array_equal(found, by_sorting(users @ items.T, known, 20))
+
     def test_scores_given_are_not_changed(self):
         users, items = torch.ones(3, 2), torch.ones(4, 2)
         rank(users, items, csr(np.eye(3, 4)), 2)

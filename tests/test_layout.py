@@ -42,6 +42,7 @@ ORDER = [
     "tuning",
     "selection",
     "packing",
+    "serving",
     "profiles",
     "answers",
     "plots",

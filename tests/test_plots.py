@@ -10,7 +10,9 @@ from toys import quiet, toy_data, toy_spec
 from lthnb import lottery, paper, plots
 from lthnb.config import Ladder, Seeded
 from lthnb.data import DataError
+from lthnb.measured import spreads
 from lthnb.profiles import profile
+from lthnb.serving import Cost
 from lthnb.store import Record, Store
 
 # Rung 1 wins on valid beyond doubt, rung 2 loses.
@@ -146,3 +148,58 @@ class TestTables:
         users, items = plots.kept_by_degree(kept, data).axes
         assert set(users.get_lines()[0].get_ydata()) == {4}
         assert set(items.get_lines()[0].get_ydata()) == {0}
+
+
+class TestServing:
+    @pytest.fixture
+    def record(self):
+        def entry(held, **measures):
+            facts = {"held": held, "peak": 9e8, "load": 1.0, "agreement": 1.0}
+            once = {name: [value] for name, value in measures.items()}
+            return {"spread": spreads(once), "facts": facts, "measures": once}
+
+        rows = {}
+        for density, ours in ((1.0, 3.0), (0.5, 2.0), (0.1, 0.5)):
+            who = {
+                "ours": entry(4e6 * density + 1e6, one=ours, bulk=ours / 2),
+                "ours-index": entry(8e6 * density, one=ours / 10),
+                "dense": entry(4e6, one=1.0, bulk=1.0),
+            }
+            if density == 0.1:
+                who["faiss-flat"] = entry(4e6, one=1.5, bulk=3.0)
+            ratios = {"dense": {"one": {"median": 1 / ours}}}
+            catalogue = {"density": density, "bulk": 100, "users": 100, "items": 1000}
+            rows[f"serving-1m 64 {density:g}"] = {
+                "who": who, "ratios": ratios, "catalogue": catalogue,
+            }  # fmt: skip
+        return {"rows": {**rows, "step": {"who": {}, "ratios": {}}}}
+
+    def test_figure(self, record):
+        fig = plots.latency_figure([record], "serving-1m")
+        one, many = fig.axes
+        assert [line.get_label() for line in one.containers] != []
+        assert "many users at once: 100" in many.get_title(loc="left")
+        assert "not run yet" in plots.latency_figure([], "serving-10m").axes[0].texts[0].get_text()
+        assert "not run yet" in plots.latency_figure([record]).axes[0].texts[0].get_text()
+
+    def test_tables(self, record):
+        shown = plots.latency_table([record], "serving-1m").as_raw_html()
+        assert "ours, with an index by column" in shown
+        assert "500 ms (500 ms … 500 ms)" in shown
+        crossed = plots.crossover_table([record])._tbl_data.iloc[0]
+        assert crossed["memory"] == "≤ 50%"
+        assert crossed["one user"] == "≤ 10%"
+        assert crossed["one user with an index"] == "≤ 100%"
+        assert crossed["many users"] == "≤ 50%"
+        assert crossed["many users, beside the fused"] is None
+        for empty in (plots.latency_table([]), plots.crossover_table([]), plots.costs_table({})):
+            assert "not run" in empty.as_raw_html()
+
+    def test_costs(self):
+        made = [
+            Cost("float32", ("ids", "ids"), 0.1, 2_000_000, 3_000_000, {"recall@20": 0.05}),
+            Cost("int8", ("ids", "bitmap"), 0.1, 1_000_000, 2_000_000, {"recall@20": 0.049}),
+        ]
+        shown = plots.costs_table({"a ticket": made}).as_raw_html()
+        for text in ("ids / bitmap", "2 MB", "0.05000", "-2.00%"):
+            assert text in shown

@@ -62,6 +62,12 @@ from lthnb.plots.fairness import (
     tuning_table,
 )
 from lthnb.plots.ladders import ladder_figure, learning_curves, paper_table, standings_table
+from lthnb.plots.serving import (
+    costs_table,
+    crossover_table,
+    latency_figure,
+    latency_table,
+)
 from lthnb.plots.style import use_style
 from lthnb.plots.tickets import kept_by_degree, recommendations_table
 
@@ -79,6 +85,8 @@ __all__ = [
     "contest_table",
     "cost_figure",
     "cost_table",
+    "costs_table",
+    "crossover_table",
     "effects_table",
     "entries_figure",
     "evidence_table",
@@ -91,6 +99,8 @@ __all__ = [
     "kept_sizes",
     "kernels_table",
     "ladder_figure",
+    "latency_figure",
+    "latency_table",
     "layers_figure",
     "learning_curves",
     "magnitudes_figure",
