@@ -556,6 +556,17 @@ def propagated(
     return pack(made, form, values)
 
 
+def served(
+    ticket: Ticket, data: Interactions, densities: Sequence[float] = (1.0, 0.5, 0.25)
+) -> dict[str, Ticket]:
+    """What can be served of a ticket: of MF the ticket itself, under the name ``rows``; of LightGCN
+    its outputs, whole and at some densities (:func:`propagated`), under ``outputs at 50%``."""
+    if ticket.about.get("scores") != SCORES["layers"]:
+        return {"rows": ticket}
+    packed = pack(ticket)
+    return {f"outputs at {d:.0%}": propagated(packed, data, d).unpack() for d in densities}
+
+
 def evaluate(server: TicketRecommender, data: Interactions, part: str, k: int = TOP) -> Hits:
     """As :func:`lthnb.evaluation.evaluate`, of what is served."""
     users, known = asked(data, part)

@@ -5,7 +5,7 @@
 the support may be written, `VALUES` how the values may.
 """
 
-from lthnb.packing.compared import Comparison, compare
+from lthnb.packing.compared import Comparison, Weight, compare, weigh
 from lthnb.packing.errors import PackingError
 from lthnb.packing.exports import EXPORTS, export, matrix
 from lthnb.packing.forms import FORMS
@@ -22,9 +22,11 @@ __all__ = [
     "PackingError",
     "Side",
     "Ticket",
+    "Weight",
     "compare",
     "export",
     "load",
     "matrix",
     "pack",
+    "weigh",
 ]

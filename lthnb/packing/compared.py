@@ -20,24 +20,18 @@ SINGLE_ROWS = 200
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """A form and a kind of values on one ticket.
+class Weight:
+    """What a ticket weighs in a form and a kind of values.
 
-    bytes: of the file, headers included, labels apart. bound: bytes (:meth:`Ticket.bound`). kept:
-    entries. rows: users and items. dense: bytes of the float32 table. seconds: to decode all rows,
-    the median of the repeats; of this thread's processor time, which other processes add little to.
-    single: seconds to decode one row at random, likewise.
+    bytes: of the file, headers included, labels apart. bound: bytes (:meth:`Ticket.bound`). dense:
+    bytes of the float32 table.
     """
 
     form: str
     values: str
     bytes: int
     bound: float
-    kept: int
-    rows: int
     dense: int
-    seconds: float
-    single: float
 
     @property
     def over_bound(self) -> float:
@@ -48,6 +42,41 @@ class Comparison:
     def smaller(self) -> float:
         """How many times smaller than the dense float32 table."""
         return self.dense / self.bytes
+
+
+@dataclass(frozen=True)
+class Comparison(Weight):
+    """The same, and how fast it is read.
+
+    kept: entries. rows: users and items. seconds: to decode all rows, the median of the repeats; of
+    this thread's processor time, which other processes add little to. single: seconds to decode one
+    row at random, likewise.
+    """
+
+    kept: int
+    rows: int
+    seconds: float
+    single: float
+
+
+def weigh(
+    ticket: Ticket,
+    values: Sequence[str] = ("float32", "float16", "int8"),
+    names: Sequence[str] = tuple(FORMS),
+) -> list[Weight]:
+    """A ticket packed in every way, without its labels: bytes alone."""
+    ticket = replace(ticket, user_labels=None, item_labels=None)
+    with tempfile.TemporaryDirectory() as folder:
+        return [
+            Weight(name, kind, path.stat().st_size, *_beside(ticket, kind))
+            for kind in values
+            for name in names
+            for path in [pack(ticket, name, kind).save(Path(folder) / f"{name}-{kind}")]
+        ]
+
+
+def _beside(ticket: Ticket, kind: str) -> tuple[float, int]:
+    return ticket.bound(VALUES[kind].bits), 4 * ticket.kept.size
 
 
 def compare(
@@ -77,10 +106,9 @@ def compare(
             name,
             kind,
             size,
-            ticket.bound(VALUES[kind].bits),
+            *_beside(ticket, kind),
             int(np.count_nonzero(ticket.kept)),
             len(ticket.kept),
-            4 * ticket.kept.size,
             statistics.median(whole[1:]),
             statistics.median(single[1:]),
         )

@@ -63,8 +63,10 @@ from lthnb.plots.fairness import (
 )
 from lthnb.plots.ladders import ladder_figure, learning_curves, paper_table, standings_table
 from lthnb.plots.serving import (
+    CATALOGUES,
     costs_table,
     crossover_table,
+    forms_table,
     latency_figure,
     latency_table,
 )
@@ -72,6 +74,7 @@ from lthnb.plots.style import use_style
 from lthnb.plots.tickets import kept_by_degree, recommendations_table
 
 __all__ = [
+    "CATALOGUES",
     "against_figure",
     "agreement_table",
     "causes_table",
@@ -90,6 +93,7 @@ __all__ = [
     "effects_table",
     "entries_figure",
     "evidence_table",
+    "forms_table",
     "gains_table",
     "groups_table",
     "heat_maps",

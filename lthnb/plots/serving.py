@@ -9,6 +9,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.ticker import FuncFormatter
 
+from lthnb.packing import Weight
 from lthnb.plots.style import density_axis, panels, say_not_run, seconds_said, table
 from lthnb.serving import Cost
 
@@ -202,6 +203,27 @@ def costs_table(costs: Mapping[str, Sequence[Cost]]):
         "Tickets in the kinds of values",
         "In memory: all that serving holds or maps. The difference is to the first line of a "
         "ticket.",
+    )
+
+
+def forms_table(weights: Mapping[str, Sequence[Weight]]):
+    """Bytes of tickets in every form. weights: name of a ticket → what
+    :func:`lthnb.packing.weigh` found. A line a form, and for each kind of values its bytes, over
+    the bound and as a factor to the dense table."""
+    lines = []
+    for name, found in weights.items():
+        by_form: dict[str, dict[str, Any]] = {}
+        for one in found:
+            line = by_form.setdefault(one.form, {"ticket": name, "form": one.form})
+            line[one.values] = _bytes_said(one.bytes)
+            line[f"{one.values}, over the bound"] = f"{one.bytes / one.bound - 1:+.0%}"
+            line[f"{one.values}, dense is"] = f"{one.dense / one.bytes:.1f} ×"
+        lines += by_form.values()
+    return table(
+        pd.DataFrame(lines or [{"ticket": "not run"}]),
+        "Tickets in every form",
+        "Whole files, labels apart. Over the bound: more than the fewest bytes that values and "
+        "supports need. Dense: the float32 table, in times of the file.",
     )
 
 
