@@ -419,7 +419,7 @@ class Index:
         ends = np.cumsum(counts).reshape(counts.shape)
         starts[:, 1:], starts[:, 0] = ends, ends[:, 0] - counts[:, 0]
         cursors = starts[:, :-1].copy()
-        rows, values = np.empty(side.kept, np.uint16), np.empty(side.kept, np.float32)
+        rows, values = zeros(side.kept, np.uint16), zeros(side.kept, np.float32)
         for start, (offsets, columns, found) in asked._blocks(side):
             _fill(places[start : start + ROWS], offsets, columns, found, cursors, rows, values)
         return cls(starts, rows, values, ids, norms[ids[::ROWS]])

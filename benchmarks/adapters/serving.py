@@ -9,9 +9,16 @@ from __future__ import annotations
 import json
 import time
 
+import numba as nb
 import numpy as np
 import scipy.sparse as sp
-from worker import served
+import torch
+from worker import Catalogue, served
+
+from lthnb import packing
+from lthnb.evaluation import enter, rank
+from lthnb.lanes import load, reaching, splat
+from lthnb.serving import TicketRecommender
 
 ROWS = 1 << 16  # of the table, drawn at once
 # A row's scale: its median, and the spread of its logarithm, so that as many entries are left to
@@ -45,8 +52,6 @@ def _threshold(job) -> float:
 def hand_over(job):
     """Write users.npy, items.npy (float32, such values as float16 has: rounding loses nothing in
     any engine), liked.npz, and the packed ticket; facts say how long packing took."""
-    from lthnb.packing import Ticket, pack
-
     job.folder.mkdir(parents=True, exist_ok=True)
     facts = job.folder / "facts.json"
     if not facts.exists():
@@ -70,9 +75,9 @@ def hand_over(job):
         liked.sum_duplicates()
         np.savez(job.folder / "liked.npz", indptr=liked.indptr, indices=liked.indices)
         values = np.concatenate([np.load(job.folder / f"{s}.npy", mmap_mode="r") for s in SCALES])
-        ticket = Ticket(values != 0, values, job.users, job.items)
+        ticket = packing.Ticket(values != 0, values, job.users, job.items)
         start = time.perf_counter()
-        packed = pack(ticket, values="float16", budget=job.budget)
+        packed = packing.pack(ticket, values="float16", budget=job.budget)
         path = packed.save(job.folder / "ticket.safetensors")
         seconds = time.perf_counter() - start
         found = {
@@ -83,18 +88,33 @@ def hand_over(job):
             "bound": ticket.bound(16),
         }
         for kind in job.kinds:
-            found[f"file {kind}"] = pack(ticket, values=kind).nbytes
+            found[f"file {kind}"] = packing.pack(ticket, values=kind).nbytes
         facts.write_text(json.dumps(found))
+    if not (job.folder / "least.npy").exists():
+        np.save(job.folder / "least.npy", _least(job))
     return json.loads(facts.read_text()), dict
+
+
+def _least(job) -> np.ndarray:
+    """The k-th best score, in float64, of the users whose answers are checked."""
+    catalogue = Catalogue(job)
+    users = catalogue.singles()[: job.checked]
+    queries, liked = catalogue.table("users")[users].astype(float), catalogue.liked(users)
+    best = np.full((len(users), job.k), -np.inf)
+    items = catalogue.table("items")
+    for first in range(0, len(items), ROWS):
+        scores = queries @ items[first : first + ROWS].T.astype(float)
+        mine = liked[:, first : first + ROWS].tocoo()
+        scores[mine.row, mine.col] = -np.inf
+        both = np.concatenate((best, scores), 1)
+        best = -np.partition(-both, job.k - 1, 1)[:, : job.k]
+    return best.min(1)
 
 
 def _ours(index: bool):
     def build(job, catalogue):
         """lthnb.serving, from the packed file."""
-        from lthnb.packing import load
-        from lthnb.serving import TicketRecommender
-
-        packed = load(job.folder / "ticket.safetensors")
+        packed = packing.load(job.folder / "ticket.safetensors")
         server = TicketRecommender(packed, index=index, threads=job.threads)
 
         def ask(users):
@@ -109,12 +129,6 @@ def _ours(index: bool):
 
 def _dense(job, catalogue):
     """BLAS, and our own selection of the best from its scores."""
-    import numba as nb
-    import torch
-
-    from lthnb.evaluation import enter
-    from lthnb.lanes import load, reaching, splat
-
     torch.set_num_threads(job.threads)
     nb.set_num_threads(job.threads)
 
@@ -153,11 +167,6 @@ def _dense(job, catalogue):
 
 def _fused(job, catalogue):
     """lthnb.evaluation.rank, which lays the items out anew at each call: for many users at once."""
-    import numba as nb
-    import torch
-
-    from lthnb.evaluation import rank
-
     nb.set_num_threads(job.threads)
     users, items = (torch.from_numpy(catalogue.table(side)) for side in ("users", "items"))
 
