@@ -268,6 +268,7 @@ def recorded_tried(setting: str, backbones: Sequence[str]) -> list[tuple[Ladder,
 
 # λ that valid chooses for the dense model, where it is not the paper's: source → backbone → λ.
 TUNED_L2 = {
+    "yelp2018": {"mf": 1e-2},
     "movielens": {"mf": 1e-2, "lightgcn": 1e-3},
     "lastfm": {"mf": 1e-2},
     "tiktok-mmssl": {"mf": 1e-1},
