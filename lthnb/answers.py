@@ -27,7 +27,7 @@ from lthnb.standings import (
     difference,
     fields_of,
     grouped,
-    recorded_fields,
+    recorded_by_contest,
     records_in,
 )
 from lthnb.store import Record, Store
@@ -138,7 +138,7 @@ def recorded(backbones: Sequence[str], store: Store) -> Evidence:
     wanted = {chapter: recorded_contests(chapter, backbones) for chapter in CONTESTS}
     # A contest that several chapters share is looked up, and its standings worked out, once.
     distinct = {contest for contests in wanted.values() for contest in contests}
-    found = {contest: recorded_fields([contest], store) for contest in distinct}
+    found = recorded_by_contest(distinct, store)
     fields = {
         chapter: [one for contest in contests for one in found[contest]]
         for chapter, contests in wanted.items()

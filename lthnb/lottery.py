@@ -256,7 +256,7 @@ class Planned:
     density: float
     state: str
     record: Record | None
-    mask: Mask | StoredMask | None = None
+    mask: StoredMask | None = None
 
 
 def plan(

@@ -354,9 +354,9 @@ def wanted() -> list[Wanted]:
             chapters(source, "validated", backbone, seeds, ("rewinds", "sizes"))
     for source, chosen in TUNED_L2.items():
         for backbone, value in chosen.items():
-            for ladder, spec in recorded_tuned([backbone]):
-                if spec.training.l2 == value:
-                    want("tuned", source, [(ladder, spec)], (0, 1, 2, 3, 4))
+            [(ladder, spec)] = RECORDED["validated"].contests("existence", [backbone])
+            tuned = [(ladder, spec.with_training(l2=value))]
+            want("tuned", source, tuned, (0, 1, 2, 3, 4))
     for source in SMALL_SETS:
         want("learning_rate", source, recorded_tried("learning_rate", ["lightgcn"]), (0, 1, 2))
     chapters("yelp2018", "validated", "mf", (0,), ("sizes", "rates", "rewinds"))

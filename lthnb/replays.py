@@ -92,7 +92,7 @@ def reopen(record: Record, data: Interactions, control: Control) -> TrainedRun:
             f"{record.data['digest'][:8]}; another version, another split, or other options."
         )
     spec, init = spec_from(record.spec), init_from(record.init)
-    return TrainedRun(record, spec, data, init, _mask_of(record, control.store), control)
+    return TrainedRun(record, spec, data, init, mask_of(record, control.store), control)
 
 
 def compare(record: Record, again: Record) -> Replay:
@@ -111,7 +111,8 @@ def compare(record: Record, again: Record) -> Replay:
     )
 
 
-def _mask_of(record: Record, store: Store) -> Mask:
+def mask_of(record: Record, store: Store) -> Mask:
+    """The mask of a record. Raises StoreError where its bits are not kept."""
     shape = record.data["users"] + record.data["items"], record.spec["model"]["embedding_size"]
     if record.mask["digest"] == "dense":
         return Mask.dense(*shape)

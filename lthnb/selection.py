@@ -67,8 +67,10 @@ def selections(ours: Field, beside: Field) -> list[Selection]:
 
 
 def _at(record: Record, epoch: int) -> float:
-    """Recall@20 on the part that chose the epochs, at the last evaluation up to an epoch."""
-    return next(v for e, v, _ in reversed(record.results["evaluations"]) if e <= epoch or e == 1)
+    """Recall@20 on the part that chose the epochs, at the last evaluation up to an epoch, or at
+    the first of all."""
+    first, *later = record.results["evaluations"]
+    return [first[1], *(value for e, value, _ in later if e <= epoch)][-1]
 
 
 def pairs(fields: Sequence[Field]) -> list[tuple[Field, Field]]:

@@ -534,26 +534,7 @@ def propagated(
 
     Raises ServingError where the ticket is not LightGCN's, or `data` have other users and items.
     """
-    ticket = packed.unpack()
-    if packed.about.get("scores") != SCORES["layers"]:
-        raise ServingError("packed: found rows that are scored, expected LightGCN's layer 0.")
-    if (data.users, data.items) != (ticket.users, ticket.items):
-        raise ServingError(
-            f"data: found {data.users} users and {data.items} items, expected {ticket.users} and "
-            f"{ticket.items}, those of the ticket."
-        )
-    model = Model(**packed.about["spec"]["model"])
-    backbone = BACKBONES[model.backbone](model, data, torch.float32, "cpu")
-    with torch.no_grad():
-        outputs = backbone.outputs(torch.from_numpy(ticket.values)).numpy()
-    mask = Mask.dense(*outputs.shape)
-    if density < 1:
-        keep = (round(density * outputs.size),)
-        mask = prune(mask, magnitude(outputs, 0), keep, users=ticket.users)
-    about = {**packed.about, "scores": SCORES["rows"], "outputs kept": mask.density}
-    table = np.where(mask.kept, outputs, np.float32(0))
-    made = Ticket(mask.kept, table, ticket.users, ticket.items, *ticket.labels, about)
-    return pack(made, form, values)
+    return pack(_spread(packed.unpack(), data, density), form, values)
 
 
 def served(
@@ -563,8 +544,28 @@ def served(
     its outputs, whole and at some densities (:func:`propagated`), under ``outputs at 50%``."""
     if ticket.about.get("scores") != SCORES["layers"]:
         return {"rows": ticket}
-    packed = pack(ticket)
-    return {f"outputs at {d:.0%}": propagated(packed, data, d).unpack() for d in densities}
+    return {f"outputs at {d:.0%}": _spread(ticket, data, d) for d in densities}
+
+
+def _spread(ticket: Ticket, data: Interactions, density: float) -> Ticket:
+    if ticket.about.get("scores") != SCORES["layers"]:
+        raise ServingError("packed: found rows that are scored, expected LightGCN's layer 0.")
+    if (data.users, data.items) != (ticket.users, ticket.items):
+        raise ServingError(
+            f"data: found {data.users} users and {data.items} items, expected {ticket.users} and "
+            f"{ticket.items}, those of the ticket."
+        )
+    model = Model(**ticket.about["spec"]["model"])
+    backbone = BACKBONES[model.backbone](model, data, torch.float32, "cpu")
+    with torch.no_grad():
+        outputs = backbone.outputs(torch.from_numpy(ticket.values)).numpy()
+    mask = Mask.dense(*outputs.shape)
+    if density < 1:
+        keep = (round(density * outputs.size),)
+        mask = prune(mask, magnitude(outputs, 0), keep, users=ticket.users)
+    about = {**ticket.about, "scores": SCORES["rows"], "outputs kept": mask.density}
+    table = np.where(mask.kept, outputs, np.float32(0))
+    return Ticket(mask.kept, table, ticket.users, ticket.items, *ticket.labels, about)
 
 
 def evaluate(server: TicketRecommender, data: Interactions, part: str, k: int = TOP) -> Hits:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from dataclasses import field as dataclass_field
 from functools import cached_property, partial
@@ -19,8 +19,7 @@ import numpy as np
 from lthnb.config import ConfigError, Ladder, Spec, Training
 from lthnb.data import Interactions, Shape, card
 from lthnb.evaluation import evaluate_popularity
-from lthnb.lottery import Planned, StoredMask, climb, plan
-from lthnb.pruning import Mask
+from lthnb.lottery import Planned, climb, plan
 from lthnb.store import Record, Store
 from lthnb.training import Control, Stopped
 from lthnb.verdicts import (
@@ -150,7 +149,7 @@ class Field:
         seeds = [
             seed
             for seed, row in zip(self.seeds, self.rungs, strict=True)
-            if all(rung.record is None or _kept(rung.mask) for rung in row)
+            if all(rung.record is None or rung.mask.there() for rung in row)
         ]
         return self.with_seeds(seeds) if seeds else None
 
@@ -254,13 +253,21 @@ def recorded_fields(
     step that has a run of a ticket (or with `dense_alone` of a dense model), with the seeds that
     have the most of it. Nothing is trained, and no data are read.
     """
+    found = recorded_by_contest(contests, store, dense_alone=dense_alone)
+    return [one for contest in contests for one in found[contest]]
+
+
+def recorded_by_contest(
+    contests: Iterable[tuple[Ladder, Spec]], store: Store, *, dense_alone: bool = False
+) -> dict[tuple[Ladder, Spec], list[Field]]:
+    """The same by ladder and spec, for many contests at once: the records are read once."""
     records = store.recorded()
     shapes = {r.data["digest"]: Shape.of(r.data) for r in records}
     seeds = sorted({r.spec["training"]["order_seed"] for r in records})
     steps = sorted({r.spec["training"]["step"] for r in records})
-    fields = []
-    for (ladder, spec), shape, step in itertools.product(contests, shapes.values(), steps):
-        made = spec.with_training(step=step)
+    found: dict[tuple[Ladder, Spec], list[Field]] = {contest: [] for contest in contests}
+    for contest, shape, step in itertools.product(found, shapes.values(), steps):
+        ladder, made = contest[0], contest[1].with_training(step=step)
         # A ladder stands on its dense model; most have none here, and are done with at once.
         alone = replace(ladder, rungs=0, densities=())
         based = [s for s in seeds if plan(*seeded(alone, made, s), shape, store)[0].record]
@@ -272,20 +279,32 @@ def recorded_fields(
         if there and most > (0 if dense_alone else 1):
             source = str(shape.origin.get("source", ""))
             ran = tuple(there.values())
-            fields.append(Field(ladder, made, shape.name, source, tuple(there), ran))
-    return fields
+            found[contest].append(Field(ladder, made, shape.name, source, tuple(there), ran))
+    return found
 
 
 def titled(spec: Spec, source: str, more: str = "") -> str:
     """Backbone and data, the settings of the training that are not the paper's (§4.1), and the
     protocol where it is `paper`."""
-    usual = Training()
-    said = {"l2": "λ = {:g}", "learning_rate": "learning rate {:g}", "batch_size": "batches of {}"}
-    values = {name: getattr(spec.training, name) for name in said}
-    other = [said[n].format(v) for n, v in values.items() if v != getattr(usual, n)]
+    other = otherwise(spec.training, Training(), ("l2", "learning_rate", "batch_size"))
     under = [] if spec.training.chosen_on == "valid" else ["protocol paper (epochs chosen on test)"]
     name = BACKBONE_NAMES[spec.model.backbone]
     return ", ".join([f"{name} on {source}{more}", *other, *under])
+
+
+SAID = {
+    "l2": "λ = {:g}",
+    "learning_rate": "learning rate {:g}",
+    "batch_size": "batches of {}",
+    "patience": "patience {}",
+    "evaluate_every": "evaluated every {} epochs",
+}
+
+
+def otherwise(training: Training, usual: Training, names: Sequence[str]) -> list[str]:
+    """Which of some settings (:data:`SAID`) differ from the usual ones, in words."""
+    values = {name: getattr(training, name) for name in names}
+    return [SAID[n].format(v) for n, v in values.items() if v != getattr(usual, n)]
 
 
 def grouped(fields: Sequence[Field]) -> list[list[Field]]:
@@ -299,10 +318,6 @@ def grouped(fields: Sequence[Field]) -> list[list[Field]]:
         shared = [s for s in group[0].seeds if all(s in one.seeds for one in group)]
         out += [[one.with_seeds(shared) for one in group]] if shared else [[one] for one in group]
     return out
-
-
-def _kept(mask: Mask | StoredMask) -> bool:
-    return not isinstance(mask, StoredMask) or mask.there()
 
 
 def records_in(fields: Sequence[Field]) -> list[Record]:

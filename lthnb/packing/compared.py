@@ -68,8 +68,9 @@ def weigh(
     ticket = replace(ticket, user_labels=None, item_labels=None)
     with tempfile.TemporaryDirectory() as folder:
         return [
-            Weight(name, kind, path.stat().st_size, *_beside(ticket, kind))
+            Weight(name, kind, path.stat().st_size, *beside)
             for kind in values
+            for beside in [_beside(ticket, kind)]
             for name in names
             for path in [pack(ticket, name, kind).save(Path(folder) / f"{name}-{kind}")]
         ]
@@ -91,8 +92,9 @@ def compare(
     rng = np.random.default_rng(0)
     picks = rng.integers(0, max(1, ticket.users), SINGLE_ROWS)
     with tempfile.TemporaryDirectory() as folder:
-        found = {}
+        found, beside = {}, {}
         for kind in values:
+            beside[kind] = _beside(ticket, kind)
             for name in names:
                 path = Path(folder) / f"{name}-{kind}.safetensors"
                 pack(ticket, name, kind).save(path)
@@ -106,7 +108,7 @@ def compare(
             name,
             kind,
             size,
-            *_beside(ticket, kind),
+            *beside[kind],
             int(np.count_nonzero(ticket.kept)),
             len(ticket.kept),
             statistics.median(whole[1:]),

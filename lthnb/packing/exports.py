@@ -15,6 +15,7 @@ import scipy.sparse as sp
 
 from lthnb.config import canonical, nearest
 from lthnb.packing.errors import PackingError
+from lthnb.packing.forms import Support
 from lthnb.packing.tickets import SIDES, Ticket, check_options, pack
 from lthnb.store import pack_arrays, write_file
 
@@ -52,9 +53,8 @@ def check(path: Path, how: dict[str, str]) -> None:
 
 def matrix(ticket: Ticket) -> sp.csr_matrix:
     """The ticket as CSR, float32 (users + items, F), users first; a kept 0 is stored."""
-    rows, columns = np.nonzero(ticket.kept)
-    ends = np.concatenate(([0], np.cumsum(np.count_nonzero(ticket.kept, axis=1))))
-    parts = ticket.values[rows, columns], columns.astype(np.int32), ends
+    support = Support.of(ticket.kept)
+    parts = ticket.values[ticket.kept], support.columns.astype(np.int32), support.offsets
     return sp.csr_matrix(parts, shape=ticket.kept.shape)
 
 

@@ -121,16 +121,17 @@ class Stream:
             used = np.zeros(0, np.int64)
         return counts, count_code, base, above, Code.of(used)
 
+    def _described(self, support: Support) -> tuple:
+        """The first arguments of :func:`_measure` and :func:`_write`: the form, and the support."""
+        number, size = self.number, support.size
+        table = row_bits(number, size)
+        return number, size, pieces_of(number, size), support.offsets, support.columns, table
+
     def _layout(self, support: Support, counts, count_code, above, scale_code) -> np.ndarray:
         """Where each block's entries and bytes begin: int64 (2, blocks + 1)."""
         bits = np.zeros(support.rows, np.int64)
         _measure(
-            self.number,
-            support.size,
-            pieces_of(self.number, support.size),
-            support.offsets,
-            support.columns,
-            row_bits(self.number, support.size),
+            *self._described(support),
             counts,
             count_code.words[1],
             above,
@@ -151,12 +152,7 @@ class Stream:
         starts = self._layout(support, counts, count_code, above, scale_code)
         payload = np.zeros(starts[1, -1] + SPARE, np.uint8)
         _write(
-            self.number,
-            support.size,
-            pieces_of(self.number, support.size),
-            support.offsets,
-            support.columns,
-            row_bits(self.number, support.size),
+            *self._described(support),
             choices(),
             counts,
             count_code.words,

@@ -11,7 +11,7 @@ from lthnb.data import Shape
 from lthnb.lottery import Planned, plan
 from lthnb.plots.style import NAMES, minutes_said, table
 from lthnb.profiles import RECORDED, Wanted
-from lthnb.standings import BACKBONE_NAMES, seeded
+from lthnb.standings import BACKBONE_NAMES, otherwise, seeded
 from lthnb.store import Record, Store
 
 
@@ -89,14 +89,8 @@ def _said(one: Wanted) -> str:
     """A ladder in a few words, and what it has otherwise than the other recorded ladders."""
     ladder, training = one.ladder, one.spec.training
     usual = RECORDED[training.protocol].base.spec(one.spec.model.backbone).training
-    said = {
-        "l2": "λ = {:g}",
-        "learning_rate": "learning rate {:g}",
-        "patience": "patience {}",
-        "evaluate_every": "evaluated every {} epochs",
-    }
-    values = {name: getattr(training, name) for name in said}
-    other = [said[n].format(v) for n, v in values.items() if v != getattr(usual, n)]
+    names = ("l2", "learning_rate", "patience", "evaluate_every")
+    other = otherwise(training, usual, names)
     if not ladder.rungs and not ladder.densities:
         return ", ".join(["dense", *other])
     how = NAMES[ladder.method]

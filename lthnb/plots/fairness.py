@@ -25,7 +25,7 @@ from lthnb.plots.style import (
     table,
 )
 from lthnb.selection import Selection, selections
-from lthnb.standings import Field, recorded_fields
+from lthnb.standings import Field, recorded_by_contest
 from lthnb.store import Store
 from lthnb.tuning import Tuning
 from lthnb.verdicts import LEAST_SEEDS
@@ -138,12 +138,12 @@ def causes_table(causes: Mapping[str, tuple[Ladder, Spec, int]], store: Store):
     causes: those of :func:`profiles.isolating`. A line a cell and metric, a column a cause: its
     value and the difference to the paper's.
     """
+    found = recorded_by_contest([(ladder, spec) for ladder, spec, _ in causes.values()], store)
     fields = {}
     for cause, (ladder, spec, seed) in causes.items():
-        found = recorded_fields([(ladder, spec)], store)
-        of_seed = [one.with_seeds([seed]) for one in found if seed in one.seeds]
-        fields[cause] = of_seed[0] if of_seed else None
-    [(_, spec, _)] = list(causes.values())[:1]
+        of_seed = (one.with_seeds([seed]) for one in found[ladder, spec] if seed in one.seeds)
+        fields[cause] = next(of_seed, None)
+    _, spec, _ = next(iter(causes.values()))
     rows = []
     for cell in paper.TABLE2:
         if (cell.dataset, cell.backbone) != ("yelp2018", spec.model.backbone):

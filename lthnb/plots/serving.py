@@ -216,8 +216,8 @@ def forms_table(weights: Mapping[str, Sequence[Weight]]):
         for one in found:
             line = by_form.setdefault(one.form, {"ticket": name, "form": one.form})
             line[one.values] = _bytes_said(one.bytes)
-            line[f"{one.values}, over the bound"] = f"{one.bytes / one.bound - 1:+.0%}"
-            line[f"{one.values}, dense is"] = f"{one.dense / one.bytes:.1f} ×"
+            line[f"{one.values}, over the bound"] = f"{one.over_bound - 1:+.0%}"
+            line[f"{one.values}, dense is"] = f"{one.smaller:.1f} ×"
         lines += by_form.values()
     return table(
         pd.DataFrame(lines or [{"ticket": "not run"}]),
