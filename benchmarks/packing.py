@@ -1,4 +1,5 @@
-"""``python -m benchmarks.packing``: every form of a packed ticket, its bytes and its speed.
+"""``python -m benchmarks.packing``: every form of a packed ticket, its bytes and its speed, as a
+record.
 
 Tables: planted rows of Gaussian entries whose scale differs, pruned by magnitude, so that rows keep
 as unequal numbers of entries as in real tickets; the same under a mask at random; and runs of the
@@ -9,10 +10,15 @@ from __future__ import annotations
 
 import argparse
 import itertools
+from pathlib import Path
 
 import numpy as np
 
+from benchmarks.__main__ import OURS, Run
+from benchmarks.pool import say
+from benchmarks.record import ROOT, load_average, write
 from lthnb.config import spec_from
+from lthnb.measured import short, spreads
 from lthnb.packing import VALUES, Ticket, compare
 from lthnb.pruning import Mask, magnitude, prune, random_score
 from lthnb.replays import mask_of
@@ -48,22 +54,35 @@ def of_run(store: Store, prefix: str) -> tuple[str, np.ndarray, np.ndarray, int]
     return name, table.astype(np.float32), kept, record.data["users"]
 
 
-def show(title: str, ticket: Ticket, kinds: list[str], repeats: int) -> None:
-    rows, size = ticket.kept.shape
-    density = ticket.kept.mean()
-    print(f"\n{title}: {rows:,} × {size}, density {density:.4f}")
-    print(f"{'form':12} {'values':9} {'bytes':>10} {'÷ bound':>8} {'dense ÷':>8}", end=" ")
-    print(f"{'M entries/s':>12} {'M rows/s':>9} {'µs a row':>9}")
-    for one in compare(ticket, kinds, repeats=repeats):
-        print(
-            f"{one.form:12} {one.values:9} {one.bytes:10,} {one.over_bound:8.3f} "
-            f"{one.smaller:8.2f} {one.kept / one.seconds / 1e6:12.0f} "
-            f"{one.rows / one.seconds / 1e6:9.2f} {one.single * 1e6:9.1f}",
-            flush=True,
+def measure(run: Run, title: str, ticket: Ticket, kinds: list[str], repeats: int) -> None:
+    """One ticket: a row of the record, and a line for each form."""
+    found = compare(ticket, kinds, repeats=repeats)
+    density = short(float(ticket.kept.mean()))
+    measures, facts = {}, {"dense": found[0].dense, "kept": found[0].kept, "rows": found[0].rows}
+    for one in found:
+        name = f"{one.form} {one.values}"
+        facts |= {f"bytes {name}": one.bytes, f"bound {one.values}": one.bound}
+        for what, seconds in (("whole", one.whole), ("single", one.single)):
+            measures[f"{what} {name}"] = [short(s) for s in seconds]
+    spread = spreads(measures)
+    for one in found:
+        rate = one.kept / spread[f"whole {one.form} {one.values}"]["median"] / 1e6
+        say(
+            f"{title}, density {density}: {one.form:12} {one.values:9} {one.bytes:10,} bytes, "
+            f"{one.over_bound:.3f} of the bound, dense {one.smaller:.2f} times as large, "
+            f"{rate:.0f} M entries a second"
         )
+    run.record["rows"][f"packing {title} {density:g}"] = {
+        "title": f"reading packed rows: {title}, density {density:g}",
+        "unit": "seconds of one thread",
+        "who": {OURS: {"measures": measures, "spread": spread, "facts": facts}},
+        "ratios": {},
+        "packing": {"table": title, "size": ticket.kept.shape[1], "density": density},
+    }
 
 
-def main() -> None:
+def main(words: list[str] | None = None) -> Path:
+    """Pack and read, write the record, and return its path."""
     p = argparse.ArgumentParser(prog="python -m benchmarks.packing", description=__doc__)
     p.add_argument("--rows", type=int, default=70_000, help="of a planted table; half are users")
     p.add_argument("--size", type=int, default=64)
@@ -71,24 +90,37 @@ def main() -> None:
     p.add_argument("--values", default="float16,int8", help=", ".join(VALUES))
     p.add_argument("--runs", nargs="*", default=[], help="first digits of keys of the store")
     p.add_argument("--repeats", type=int, default=5)
-    args = p.parse_args()
+    p.add_argument("--name", default="packing", help="of the record (default: packing)")
+    p.add_argument("--out", type=Path, default=ROOT / "results" / "benchmarks")
+    p.add_argument("--peers", type=Path, default=ROOT / ".bench", help="folder for work")
+    args = p.parse_args(words)
     densities = [float(d) for d in args.densities.split(",")]
     kinds = args.values.split(",")
     store = Store()
+    settings = {"size": args.size, "rows": args.rows, "repeats": args.repeats, "threads": 1}
+    run = Run(args.name, settings, args.peers.resolve(), set())
+    with run.worker(OURS):
+        pass  # which describes us
     for prefix in args.runs:
         name, table, kept, users = of_run(store, prefix)
         if kept.all():
             for density in densities:
-                show(f"{name}, pruned once", pruned(table, users, density), kinds, args.repeats)
+                ticket = pruned(table, users, density)
+                measure(run, f"{name}, pruned once", ticket, kinds, args.repeats)
         else:
             ticket = Ticket(kept, table * kept, users, len(table) - users)
-            show(name, ticket, kinds, args.repeats)
+            measure(run, name, ticket, kinds, args.repeats)
     if not args.runs:
         table = planted(args.rows, args.size)
-        ways = {"planted, by magnitude": magnitude, "planted, at random": random_score}
+        ways = {"planted": magnitude, "at random": random_score}
         for (title, scores), density in itertools.product(ways.items(), densities):
             ticket = pruned(table, args.rows // 2, density, scores)
-            show(title, ticket, kinds, args.repeats)
+            measure(run, title, ticket, kinds, args.repeats)
+    run.record["machine"]["load_after"] = load_average()
+    path = args.out.resolve() / f"{args.name}.json"
+    write(path, run.record)
+    say(f"written: {path}")
+    return path
 
 
 if __name__ == "__main__":

@@ -9,21 +9,21 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import scipy.sparse as sp
 from scipy import stats
 
-from lthnb.config import ConfigError, Model, Seeded
+from lthnb.config import ConfigError, Model
 from lthnb.data import GROUPS, Interactions, Shape, popularity_groups, to_csr
 from lthnb.evaluation import TOP, Hits, evaluate, rank
-from lthnb.lottery import start_of
 from lthnb.models import adjacency
+from lthnb.replays import reopen
 from lthnb.sampling import initial_table
 from lthnb.standings import BACKBONE_NAMES, Field
-from lthnb.steps import new_step, resolve
+from lthnb.steps import new_step
 from lthnb.stream import stream_bits
 from lthnb.training import Control, TrainedRun
 from lthnb.verdicts import Interval, t_interval
@@ -353,23 +353,14 @@ def opened(
     masks = masks_of(field, number)
     dense, ticket = (), ()
     if data is not None and control is not None:
-        runs = [(_run(field, s, 0, data, control), _run(field, s, number, data, control))
-                for s in range(len(field.seeds))]  # fmt: skip
+        runs = [
+            tuple(reopen(row[n].record, data, control, row[n].mask) for n in (0, number))
+            for row in field.rungs
+        ]
         find = control.store.find_weights
         if replay or all(find(r.key, "best") is not None for r in itertools.chain(*runs)):
             dense, ticket = zip(*runs, strict=True)
     return Opened(field, number, masks, data, dense, ticket)
-
-
-def _run(field: Field, at: int, number: int, data: Interactions, control: Control) -> TrainedRun:
-    """A recorded rung of the seed at a place, as a run that can be asked for its table."""
-    seed, rungs = field.seeds[at], field.rungs[at]
-    ladder = replace(field.ladder, seed=seed)
-    spec = resolve(field.spec.with_training(order_seed=seed), control.device)
-    keys = [rung.record.key if rung.record else "" for rung in rungs]
-    start = start_of(ladder, number, keys[0], keys[number - 1]) if number else Seeded(seed)
-    record, mask = rungs[number].record, rungs[number].mask
-    return TrainedRun(record, spec, data, start, mask, control)
 
 
 # --- Groups of users and items -------------------------------------------------------------------

@@ -20,6 +20,8 @@ A record is one JSON file. Times are wall seconds, sizes are bytes, `…` stands
               recall@20, ndcg@20, …}, apart, rounding, typical}, …]}, …], prunings: [{method,
               prunings, run, before, density, percent, as recorded, kept: {WHO: entries}, only:
               {WHO: entries}}, …]}
+    costs     absent, or {title, tickets: [{run, values, forms, density, file, resident, metrics:
+              {PART: {recall@20, …}}}, …]}
     checksum  SHA-256 over all the rest as canonical JSON
 
 - `measures` is MEASURE: [one number a repeat, …], raw, in the order of the repeats; `spread` is
@@ -43,6 +45,8 @@ A record is one JSON file. Times are wall seconds, sizes are bytes, `…` stands
 - For its `prunings` both prune the weights of `run` at its best epoch, of which `before` entries
   live and LTH-MRS is told to prune `percent` (a share): `kept` counts what each keeps, `only` what
   it alone keeps, and `as recorded` says whether our mask is the recorded one, bit by bit.
+- `costs` is what `python -m benchmarks.tickets` found (:class:`lthnb.budget.Cost`): every ticket
+  of a recorded ladder, packed in each kind of values, loaded again and asked for all users.
 
 The package only reads them; `benchmarks/` measures and writes.
 """
@@ -133,6 +137,7 @@ def load(path: Path | str) -> dict[str, Any]:
     return record
 
 
+COST = {"run", "values", "forms", "density", "file", "resident", "metrics"}
 PARTS = {
     **dict.fromkeys(("name", "date", "checksum"), str),
     **dict.fromkeys(("settings", "machine", "data", "who", "rows"), dict),
@@ -179,6 +184,11 @@ def check(record: Any, name: str) -> None:
         require({"backbone", "over", "points", "slopes"} <= set(sweep), f"{where} is not whole")
         for point in sweep["points"]:
             require_measures(point, where)
+    costs = record.get("costs", {"title": "", "tickets": []})
+    whole = isinstance(costs, dict) and {"title", "tickets"} == set(costs)
+    require(whole, "'costs' lacks its title or tickets")
+    for entry in costs["tickets"]:
+        require(set(entry) == COST, f"costs, run {str(entry.get('run'))[:8]!r} is not whole")
     agreement = record.get("agreement", {part: [] for part in AGREEMENT})
     for part, names in AGREEMENT.items():
         for entry in agreement[part]:

@@ -79,12 +79,14 @@ def replay(record: Record, data: Interactions, control: Control) -> Replay:
     return compare(record, again)
 
 
-def reopen(record: Record, data: Interactions, control: Control) -> TrainedRun:
+def reopen(
+    record: Record, data: Interactions, control: Control, mask: Mask | None = None
+) -> TrainedRun:
     """The finished run of a record, with its mask, and on demand its weights.
 
-    data: as the record's were split. control: its store has the mask, and the weights unless they
-    are to be trained again. Raises DataError where the data are others, and StoreError where the
-    mask is missing.
+    data: as the record's were split. control: its store has the weights unless they are to be
+    trained again, and the mask where none is given. Raises DataError where the data are others,
+    and StoreError where the mask is missing.
     """
     if data.digest != record.data["digest"]:
         raise DataError(
@@ -92,7 +94,8 @@ def reopen(record: Record, data: Interactions, control: Control) -> TrainedRun:
             f"{record.data['digest'][:8]}; another version, another split, or other options."
         )
     spec, init = spec_from(record.spec), init_from(record.init)
-    return TrainedRun(record, spec, data, init, mask_of(record, control.store), control)
+    mask = mask or mask_of(record, control.store)
+    return TrainedRun(record, spec, data, init, mask, control)
 
 
 def compare(record: Record, again: Record) -> Replay:

@@ -13,17 +13,14 @@ item is left out where by Cauchy and Schwarz it cannot reach the k-th best score
 become when they are spread over the training graph. That is dense however sparse the ticket is: a
 packed layer 0 saves bytes on disk, and saves nothing in serving. What works is to spread once, by
 :func:`propagated`, and to serve that: whole, or pruned and rounded at a loss that
-:func:`costs` measures.
+:func:`lthnb.budget.costs` measures.
 """
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numba as nb
@@ -37,7 +34,6 @@ from lthnb.evaluation import TOP, Hits, asked, enter, first_free, judge
 from lthnb.lanes import aligned, fma, load, reaching, splat, store, zeros
 from lthnb.models import BACKBONES
 from lthnb.packing import Packed, Side, Ticket, pack
-from lthnb.packing import load as load_packed
 from lthnb.packing.tickets import SCORES
 from lthnb.pruning import Mask, magnitude, prune
 
@@ -515,7 +511,7 @@ def _rows_of(what: str, wanted: Any, labels: np.ndarray | None) -> Any:
     return int(rows) if asked.ndim == 0 else rows
 
 
-# LightGCN, and what rounding costs
+# LightGCN, and what is served
 
 
 def propagated(
@@ -529,8 +525,8 @@ def propagated(
 
     data: those of the training; their `train` is the graph. density: of the outputs; what is
     smaller in magnitude is pruned, over users and items together, and costs Recall, as float16 or
-    int8 `values` do (:func:`costs` says how much). 1 loses nothing, and is as large as a dense
-    model: no form of the support changes that.
+    int8 `values` do (:func:`lthnb.budget.costs` says how much). 1 loses nothing, and is as large
+    as a dense model: no form of the support changes that.
 
     Raises ServingError where the ticket is not LightGCN's, or `data` have other users and items.
     """
@@ -573,55 +569,6 @@ def evaluate(server: TicketRecommender, data: Interactions, part: str, k: int = 
     users, known = asked(data, part)
     best, _ = server.recommend(users, known, k)
     return judge(best.astype(np.int64), users, getattr(data, part))
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What a ticket takes and gives in one kind of values.
-
-    file: bytes of the file. resident: bytes that serving holds or maps. metrics: as
-    :meth:`lthnb.evaluation.Hits.means` has them, of what is served.
-    """
-
-    values: str
-    forms: tuple[str, str]
-    density: float
-    file: int
-    resident: int
-    metrics: dict[str, float]
-
-
-def costs(
-    ticket: Ticket,
-    data: Interactions,
-    part: str = "test",
-    kinds: Sequence[str] = ("float32", "float16", "int8"),
-    form: str = "auto",
-) -> list[Cost]:
-    """Bytes of the file, bytes in memory, and Recall and its like, for each kind of values.
-
-    Each is written, loaded again, and asked for every user with something in the part. Raises
-    ServingError for LightGCN's layer 0.
-    """
-    found = []
-    for kind in kinds:
-        with tempfile.TemporaryDirectory() as folder:
-            path = pack(ticket, form, kind).save(Path(folder) / "ticket.safetensors")
-            packed = load_packed(path)
-            server = TicketRecommender(packed)
-            sides = packed.users, packed.items
-            kept = sum(side.kept for side in sides)
-            found.append(
-                Cost(
-                    kind,
-                    tuple(side.form for side in sides),
-                    kept / ticket.kept.size,
-                    os.path.getsize(path),
-                    server.nbytes,
-                    evaluate(server, data, part).means((TOP,)),
-                )
-            )
-    return found
 
 
 # Kernels

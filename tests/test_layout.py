@@ -43,6 +43,7 @@ ORDER = [
     "selection",
     "packing",
     "serving",
+    "budget",
     "profiles",
     "answers",
     "plots",

@@ -8,15 +8,30 @@ from test_standings import made_up
 from toys import quiet, toy_data, toy_spec
 
 from lthnb import lottery, paper, plots
+from lthnb.budget import Cost
 from lthnb.config import Ladder, Seeded
 from lthnb.data import DataError
 from lthnb.measured import spreads
 from lthnb.profiles import profile
-from lthnb.serving import Cost
 from lthnb.store import Record, Store
+from lthnb.verdicts import t_interval
 
 # Rung 1 wins on valid beyond doubt, rung 2 loses.
 WINS = [((0.1, 0.2, 5), (0.11, 0.21, 4), (0.05, 0.1, 3))] * 3
+
+
+def cost(values: str, density: float, size: int, test: float, valid: float, *forms: str) -> Cost:
+    metrics = {"test": {"recall@20": test}, "valid": {"recall@20": valid}}
+    return Cost("", values, forms or ("ids", "ids"), density, size, size + 1_000_000, metrics)
+
+
+# On valid the sparse ticket as int8 is better than as float32.
+SOME_COSTS = [
+    cost("float32", 1.0, 8_000_000, 0.055, 0.06),
+    cost("int8", 1.0, 3_000_000, 0.054, 0.01),
+    cost("float32", 0.1, 2_000_000, 0.05, 0.02),
+    cost("int8", 0.1, 1_000_000, 0.049, 0.03, "ids", "bitmap"),
+]
 
 
 @pytest.fixture(autouse=True)
@@ -196,10 +211,21 @@ class TestServing:
             assert "not run" in empty.as_raw_html()
 
     def test_costs(self):
-        made = [
-            Cost("float32", ("ids", "ids"), 0.1, 2_000_000, 3_000_000, {"recall@20": 0.05}),
-            Cost("int8", ("ids", "bitmap"), 0.1, 1_000_000, 2_000_000, {"recall@20": 0.049}),
-        ]
-        shown = plots.costs_table({"a ticket": made}).as_raw_html()
+        shown = plots.costs_table({"a ticket": SOME_COSTS[2:]}).as_raw_html()
         for text in ("ids / bitmap", "2 MB", "0.05000", "-2.00%"):
             assert text in shown
+        assert "over seeds" not in shown
+        seeds = {"a ticket": t_interval([0.049, 0.05, 0.051])}
+        shown = plots.costs_table({"a ticket": SOME_COSTS[2:]}, seeds).as_raw_html()
+        assert "0.05000 (0.04752 … 0.05248), n = 3" in shown
+
+    def test_budgets(self):
+        """Chosen on valid, shown on test."""
+        shown = plots.budget_table("MF", SOME_COSTS, "valid")._tbl_data
+        assert shown["values"].tolist()[:5] == ["float32", *["int8"] * 3, "nothing fits"]
+        assert shown["density"].tolist()[:4] == ["100.0%", *["10.0%"] * 3]
+        assert shown["to dense float32"].tolist()[:2] == ["+0.0%", "-10.9%"]
+        fig = plots.budget_figure({"MF": SOME_COSTS})
+        assert [line.get_label() for line in fig.axes[0].lines] == ["float32", "int8"]
+        assert "not run" in plots.budget_table("MF", [], "valid").as_raw_html()
+        assert "not run yet" in plots.budget_figure({}).axes[0].texts[0].get_text()

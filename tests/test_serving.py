@@ -246,27 +246,13 @@ class TestLabels:
             server.user_rows("a" if numbers else 1)
 
 
-class TestWhatItCosts:
-    def test_metrics_are_those_of_the_outputs(self):
-        """As float32, exactly; the others are measured on what they serve."""
-        data = toy_data()
-        values = table(3, data.users, data.items, 6, 0.5)
-        ticket = Ticket(values != 0, values, data.users, data.items)
-        found = serving.costs(ticket, data)
-        assert [one.values for one in found] == ["float32", "float16", "int8"]
-        means = evaluation.evaluate(torch.from_numpy(values), data, "test").means((20,))
-        assert found[0].metrics == means
-        assert found[0].density == pytest.approx(np.mean(values != 0))
-        assert max(one.file for one in found) == found[0].file
-        assert all(one.resident > 0 for one in found)
-
-    def test_users_without_a_target_are_left_out(self):
-        train, valid, test = np.zeros((3, 3, 6), int)
-        train[0, 0] = test[1, 2] = 1
-        data = interactions(train, valid, test)
-        hits = serving.evaluate(recommender(table(0, 3, 6, 2, 1.0), 3), data, "test", 6)
-        assert hits.users.tolist() == [1]
-        assert hits.means((6,))["recall@6"] == 1
+def test_users_without_a_target_are_left_out():
+    train, valid, test = np.zeros((3, 3, 6), int)
+    train[0, 0] = test[1, 2] = 1
+    data = interactions(train, valid, test)
+    hits = serving.evaluate(recommender(table(0, 3, 6, 2, 1.0), 3), data, "test", 6)
+    assert hits.users.tolist() == [1]
+    assert hits.means((6,))["recall@6"] == 1
 
 
 class TestLightGCN:

@@ -3,7 +3,6 @@ it is read."""
 
 from __future__ import annotations
 
-import statistics
 import tempfile
 import time
 from collections.abc import Sequence
@@ -48,15 +47,15 @@ class Weight:
 class Comparison(Weight):
     """The same, and how fast it is read.
 
-    kept: entries. rows: users and items. seconds: to decode all rows, the median of the repeats; of
-    this thread's processor time, which other processes add little to. single: seconds to decode one
-    row at random, likewise.
+    kept: entries. rows: users and items. whole: seconds to decode all rows, one a repeat; of this
+    thread's processor time, which other processes add little to. single: seconds to decode one row
+    at random, likewise.
     """
 
     kept: int
     rows: int
-    seconds: float
-    single: float
+    whole: tuple[float, ...]
+    single: tuple[float, ...]
 
 
 def weigh(
@@ -111,8 +110,8 @@ def compare(
             *beside[kind],
             int(np.count_nonzero(ticket.kept)),
             len(ticket.kept),
-            statistics.median(whole[1:]),
-            statistics.median(single[1:]),
+            tuple(whole[1:]),
+            tuple(single[1:]),
         )
         for (name, kind), (size, _, whole, single) in found.items()
     ]

@@ -33,6 +33,7 @@ WHO = {
     "lth-mrs": "LTH-MRS",
     "implicit": "implicit",
     "recbole": "RecBole",
+    "faiss": "faiss",
 }
 
 
@@ -46,6 +47,16 @@ ROW_NAMES = {
     "lightgcn": "LightGCN, a step",
     "ranking": "full ranking",
 }
+
+
+# Rows beside those, of ours alone.
+OWN_ROWS = ("density", "kernels-mf", "kernels-lightgcn", "kernels-ranking", "roof")
+
+
+def of_training(measured: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The records that measure training and ranking, which the figures here are made from."""
+    rows = {*ROW_NAMES, *OWN_ROWS}
+    return [m for m in measured if rows & set(m["rows"]) or m["scaling"]]
 
 
 def speed_figure(measured: Sequence[dict[str, Any]]):
@@ -201,7 +212,7 @@ def scaling_figure(measured: Sequence[dict[str, Any]]):
 
 
 # Of the packages in a peer's environment, those that do the work; the record has them all.
-TELLING = ("torch", "numpy", "scipy", "numba", "dgl", "implicit", "recbole")
+TELLING = ("torch", "numpy", "scipy", "numba", "dgl", "implicit", "recbole", "faiss-cpu")
 
 
 def measured_on(measured: Sequence[dict[str, Any]]) -> str:
@@ -209,7 +220,7 @@ def measured_on(measured: Sequence[dict[str, Any]]) -> str:
     lines = []
     for m in measured:
         machine = m["machine"]
-        versions = {WHO[k]: v for k, v in m["who"].items()}
+        versions = {WHO[k]: v for k, v in m["who"].items() if k in WHO}
         said = "; ".join(
             f"{who}" + (f" at {v['commit'][:7]}" if v["commit"] else "")
             + f" ({', '.join(f'{p} {n}' for p, n in v['versions'].items() if p in TELLING)})"

@@ -153,7 +153,7 @@ def _on_valid(s) -> str:
 CLAIMS = {True: "wins", False: "not shown", None: "too few seeds"}
 
 
-def _is_cell(record: Record, cell: paper.Cell) -> bool:
+def is_cell(record: Record, cell: paper.Cell) -> bool:
     """Whether a run has the setting of a cell of Table 2, its seed and its step apart."""
     wanted = profile("paper").spec(cell.backbone, protocol="paper")
     training = record.spec["training"]
@@ -186,7 +186,7 @@ def paper_table(records: Sequence[Record], backbone: str | None = None):
         }
         if backbone is not None:
             del about["backbone"]
-        rows.append({**about, **beside(cell, [r for r in records if _is_cell(r, cell)])})
+        rows.append({**about, **beside(cell, [r for r in records if is_cell(r, cell)])})
     title = "Table 2, the paper's and ours" + (f": {paper.TITLES[backbone]}" if backbone else "")
     return beside_table(rows, title).fmt_number("sparsity %", decimals=2, drop_trailing_zeros=True)
 

@@ -9,9 +9,10 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.ticker import FuncFormatter
 
+from lthnb.budget import Cost, best_within
 from lthnb.packing import Weight
 from lthnb.plots.style import density_axis, panels, say_not_run, seconds_said, table
-from lthnb.serving import Cost
+from lthnb.verdicts import Interval
 
 ENGINES = {
     "ours": "ours, from the packed ticket",
@@ -28,6 +29,7 @@ CATALOGUES = {
     "serving-1m": "1 million items",
     "serving-10m": "10 million items",
 }
+NO_SEEDS: Mapping[str, Interval] = {}
 MEASURES = {"one": "one user", "bulk": "many users at once"}
 
 
@@ -52,6 +54,11 @@ def _served(measured: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
                     "facts": entry["facts"],
                     "ratios": row["ratios"].get(who, {}),
                 }
+
+
+def of_serving(measured: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The records that measure serving, which the figures here are made from."""
+    return [m for m in measured if any("catalogue" in row for row in m["rows"].values())]
 
 
 def latency_figure(
@@ -178,32 +185,130 @@ def crossover_table(measured: Sequence[dict[str, Any]]):
     )
 
 
-def costs_table(costs: Mapping[str, Sequence[Cost]]):
+SPARSE = 0.1  # density up to which the findings speak
+BESIDE = (
+    ("bulk", "many users at once", "ours", ("dense", "fused", "implicit", "faiss-flat", "scipy")),
+    ("one", "one user, with an index", "ours-index", ("dense", "implicit", "faiss-flat", "scipy")),
+    ("one", "one user, without", "ours", ("dense",)),
+)
+
+
+def latency_findings(measured: Sequence[dict[str, Any]]) -> list[str]:
+    """What a ticket of few entries takes beside other engines, in a sentence for each catalogue and
+    way of asking: medians of times, over all sizes and all densities up to :data:`SPARSE`."""
+    at: dict[str, dict[tuple, dict[str, dict]]] = {}
+    for one in _served(measured):
+        if one["asked"] <= SPARSE:
+            here = at.setdefault(one["catalogue"], {})
+            here.setdefault((one["size"], one["asked"]), {})[one["who"]] = one
+    found = []
+    for catalogue, points in at.items():
+        for measure, title, ours, others in BESIDE:
+            said = []
+            for who in others:
+                mine, theirs = _median(measure, ours), _median(measure, who)
+                pairs = [(theirs(point), mine(point)) for point in points.values()]
+                times = [a / b for a, b in pairs if a is not None and b is not None]
+                if times:
+                    low, high = f"{min(times):.2g}", f"{max(times):.2g}"
+                    said.append(f"{ENGINES[who]} {low if low == high else f'{low} to {high}'}")
+            if said:
+                sizes = ", ".join(str(size) for size in sorted({size for size, _ in points}))
+                found.append(
+                    f"{CATALOGUES[catalogue]}, sizes {sizes}, densities of {SPARSE:.0%} and less, "
+                    f"{title}: times as long as ours takes {'; '.join(said)}."
+                )
+    return found
+
+
+def costs_table(costs: Mapping[str, Sequence[Cost]], seeds: Mapping[str, Interval] = NO_SEEDS):
     """File, memory and Recall@20 of tickets by kind of values. costs: name of a ticket → what
-    :func:`lthnb.serving.costs` found, the most exact kind first, beside which the others stand."""
+    :func:`lthnb.budget.costs` found on test, the most exact kind first, beside which the others
+    stand. seeds: name of a ticket → its Recall@20 over seeds, where several were trained."""
     lines = []
     for name, found in costs.items():
-        whole = found[0].metrics["recall@20"]
+        whole = found[0].metrics["test"]["recall@20"]
         for one in found:
-            recall = one.metrics["recall@20"]
-            lines.append(
-                {
-                    "ticket": name,
-                    "density": f"{one.density:.1%}",
-                    "values": one.values,
-                    "forms": " / ".join(dict.fromkeys(one.forms)),
-                    "file": _bytes_said(one.file),
-                    "in memory": _bytes_said(one.resident),
-                    "Recall@20": f"{recall:.5f}",
-                    "difference": f"{recall / whole - 1:+.2%}" if whole else "",
-                }
-            )
+            recall = one.metrics["test"]["recall@20"]
+            line = {"ticket": name, **_taken(one), "Recall@20": f"{recall:.5f}"}
+            line["difference"] = f"{recall / whole - 1:+.2%}" if whole else ""
+            if name in seeds:
+                i = seeds[name]
+                line["over seeds"] = f"{i.mean:.5f} ({i.low:.5f} … {i.high:.5f}), n = {i.n}"
+            lines.append(line)
     return table(
         pd.DataFrame(lines or [{"ticket": "not run"}]),
         "Tickets in the kinds of values",
         "In memory: all that serving holds or maps. The difference is to the first line of a "
-        "ticket.",
+        "ticket." + (" Over seeds: mean and 95 % interval, float32." if seeds else ""),
     )
+
+
+def _taken(one: Cost) -> dict[str, str]:
+    return {
+        "density": f"{one.density:.1%}",
+        "values": one.values,
+        "forms": " / ".join(dict.fromkeys(one.forms)),
+        "file": _bytes_said(one.file),
+        "in memory": _bytes_said(one.resident),
+    }
+
+
+HALVINGS = 6  # budgets: the dense float32 table, half of it, …
+
+
+def budget_table(title: str, found: Sequence[Cost], part: str):
+    """Which ticket, in which form, to take for so many bytes: the one with the best Recall@20 on
+    the part that chooses among all rungs and kinds of values that fit, and what it has on test.
+
+    title: of the ladder. found: from :func:`lthnb.budget.costs_of_ladder`.
+    """
+    lines, dense = [], max(found, key=lambda c: c.file, default=None)
+    for halving in range(HALVINGS + 1) if dense else ():
+        size = dense.file / 2**halving
+        best = best_within(found, size, part)
+        line = {"bytes": f"{_bytes_said(size)}, 1/{2**halving}" if halving else _bytes_said(size)}
+        if best is None:
+            lines.append({**line, "values": "nothing fits"})
+            continue
+        recall, whole = (one.metrics["test"]["recall@20"] for one in (best, dense))
+        lines.append(
+            {
+                **line,
+                **_taken(best),
+                "Recall@20 on test": f"{recall:.4f}",
+                "to dense float32": f"{recall / whole - 1:+.1%}" if whole else "",
+            }
+        )
+    return table(
+        pd.DataFrame(lines or [{"bytes": "not run"}]),
+        f"{title}: the best for a budget",
+        f"A budget is the most bytes of a file; the first is the dense float32 table's. Chosen on "
+        f"{part} among all rungs of the first seed, in float32, float16 and int8.",
+    )
+
+
+def budget_figure(ladders: Mapping[str, Sequence[Cost]]):
+    """Recall@20 on test against bytes of the file, a line for each kind of values and a mark for
+    each rung. ladders: title → as in :func:`budget_table`."""
+    fig, axes = panels(max(1, len(ladders)), height=4.2)
+    if not ladders:
+        say_not_run(axes[0], "tickets by their bytes")
+    for ax, (title, found) in zip(axes, ladders.items(), strict=False):
+        kinds = dict.fromkeys(one.values for one in found)
+        for kind, color, mark in zip(kinds, sns.color_palette("colorblind"), "osD^", strict=False):
+            mine = sorted(
+                (one.file, one.metrics["test"]["recall@20"]) for one in found if one.values == kind
+            )
+            ax.plot(*zip(*mine, strict=True), color=color, marker=mark, label=kind)
+        ax.set_xscale("log")
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda v, _: _bytes_said(v)))
+        ax.xaxis.set_minor_formatter(FuncFormatter(lambda v, _: ""))
+        ax.set_xlabel("file")
+        ax.set_ylabel("Recall@20 on test")
+        ax.set_title(title, loc="left")
+        ax.legend(title="values", frameon=False)
+    return fig
 
 
 def forms_table(weights: Mapping[str, Sequence[Weight]]):
@@ -224,6 +329,42 @@ def forms_table(weights: Mapping[str, Sequence[Weight]]):
         "Tickets in every form",
         "Whole files, labels apart. Over the bound: more than the fewest bytes that values and "
         "supports need. Dense: the float32 table, in times of the file.",
+    )
+
+
+def reading_table(measured: Sequence[dict[str, Any]]):
+    """Every form's bytes and how fast it is read, from the records that have it (rows with a part
+    `packing`): a line a table, density, kind of values and form."""
+    lines = []
+    for record in measured:
+        for row in record["rows"].values():
+            if "packing" not in row:
+                continue
+            about, entry = row["packing"], row["who"]["ours"]
+            facts, spread = entry["facts"], entry["spread"]
+            for name in (m.removeprefix("whole ") for m in spread if m.startswith("whole ")):
+                form, kind = name.split()
+                count, rate = facts[f"bytes {name}"], facts["kept"] / 1e6
+                fast, slow = (rate / spread[f"whole {name}"][q] for q in ("q1", "q3"))
+                lines.append(
+                    {
+                        "mask": about["table"],
+                        "F": about["size"],
+                        "density": f"{about['density']:.0%}",
+                        "values": kind,
+                        "form": form,
+                        "bytes": _bytes_said(count),
+                        "over the bound": f"{count / facts[f'bound {kind}'] - 1:+.1%}",
+                        "dense is": f"{facts['dense'] / count:.1f} ×",
+                        "M entries/s": f"{slow:.0f} … {fast:.0f}",
+                        "one row": seconds_said(spread[f"single {name}"]["median"]),
+                    }
+                )
+    return table(
+        pd.DataFrame(lines or [{"form": "not run"}]),
+        "Forms: bytes, and how fast they are read",
+        "Entries decoded a second by one thread, in millions, quartiles of the repeats. One row: "
+        "at random, where a block of 64 is decoded and most of the time is Python's.",
     )
 
 
