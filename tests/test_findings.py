@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from lthnb import answers, paper, plots, profiles
+from lthnb.budget import best_within, measured_costs
 from lthnb.plots.ladders import is_cell
 from lthnb.selection import pairs, selections
 from lthnb.standings import recorded_fields, records_in
@@ -146,3 +147,27 @@ def test_sparse_tickets_are_served_faster_and_from_less(store):
         assert who["ours"]["facts"]["agreement"] == who["ours-index"]["facts"]["agreement"] == 1
         if at[0] != "serving-yelp2018":  # a table that a cache holds is another matter
             assert median(who, "ours-index", "one") < median(who, "dense", "one"), at
+
+
+def test_the_sparsest_winner_packed(store, ladders):
+    """A tenth of the dense table's bytes, most of it by rounding, and no Recall to speak of."""
+    [costs] = [c for title, c in measured_costs(store.measured()).items() if "yelp2018" in title]
+    winner = of(ladders, "yelp2018", "validated").sparsest.keys
+    dense = {c.values: c for c in costs if c.density == 1}
+    ticket = {c.values: c for c in costs if c.run in winner}
+    assert 8 < dense["float32"].file / ticket["int8"].file < 12
+    assert 2 < dense["int8"].file / ticket["int8"].file < 3
+    recall = {kind: c.metrics["test"]["recall@20"] for kind, c in ticket.items()}
+    for kind in ("float16", "int8"):
+        assert abs(recall[kind] / recall["float32"] - 1) < 1e-3
+    [run] = [r for r in store.recorded() if r.key == ticket["float32"].run]
+    assert recall["float32"] == pytest.approx(run.metric("recall@20"), abs=1e-6)
+
+
+def test_the_best_ticket_for_few_bytes_on_yelp2018(store, ladders):
+    """Rounded and pruned: for an eighth of the dense table's bytes still above it."""
+    [costs] = [c for title, c in measured_costs(store.measured()).items() if "yelp2018" in title]
+    best = best_within(costs, costs[0].file / 8, "valid")
+    assert best.values == "int8"
+    assert best.density < 0.5
+    assert best.metrics["test"]["recall@20"] > costs[0].metrics["test"]["recall@20"]

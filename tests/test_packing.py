@@ -217,7 +217,7 @@ class TestChoice:
         record = measured.load(main([*words.split(), *in_folder(tmp_path)]))
         assert len(record["rows"]) == 2
         shown = plots.reading_table([record])._tbl_data
-        assert shown["form"].tolist() == list(FORMS) * 2
+        assert shown["form"].tolist() == list(FORMS)
         assert "not run" in plots.reading_table([]).as_raw_html()
 
 
