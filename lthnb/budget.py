@@ -12,8 +12,9 @@ from typing import Any
 from lthnb.data import Interactions
 from lthnb.evaluation import TOP
 from lthnb.packing import Ticket, load, pack
+from lthnb.packing.tickets import SCORES
 from lthnb.replays import reopen
-from lthnb.serving import TicketRecommender, evaluate
+from lthnb.serving import TicketRecommender, evaluate, propagated
 from lthnb.standings import Field
 from lthnb.training import Control
 
@@ -23,8 +24,8 @@ class Cost:
     """What a ticket takes and gives in one kind of values.
 
     run: key of the training, where the ticket says so. file: bytes of the file. resident: bytes
-    that serving holds or maps. metrics: part → as :meth:`lthnb.evaluation.Hits.means` has them, of
-    what is served.
+    that serving holds or maps, of LightGCN those of the spread table. metrics: part → as
+    :meth:`lthnb.evaluation.Hits.means` has them, of what is served.
     """
 
     run: str
@@ -45,15 +46,16 @@ def costs(
 ) -> list[Cost]:
     """Bytes of the file, bytes in memory, and Recall and its like, for each kind of values.
 
-    Each is written, loaded again, and asked for every user with something in a part. Raises
-    ServingError for LightGCN's layer 0.
+    Each is written, loaded again, and asked for every user with something in a part; a LightGCN
+    ticket, which is its layer 0, is spread when it is loaded (:func:`lthnb.serving.propagated`).
     """
     found = []
     for kind in kinds:
         with tempfile.TemporaryDirectory() as folder:
             path = pack(ticket, form, kind).save(Path(folder) / "ticket.safetensors")
             packed = load(path)
-            server = TicketRecommender(packed)
+            layers = packed.about.get("scores") == SCORES["layers"]
+            server = TicketRecommender(propagated(packed, data) if layers else packed)
             sides = packed.users, packed.items
             kept = sum(side.kept for side in sides)
             found.append(
@@ -77,7 +79,7 @@ def costs_of_ladder(
     on the part that chooses, and on test.
 
     data: as the field was climbed on. replay: whether a table that the store lacks is trained
-    again; else its rung is left out. Raises ServingError for LightGCN.
+    again; else its rung is left out.
     """
     parts = tuple(dict.fromkeys((field.chosen_on, "test")))
     found = []

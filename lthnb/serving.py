@@ -11,8 +11,8 @@ item is left out where by Cauchy and Schwarz it cannot reach the k-th best score
 
 :class:`TicketRecommender` serves MF, whose rows are what is scored. LightGCN scores what its rows
 become when they are spread over the training graph. That is dense however sparse the ticket is: a
-packed layer 0 saves bytes on disk, and saves nothing in serving. What works is to spread once, by
-:func:`propagated`, and to serve that: whole, or pruned and rounded at a loss that
+packed layer 0 saves bytes on disk, and saves nothing in serving. What works is to spread, by
+:func:`propagated`, when it is loaded; or once, and to serve that pruned and rounded, at a loss that
 :func:`lthnb.budget.costs` measures.
 """
 
@@ -536,11 +536,13 @@ def propagated(
 def served(
     ticket: Ticket, data: Interactions, densities: Sequence[float] = (1.0, 0.5, 0.25)
 ) -> dict[str, Ticket]:
-    """What can be served of a ticket: of MF the ticket itself, under the name ``rows``; of LightGCN
-    its outputs, whole and at some densities (:func:`propagated`), under ``outputs at 50%``."""
+    """What can be kept of a ticket to serve from: of MF the ticket itself, under the name ``rows``;
+    of LightGCN its layer 0, ``spread on load``, or its outputs (:func:`propagated`), whole and at
+    some densities, under ``outputs at 50%``."""
     if ticket.about.get("scores") != SCORES["layers"]:
         return {"rows": ticket}
-    return {f"outputs at {d:.0%}": _spread(ticket, data, d) for d in densities}
+    outputs = {f"outputs at {d:.0%}": _spread(ticket, data, d) for d in densities}
+    return {"spread on load": ticket, **outputs}
 
 
 def _spread(ticket: Ticket, data: Interactions, density: float) -> Ticket:

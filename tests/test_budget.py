@@ -13,7 +13,6 @@ from toys import quiet, toy_data
 
 from lthnb import budget, evaluation, measured
 from lthnb.packing import Ticket
-from lthnb.serving import ServingError
 from lthnb.store import Store
 
 
@@ -40,10 +39,12 @@ def test_metrics_are_those_of_the_outputs():
 
 
 class TestLadder:
-    def test_every_rung_has_what_its_record_has(self, climbed):
-        store, (mf, _) = climbed
-        found = budget.costs_of_ladder(mf, DATA, quiet(store))
-        records = [rung.record for rung in mf.rungs[0]]
+    @pytest.mark.parametrize("at", [0, 1], ids=["mf", "lightgcn"])
+    def test_every_rung_has_what_its_record_has(self, climbed, at):
+        """LightGCN's are spread when they are loaded, and held dense then."""
+        store, fields = climbed
+        found = budget.costs_of_ladder(fields[at], DATA, quiet(store))
+        records = [rung.record for rung in fields[at].rungs[0]]
         assert [one.run for one in found[::3]] == [r.key for r in records]
         for one, record in zip(found[::3], records, strict=True):
             assert one.values == "float32"
@@ -52,6 +53,7 @@ class TestLadder:
                 recall = record.metric("recall@20", part)
                 assert one.metrics[part]["recall@20"] == pytest.approx(recall, abs=1e-6)
         assert found[0].file > found[-3].file > found[-1].file
+        assert (found[0].resident > found[-1].resident) == (at == 0)
 
     def test_tables_that_are_gone(self, climbed, tmp_path):
         """Without a replay their rungs are left out."""
@@ -59,11 +61,6 @@ class TestLadder:
         bare = Store(tmp_path, results=None)
         assert budget.costs_of_ladder(mf, DATA, quiet(bare), replay=False) == []
         assert budget.costs_of_ladder(mf, DATA, quiet(store), replay=False)
-
-    def test_lightgcn_is_refused(self, climbed):
-        store, (_, lightgcn) = climbed
-        with pytest.raises(ServingError, match="propagate it"):
-            budget.costs_of_ladder(lightgcn, DATA, quiet(store))
 
 
 def test_the_best_that_fits():
