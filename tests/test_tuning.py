@@ -182,3 +182,10 @@ def test_the_causes_are_shown_beside_the_paper(tmp_path):
     assert html.count("not run") == 2 * (3 + 4)
     [dense] = [r for r in store.recorded() if r.density == 1]
     assert f"{dense.metric('recall@20'):.4f}" in html
+    whole, *others = plots.causes_findings(causes, store)
+    assert whole.startswith("Of 2 cells, we miss 2 by more than 0.001: Recall@20 at 0.0 %")
+    assert others == [f"{cause.capitalize()}: not run." for cause in list(causes)[1:]]
+    for rung in run_ladder(*seeded(*causes["another seed"]), data, quiet(store)):
+        store.record_result(rung.record.key, bits=False)
+    _, seed, *_ = plots.causes_findings(causes, store)
+    assert seed.endswith("which does not explain it.")

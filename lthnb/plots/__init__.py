@@ -54,6 +54,7 @@ from lthnb.plots.contests import (
 )
 from lthnb.plots.evidence import compute_table, evidence_table
 from lthnb.plots.fairness import (
+    causes_findings,
     causes_table,
     effects_table,
     overview_figure,
@@ -85,6 +86,7 @@ __all__ = [
     "agreement_table",
     "budget_figure",
     "budget_table",
+    "causes_findings",
     "causes_table",
     "columns_figure",
     "compression_differences",

@@ -132,30 +132,23 @@ def selection_table(ours: Field, found: Sequence[Selection]):
     return shown.fmt_number(["reported", "there"], decimals=4)
 
 
-def causes_table(causes: Mapping[str, tuple[Ladder, Spec, int]], store: Store):
-    """Cells of Table 2 beside the recorded ladder and those that have one thing otherwise.
+Causes = Mapping[str, tuple[Ladder, Spec, int]]  # as :func:`profiles.isolating` gives them
+CLOSE = 0.001  # a cell of Table 2 is met when we differ by no more
 
-    causes: those of :func:`profiles.isolating`. A line a cell and metric, a column a cause: its
-    value and the difference to the paper's.
-    """
-    found = recorded_by_contest([(ladder, spec) for ladder, spec, _ in causes.values()], store)
-    fields = {}
-    for cause, (ladder, spec, seed) in causes.items():
-        of_seed = (one.with_seeds([seed]) for one in found[ladder, spec] if seed in one.seeds)
-        fields[cause] = next(of_seed, None)
-    _, spec, _ = next(iter(causes.values()))
-    rows = []
-    for cell in paper.TABLE2:
-        if (cell.dataset, cell.backbone) != ("yelp2018", spec.model.backbone):
-            continue
-        row = {
+
+def causes_table(causes: Causes, store: Store):
+    """Cells of Table 2 beside the recorded ladder and those that have one thing otherwise: a line a
+    cell and metric, a column a cause, with its value and the difference to the paper's."""
+    values = _of_causes(causes, store)
+    rows = [
+        {
             "metric": paper.TITLES[cell.metric],
             "sparsity %": cell.sparsity_percent,
             "paper": cell.value,
+            **{cause: _beside(value, cell) for cause, value in of_cell.items()},
         }
-        for cause, one in fields.items():
-            row[cause] = _beside_cell(one, cell)
-        rows.append(row)
+        for cell, of_cell in values
+    ]
     return table(
         pd.DataFrame(rows),
         "Yelp2018, what could make the difference",
@@ -163,13 +156,51 @@ def causes_table(causes: Mapping[str, tuple[Ladder, Spec, int]], store: Store):
     ).fmt_number("paper", decimals=4)
 
 
-def _beside_cell(one: Field | None, cell: paper.Cell) -> str:
+def causes_findings(causes: Causes, store: Store) -> list[str]:
+    """Which cells of Table 2 the recorded ladder, the first of the causes, misses by more than
+    :data:`CLOSE`, and whether a ladder with one thing otherwise meets them; a sentence each."""
+    values = _of_causes(causes, store)
+    first, *others = causes
+    known = [(c, v) for c, v in values if v[first] is not None]
+    off = [(c, v) for c, v in known if abs(v[first] - c.value) > CLOSE]
+    if not known:
+        return ["The ladder of Table 2 is not recorded."]
+    cells = ", ".join(f"{paper.TITLES[c.metric]} at {c.sparsity_percent} %" for c, _ in off)
+    found = [f"Of {len(known)} cells, we miss {len(off)} by more than {CLOSE}: {cells or '–'}."]
+    for cause in others if off else ():
+        there = [(c, v[cause]) for c, v in off if v[cause] is not None]
+        said = ", ".join(f"{v - c.value:+.4f}" for c, v in there)
+        met = there and all(abs(v - c.value) <= CLOSE for c, v in there)
+        found.append(
+            f"{cause.capitalize()}: {said or 'not run'}"
+            + (f", which {'explains' if met else 'does not explain'} it." if there else ".")
+        )
+    return found
+
+
+def _of_causes(causes: Causes, store: Store) -> list[tuple[paper.Cell, dict[str, float | None]]]:
+    """Each cell of Yelp2018 in Table 2 with its value under each cause, None where not run."""
+    found = recorded_by_contest([(ladder, spec) for ladder, spec, _ in causes.values()], store)
+    fields = {}
+    for cause, (ladder, spec, seed) in causes.items():
+        of_seed = (one.with_seeds([seed]) for one in found[ladder, spec] if seed in one.seeds)
+        fields[cause] = next(of_seed, None)
+    _, spec, _ = next(iter(causes.values()))
+    cells = (
+        c for c in paper.TABLE2 if (c.dataset, c.backbone) == ("yelp2018", spec.model.backbone)
+    )
+    return [(c, {cause: _at_cell(one, c) for cause, one in fields.items()}) for c in cells]
+
+
+def _at_cell(one: Field | None, cell: paper.Cell) -> float | None:
     there = [] if one is None else [s for s in one.standings if s is not None]
-    for s in there:
-        if abs(s.density - cell.density) < 5e-4:
-            value = s.results[cell.metric]
-            return f"{value:.4f} ({value - cell.value:+.4f})"
-    return "not run"
+    return next(
+        (s.results[cell.metric] for s in there if abs(s.density - cell.density) < 5e-4), None
+    )
+
+
+def _beside(value: float | None, cell: paper.Cell) -> str:
+    return "not run" if value is None else f"{value:.4f} ({value - cell.value:+.4f})"
 
 
 def protocols_table(found: Sequence[tuple[Field, Field]]):
