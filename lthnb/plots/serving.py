@@ -122,7 +122,8 @@ def latency_table(measured: Sequence[dict[str, Any]], catalogue: str = "serving-
     for one in _served(measured):
         if one["catalogue"] != catalogue:
             continue
-        facts, line = one["facts"], {"F": one["size"], "density": f"{one['density']:.0%}"}
+        facts = one["facts"]
+        line = {"at": f"F = {one['size']}, density {one['density']:.0%}"}
         line["engine"] = ENGINES[one["who"]]
         for measure, title in MEASURES.items():
             s, ratio = one["spread"].get(measure), one["ratios"].get(measure)
@@ -144,6 +145,7 @@ def latency_table(measured: Sequence[dict[str, Any]], catalogue: str = "serving-
         "Medians (quartiles) of repeats taken in turn, each engine in a process of its own. Held: "
         "bytes of its arrays; peak: of the whole process. Agreement: share of the items found that "
         "belong among the best 20.",
+        groups="at",
     )
 
 
@@ -243,6 +245,7 @@ def costs_table(costs: Mapping[str, Sequence[Cost]], seeds: Mapping[str, Interva
         "Tickets in the kinds of values",
         "In memory: all that serving holds or maps. The difference is to the first line of a "
         "ticket." + (" Over seeds: mean and 95 % interval, float32." if seeds else ""),
+        groups="ticket",
     )
 
 
@@ -333,6 +336,7 @@ def forms_table(weights: Mapping[str, Sequence[Weight]]):
         "Tickets in every form",
         "Whole files, labels apart. Over the bound: more than the fewest bytes that values and "
         "supports need. Dense: the float32 table, in times of the file.",
+        groups="ticket",
     )
 
 
@@ -349,8 +353,8 @@ def reading_table(measured: Sequence[dict[str, Any]], mask: str = "planted"):
         forms: dict[str, dict[str, str]] = {}
         for name in (m.removeprefix("whole ") for m in spread if m.startswith("whole ")):
             form, kind = name.split()
-            about_form = {"F": about["size"], "density": f"{about['density']:.0%}", "form": form}
-            line = forms.setdefault(form, about_form)
+            at = f"F = {about['size']}, density {about['density']:.0%}"
+            line = forms.setdefault(form, {"density": at, "form": form})
             count, rate = facts[f"bytes {name}"], facts["kept"] / 1e6
             line[kind] = _bytes_said(count)
             line[f"{kind}, over the bound"] = f"{count / facts[f'bound {kind}'] - 1:+.1%}"
@@ -363,6 +367,7 @@ def reading_table(measured: Sequence[dict[str, Any]], mask: str = "planted"):
         "Whole files. Over the bound: more than the fewest bytes that values and supports need. "
         "Dense: the float32 table, in times of the file. M entries/s: decoded by one thread, in "
         "millions a second, medians.",
+        groups="density",
     )
 
 

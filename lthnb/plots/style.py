@@ -130,12 +130,14 @@ def seeds_said(count: int) -> str:
     return "one seed" if count == 1 else f"{count} seeds"
 
 
-def table(frame: pd.DataFrame, title: str, subtitle: str = ""):
-    """A great-tables table with a ground and ink of its own, legible on light and dark pages."""
+def table(frame: pd.DataFrame, title: str, subtitle: str = "", groups: str | None = None):
+    """A great-tables table with a ground and ink of its own, legible on light and dark pages.
+
+    groups: a column whose values head the lines that share them, instead of standing in each."""
     from great_tables import GT
 
     return (
-        GT(frame)
+        GT(frame, groupname_col=groups if groups in frame else None)
         .tab_header(title=title, subtitle=subtitle or None)
         .sub_missing(missing_text="–")
         .tab_options(
