@@ -275,7 +275,7 @@ def budget_table(title: str, found: Sequence[Cost], part: str):
         line = {"bytes": f"{_bytes_said(size)}, 1/{2**halving}" if halving else _bytes_said(size)}
         if best is None:
             lines.append({**line, "values": "nothing fits"})
-            continue
+            break
         recall, whole = (one.metrics["test"]["recall@20"] for one in (best, dense))
         lines.append(
             {
