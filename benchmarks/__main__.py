@@ -199,6 +199,14 @@ class Run:
             lane.facts |= {"build": made["build"], "file": made["file"]}
         return lane
 
+    def finish(self, folder: Path) -> Path:
+        """Write the record into a folder, under its name, and return its path."""
+        self.record["machine"]["load_after"] = load_average()
+        path = folder.resolve() / f"{self.record['name']}.json"
+        write(path, self.record)
+        say(f"written: {path}")
+        return path
+
     def put_row(self, name: str, title: str, unit: str, lanes: list[Lane]) -> None:
         """Write what the lanes measured into the record, and show it."""
         row: dict[str, Any] = {"title": title, "unit": unit, "who": {}, "ratios": {}}
@@ -351,7 +359,6 @@ def main(words: list[str] | None = None) -> Path:
     if os.environ.get("LTHNB_DATA"):  # workers run elsewhere
         os.environ["LTHNB_DATA"] = os.path.abspath(os.environ["LTHNB_DATA"])
     folder = args.out or (args.peers if args.quick else ROOT / "results" / "benchmarks")
-    path = folder.resolve() / f"{name}.json"
     run = Run(name, settings, args.peers.resolve(), only)
     try:
         if not alone:
@@ -374,10 +381,7 @@ def main(words: list[str] | None = None) -> Path:
             run.measure_scaling(*shape)
     except WorkerError as error:
         raise SystemExit(f"benchmarks: ours: {error}") from None
-    run.record["machine"]["load_after"] = load_average()
-    write(path, run.record)
-    say(f"written: {path}")
-    return path
+    return run.finish(folder)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import numpy as np
 
 from benchmarks.__main__ import OURS, Run
 from benchmarks.pool import Worker, WorkerError, say
-from benchmarks.record import ROOT, load_average, write
+from benchmarks.record import ROOT
 from lthnb.evaluation import TOP
 from lthnb.measured import short
 
@@ -205,12 +205,7 @@ def main(words: list[str] | None = None) -> Path:
         Agreement(run, plan, args.epochs).compare()
     except WorkerError as error:
         raise SystemExit(f"benchmarks: agreement: {error}") from None
-    run.record["machine"]["load_after"] = load_average()
-    folder = args.out or (args.peers if args.quick else ROOT / "results" / "benchmarks")
-    path = folder.resolve() / f"{name}.json"
-    write(path, run.record)
-    say(f"written: {path}")
-    return path
+    return run.finish(args.out or (args.peers if args.quick else ROOT / "results" / "benchmarks"))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import numpy as np
 
 from benchmarks.__main__ import OURS, Run
 from benchmarks.pool import say
-from benchmarks.record import ROOT, load_average, write
+from benchmarks.record import ROOT
 from lthnb.config import spec_from
 from lthnb.measured import short, spreads
 from lthnb.packing import VALUES, Ticket, compare
@@ -116,11 +116,7 @@ def main(words: list[str] | None = None) -> Path:
         for (title, scores), density in itertools.product(ways.items(), densities):
             ticket = pruned(table, args.rows // 2, density, scores)
             measure(run, title, ticket, kinds, args.repeats)
-    run.record["machine"]["load_after"] = load_average()
-    path = args.out.resolve() / f"{args.name}.json"
-    write(path, run.record)
-    say(f"written: {path}")
-    return path
+    return run.finish(args.out)
 
 
 if __name__ == "__main__":

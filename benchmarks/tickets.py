@@ -13,7 +13,7 @@ from pathlib import Path
 
 from benchmarks.__main__ import Run
 from benchmarks.pool import say
-from benchmarks.record import ROOT, load_average, write
+from benchmarks.record import ROOT
 from lthnb import budget, profiles, sources, standings
 from lthnb.store import Store
 from lthnb.training import Control
@@ -43,11 +43,7 @@ def main(words: list[str] | None = None) -> Path:
     run.record["data"] = {"name": data.name, "digest": data.digest}
     tickets = [dataclasses.asdict(one) for one in costs]
     run.record["costs"] = {"title": field.title, "tickets": tickets}
-    run.record["machine"]["load_after"] = load_average()
-    path = args.out.resolve() / f"{run.record['name']}.json"
-    write(path, run.record)
-    say(f"written: {path}")
-    return path
+    return run.finish(args.out)
 
 
 if __name__ == "__main__":

@@ -214,7 +214,9 @@ def latency_findings(measured: Sequence[dict[str, Any]]) -> list[str]:
                 pairs = [(theirs(point), mine(point)) for point in points.values()]
                 times = [a / b for a, b in pairs if a is not None and b is not None]
                 if times:
-                    low, high = (f"{t:.0f}" if t > 9.5 else f"{t:.2g}" for t in _ends(times))
+                    low, high = (
+                        f"{t:.0f}" if t > 9.5 else f"{t:.2g}" for t in (min(times), max(times))
+                    )
                     said.append(f"{ENGINES[who]} {low if low == high else f'{low} to {high}'}")
             if said:
                 sizes = ", ".join(str(size) for size in sorted({size for size, _ in points}))
@@ -376,10 +378,6 @@ def _log_ticks(axis, said: Callable[[float], str]) -> None:
     axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.set_major_formatter(FuncFormatter(lambda v, _: said(v)))
     axis.set_minor_locator(NullLocator())
-
-
-def _ends(values: Sequence[float]) -> tuple[float, float]:
-    return min(values), max(values)
 
 
 def _held(who: str):
