@@ -299,6 +299,12 @@ CAUSES: dict[str, tuple[int, dict[str, Any], dict[str, Any]]] = {
     "another seed": (1, {}, {"patience": 50}),
     "evaluated every 10 epochs": (0, {}, {"patience": 50, "evaluate_every": 10}),
     "pruned after the last epoch": (0, {"prune_from": "last"}, {"patience": 50}),
+    "resumed once, at the first pruning": (
+        0,
+        {"rewind": "late", "rewind_epoch": 83},
+        {"patience": 50},
+    ),
+    "resumed at every pruning": (0, {"rewind": "continue"}, {"patience": 50}),
 }
 
 

@@ -11,7 +11,7 @@ other. Files are written under a temporary name, flushed to disk and renamed, by
 lock of their key.
 
 `results/` of the project is a second, read-only place in which records and masks are looked up:
-recorded runs, without tables of weights.
+recorded runs, without tables of weights, and their records compressed: half as large.
 
 What the operating system refuses (a full disk, a read-only folder, no locks) is a StoreError that
 says what to do.
@@ -54,6 +54,7 @@ from lthnb.pruning import Mask
 FORMAT = 1
 BENCHMARKS = "benchmarks"  # folder of results/ that holds what `make bench` measured
 TEMPORARY = ".tmp-"  # what unfinished files are called
+ZLIB = b"\x78"  # how what zlib gave begins, and no text of a record
 PIECE_BYTES = 15_000_000  # most bytes in one piece of an export
 SAY_AFTER, POLL = 2.0, 0.1  # seconds of a wait for a lock: until it is said, and between two looks
 
@@ -759,10 +760,14 @@ class Store:
                 files += [path, mask] if good else [path]
         written = [self.results / path.relative_to(self.folder) for path in files]
         for path, place in zip(files, written, strict=True):
+            content = path.read_bytes()
+            if path.name == "record":
+                text = unseal("record", content, str(path))
+                content = seal("record", zlib.compress(text, 9))
             with self.lock(_key_of(path)):
                 for left in _half_written(self.results, _key_of(path)):
                     left.unlink(missing_ok=True)
-                write_file(place, path.read_bytes())
+                write_file(place, content)
         return written
 
     def export(self, keys: list[str], target: Path, *, weights: bool = False) -> list[Path]:
@@ -984,7 +989,8 @@ def _belongs(bits: np.ndarray, pruning: Path, base: Path) -> bool:
 
 
 def _open_record(payload: bytes) -> tuple[Record, str]:
-    record = Record(**json.loads(payload))
+    text = zlib.decompress(payload) if payload.startswith(ZLIB) else payload
+    record = Record(**json.loads(text))
     for part, names in PARTS.items():
         lacking = [name for name in names if name not in getattr(record, part)]
         if lacking:

@@ -20,6 +20,7 @@ import stat
 import subprocess
 import threading
 import time
+import zlib
 from dataclasses import asdict
 from pathlib import Path
 
@@ -903,6 +904,7 @@ class TestDamage:
             "record": [
                 (b"", "JSONDecodeError"),
                 (b"[]", "TypeError"),
+                (zlib.compress(b"{}")[:-1], "incomplete or truncated"),
                 (canonical(short).encode(), "missing 1 required positional argument: 'results'"),
                 (canonical({**fields, "more": 1}).encode(), "unexpected keyword argument 'more'"),
                 (canonical(hollow).encode(), "results lacks best_epoch, epochs, valid"),

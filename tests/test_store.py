@@ -377,7 +377,11 @@ class TestResultsFolder:
         written = store.record_result(run.key)
         names = [p.relative_to(tmp_path / "r").as_posix() for p in written]
         assert names == [f"runs/{run.key}/record", f"masks/{key}", f"masks/{key}.bits"]
-        assert list(Store(tmp_path / "r", results=None).verify()) == []
+        there = Store(tmp_path / "r", results=None)
+        assert list(there.verify()) == []
+        assert there.find(run.key) == run.record
+        text = store.folder / "runs" / run.key / "record"
+        assert written[0].stat().st_size < text.stat().st_size
         with pytest.raises(StoreError, match="nothing was copied"):
             store.record_result("0" * 32)
 
