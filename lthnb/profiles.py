@@ -298,7 +298,12 @@ CAUSES: dict[str, tuple[int, dict[str, Any], dict[str, Any]]] = {
     "as in the code": (0, {}, {}),
     "another seed": (1, {}, {"patience": 50}),
     "evaluated every 10 epochs": (0, {}, {"patience": 50, "evaluate_every": 10}),
-    "pruned after the last epoch": (0, {"prune_from": "last"}, {"patience": 50}),
+    "pruned after the last epoch": (0, {"prune_from": "last"}, {}),
+    "pruned after the last epoch, 50 after the best": (
+        0,
+        {"prune_from": "last"},
+        {"patience": 50},
+    ),
     "resumed once, at the first pruning": (
         0,
         {"rewind": "late", "rewind_epoch": 83},
