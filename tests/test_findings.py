@@ -53,12 +53,26 @@ def test_all_cells_of_table_2_but_the_sparsest_are_within_a_thousandth(ladders):
     assert {sparsity for _, sparsity in off} == {95.29}
 
 
-@pytest.mark.parametrize("protocol", ["paper", "validated"])
-def test_a_quarter_of_the_entries_does_as_well_and_half_do_better(ladders, protocol):
-    one = of(ladders, "yelp2018", protocol)
+def at(field, density):
+    """The standing nearest to a density."""
+    return min((s for s in field.standings if s.number), key=lambda s: abs(s.density - density))
+
+
+def test_a_quarter_of_the_entries_does_as_well_and_half_do_better(ladders):
+    one = of(ladders, "yelp2018", "paper")
     assert 0.2 < one.sparsest.density < 0.3
-    half = min((s for s in one.standings if s.number), key=lambda s: abs(s.density - 0.5))
-    assert half.difference.low > 0
+    assert at(one, 0.5).difference.low > 0
+
+
+def test_chosen_on_valid_half_do_better_and_at_a_quarter_seeds_disagree(ladders):
+    one = of(ladders, "yelp2018", "validated")
+    assert len(one.seeds) >= 3
+    for density in (0.5, 0.4):
+        assert at(one, density).difference.low > 0, density
+        assert all(at(one, density).won), density
+    assert 0 < sum(at(one, 0.25).won) < len(one.seeds)
+    once = at(of(ladders, "yelp2018", "validated", "omp"), 0.4)
+    assert once.difference.high < 0
 
 
 def test_once_is_not_enough_and_random_never(ladders):
@@ -120,8 +134,10 @@ def test_claims_of_the_readme_are_answered_by_records(store):
         for claim in ("existence", "omp-recall", "omp-sparsity", "rp-finds")
     }
     for claim, found in verdicts.items():
-        assert found <= {answers.HOLDS, answers.DIRECTION}, claim
-        assert found, claim
+        # Of few densities and three seeds, less is decided than of the paper's protocol.
+        undecided = {answers.OPEN} if claim.startswith("omp") else set()
+        assert found <= {answers.HOLDS, answers.DIRECTION} | undecided, claim
+        assert found - undecided, claim
 
 
 def served(store):
@@ -150,16 +166,16 @@ def test_sparse_tickets_are_served_faster_and_from_less(store):
 
 
 def test_the_sparsest_winner_packed(store, ladders):
-    """A tenth of the dense table's bytes, most of it by rounding, and no Recall to speak of."""
+    """A sixth of the dense table's bytes, most of it by rounding, and no Recall to speak of."""
     [costs] = [c for title, c in measured_costs(store.measured()).items() if "yelp2018" in title]
     winner = of(ladders, "yelp2018", "validated").sparsest.keys
     dense = {c.values: c for c in costs if c.density == 1}
     ticket = {c.values: c for c in costs if c.run in winner}
-    assert 8 < dense["float32"].file / ticket["int8"].file < 12
-    assert 2 < dense["int8"].file / ticket["int8"].file < 3
+    assert 5 < dense["float32"].file / ticket["int8"].file < 7
+    assert 1.4 < dense["int8"].file / ticket["int8"].file < 1.8
     recall = {kind: c.metrics["test"]["recall@20"] for kind, c in ticket.items()}
     for kind in ("float16", "int8"):
-        assert abs(recall[kind] / recall["float32"] - 1) < 1e-3
+        assert abs(recall[kind] / recall["float32"] - 1) < 2e-3
     [run] = [r for r in store.recorded() if r.key == ticket["float32"].run]
     assert recall["float32"] == pytest.approx(run.metric("recall@20"), abs=1e-6)
 

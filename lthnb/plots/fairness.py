@@ -158,7 +158,8 @@ def causes_table(causes: Causes, store: Store):
 
 def causes_findings(causes: Causes, store: Store) -> list[str]:
     """Which cells of Table 2 the recorded ladder, the first of the causes, misses by more than
-    :data:`CLOSE`, and whether a ladder with one thing otherwise meets them; a sentence each."""
+    :data:`CLOSE`, and whether a ladder with one thing otherwise meets them, without missing others;
+    a sentence each."""
     values = _of_causes(causes, store)
     first, *others = causes
     known = [(c, v) for c, v in values if v[first] is not None]
@@ -169,11 +170,15 @@ def causes_findings(causes: Causes, store: Store) -> list[str]:
     found = [f"Of {len(known)} cells, we miss {len(off)} by more than {CLOSE}: {cells or '–'}."]
     for cause in others if off else ():
         there = [(c, v[cause]) for c, v in off if v[cause] is not None]
+        if not there:
+            found.append(f"{cause.capitalize()}: not run.")
+            continue
         said = ", ".join(f"{v - c.value:+.4f}" for c, v in there)
-        met = there and all(abs(v - c.value) <= CLOSE for c, v in there)
+        whole = [v[cause] - c.value for c, v in known if v[cause] is not None]
+        missed = sum(abs(difference) > CLOSE for difference in whole)
         found.append(
-            f"{cause.capitalize()}: {said or 'not run'}"
-            + (f", which {'explains' if met else 'does not explain'} it." if there else ".")
+            f"{cause.capitalize()}: {said}, which {'does not explain' if missed else 'explains'} "
+            f"it; it misses {missed} of {len(whole)} cells, by {max(map(abs, whole)):.4f} at most."
         )
     return found
 
