@@ -159,7 +159,7 @@ def causes_table(causes: Causes, store: Store):
 def causes_findings(causes: Causes, store: Store) -> list[str]:
     """Which cells of Table 2 the recorded ladder, the first of the causes, misses by more than
     :data:`CLOSE`, and whether a ladder with one thing otherwise meets them, without missing others;
-    a sentence each."""
+    then, what such a cell hangs on by the choice of the pruned epoch alone. A sentence each."""
     values = _of_causes(causes, store)
     first, *others = causes
     known = [(c, v) for c, v in values if v[first] is not None]
@@ -180,6 +180,17 @@ def causes_findings(causes: Causes, store: Store) -> list[str]:
             f"{cause.capitalize()}: {said}, which {'does not explain' if missed else 'explains'} "
             f"it; it misses {missed} of {len(whole)} cells, by {max(map(abs, whole)):.4f} at most."
         )
+    pruned = [first, *(c for c in others if causes[c][0].prune_from != causes[first][0].prune_from)]
+    for cell, of_cell in off:
+        there = [of_cell[cause] for cause in pruned if of_cell[cause] is not None]
+        if len(there) > 1:
+            low, high = min(there), max(there)
+            where = "within" if low <= cell.value <= high else "outside"
+            found.append(
+                f"By which epoch's weights are pruned alone, {paper.TITLES[cell.metric]} at "
+                f"{cell.sparsity_percent} % comes to {low:.4f} to {high:.4f}: the paper's "
+                f"{cell.value:.4f} lies {where}."
+            )
     return found
 
 
