@@ -411,9 +411,14 @@ def test_interrupted_in_the_middle(tmp_path, monkeypatch):
             over.set()
 
     begun, over, seen = threading.Event(), threading.Event(), []
-    with Server(lambda h: half_then_hang(server, begun)(h)) as server:
-        threading.Thread(target=interrupt, daemon=True).start()
-        with pytest.raises(KeyboardInterrupt):
-            fetch(server.address)
+    # A shell starts what it runs in the background with interrupts ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with Server(lambda h: half_then_hang(server, begun)(h)) as server:
+            threading.Thread(target=interrupt, daemon=True).start()
+            with pytest.raises(KeyboardInterrupt):
+                fetch(server.address)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert seen == [".a.txt.part"]
     assert kept(tmp_path) == set()
