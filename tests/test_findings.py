@@ -53,6 +53,13 @@ def test_all_cells_of_table_2_but_the_sparsest_are_within_a_thousandth(ladders):
     assert {sparsity for _, sparsity in off} == {95.29}
 
 
+def test_the_sparsest_cell_hangs_on_the_epoch_that_is_pruned(store):
+    said = plots.causes_findings(profiles.isolating("mf"), store)
+    within = [one for one in said if one.startswith("By which epoch's weights")]
+    assert len(within) == 2
+    assert all("at 95.29 %" in one and one.endswith("lies within.") for one in within)
+
+
 def at(field, density):
     """The standing nearest to a density."""
     return min((s for s in field.standings if s.number), key=lambda s: abs(s.density - density))
