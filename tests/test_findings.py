@@ -136,15 +136,13 @@ def test_no_result_is_typed_into_the_introduction():
 
 def test_claims_of_the_readme_are_answered_by_records(store):
     recorded = answers.recorded(["mf"], store)
-    verdicts = {
-        claim: {a.verdict for a in answers.answers(claim, recorded) if "yelp2018" in a.about}
-        for claim in ("existence", "omp-recall", "omp-sparsity", "rp-finds")
-    }
-    for claim, found in verdicts.items():
-        # Of few densities and three seeds, less is decided than of the paper's protocol.
-        undecided = {answers.OPEN} if claim.startswith("omp") else set()
-        assert found <= {answers.HOLDS, answers.DIRECTION} | undecided, claim
-        assert found - undecided, claim
+    for claim in ("existence", "omp-recall", "omp-sparsity", "rp-finds"):
+        found = [a for a in answers.answers(claim, recorded) if "yelp2018" in a.about]
+        # Of OMP at few densities with three seeds, less is decided than as the authors' code does.
+        decided = [a for a in found if "protocol paper" in a.about or not claim.startswith("omp")]
+        assert decided, claim
+        assert {a.verdict for a in decided} <= {answers.HOLDS, answers.DIRECTION}, claim
+        assert answers.FAILS not in {a.verdict for a in found}, claim
 
 
 def served(store):
@@ -180,9 +178,12 @@ def test_the_sparsest_winner_packed(store, ladders):
     ticket = {c.values: c for c in costs if c.run in winner}
     assert 5 < dense["float32"].file / ticket["int8"].file < 7
     assert 1.4 < dense["int8"].file / ticket["int8"].file < 1.8
+    quarter = {c.values: c for c in costs if 0.25 < c.density < 0.3}
     recall = {kind: c.metrics["test"]["recall@20"] for kind, c in ticket.items()}
+    sparse = {kind: c.metrics["test"]["recall@20"] for kind, c in quarter.items()}
     for kind in ("float16", "int8"):
-        assert abs(recall[kind] / recall["float32"] - 1) < 2e-3
+        assert recall[kind] >= recall["float32"]
+        assert abs(sparse[kind] / sparse["float32"] - 1) < 1e-3
     [run] = [r for r in store.recorded() if r.key == ticket["float32"].run]
     assert recall["float32"] == pytest.approx(run.metric("recall@20"), abs=1e-6)
 
