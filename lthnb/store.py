@@ -11,7 +11,8 @@ other. Files are written under a temporary name, flushed to disk and renamed, by
 lock of their key.
 
 `results/` of the project is a second, read-only place in which records and masks are looked up:
-recorded runs, without tables of weights, and their records compressed: half as large.
+recorded runs, without tables of weights, their records compressed (half as large), and of a mask
+that was pruned from another only which of the other's entries are left (a third as large).
 
 What the operating system refuses (a full disk, a read-only folder, no locks) is a StoreError that
 says what to do.
@@ -591,8 +592,7 @@ class Store:
     def put_mask(self, key: str, kept: np.ndarray, about: dict[str, Any]) -> None:
         """Write what a pruning gave: the bits, and the plain data `about` them: what the pruning
         depended on, of which `key` is the digest, and the mask's `digest` and `entries`."""
-        arrays = {"bits": np.packbits(kept), "shape": np.array(kept.shape)}
-        write_file(self.folder / "masks" / f"{key}.bits", seal("mask", pack_arrays(arrays, True)))
+        write_file(self.folder / "masks" / f"{key}.bits", seal("mask", _pack_mask(kept)))
         text = canonical(about).encode() + b"\n"
         write_file(self.folder / "masks" / key, seal("pruning", text))
 
@@ -751,24 +751,50 @@ class Store:
                 f"run {key}: trained on {source}, which tells what a ladder costs and never what a "
                 "model is worth; nothing was copied, since it is no evidence."
             )
-        files = [self._run(key, "record")]
-        for path in self._masks():
-            about = None if path.suffix else self._read(self.folder, "masks", path.name)
-            if about is not None and about["digest"] == record.mask["digest"]:
-                mask = path.with_name(f"{path.name}.bits")
-                good = bits and self._read(self.folder, "masks", mask.name) is not None
-                files += [path, mask] if good else [path]
-        written = [self.results / path.relative_to(self.folder) for path in files]
-        for path, place in zip(files, written, strict=True):
-            content = path.read_bytes()
-            if path.name == "record":
-                text = unseal("record", content, str(path))
-                content = seal("record", zlib.compress(text, 9))
+        prunings = self._prunings()
+        path = self._run(key, "record")
+        text = unseal("record", path.read_bytes(), str(path))
+        files = {path: seal("record", zlib.compress(text, 9))}
+        for pruning in prunings.get(record.mask["digest"], ()):
+            files |= self._mask_to_record(pruning, prunings, bits)
+        written = []
+        for path, content in files.items():
             with self.lock(_key_of(path)):
                 for left in _half_written(self.results, _key_of(path)):
                     left.unlink(missing_ok=True)
-                write_file(place, content)
+                written.append(self.results / path.relative_to(self.folder))
+                write_file(written[-1], content)
         return written
+
+    def _prunings(self) -> dict[str, list[str]]:
+        """The prunings of the store, by the digest of the mask that they gave."""
+        found: dict[str, list[str]] = {}
+        for path in self._masks():
+            about = None if path.suffix else self._read(self.folder, "masks", path.name)
+            if about is not None:
+                found.setdefault(about["digest"], []).append(path.name)
+        return found
+
+    def _mask_to_record(
+        self, pruning: str, prunings: dict[str, list[str]], bits: bool
+    ) -> dict[Path, bytes]:
+        """What `results/` is to hold of a pruning: the files' places in the store, and contents.
+
+        With `bits`, those of the mask that it started from come first where they are not there yet.
+        """
+        path = self.folder / "masks" / pruning
+        about, kept = self._read(self.folder, "masks", pruning), None
+        if bits:
+            kept = self._read(self.folder, "masks", f"{pruning}.bits")
+        if kept is None:
+            return {path: path.read_bytes()}
+        earlier = next(iter(prunings.get(about.get("mask"), ())), "")
+        before = self._read(self.folder, "masks", f"{earlier}.bits") if earlier else None
+        files = {}
+        if before is not None and self._read(self.results, "masks", f"{earlier}.bits") is None:
+            files = self._mask_to_record(earlier, prunings, bits)
+        content = seal("mask", _pack_mask(kept, earlier, before))
+        return {**files, path: path.read_bytes(), path.with_name(f"{pruning}.bits"): content}
 
     def export(self, keys: list[str], target: Path, *, weights: bool = False) -> list[Path]:
         """Write runs, and all prunings, into tar files of at most 15 MB: `target`-01.tar, …
@@ -966,6 +992,8 @@ def _opened(path: Path, base: Path, content: bytes, name: str) -> Any:
     payload = unseal(kind, content, name)
     try:
         value, key = OPENERS[kind](payload)
+        if kind == "mask":
+            value = _whole_mask(value, base, name)
     except UNFIT as error:
         raise DamagedFile(
             f"{name}: its checksum is right, but it is no whole {kind}: "
@@ -1008,11 +1036,30 @@ def _open_checkpoint(payload: bytes) -> tuple[tuple[dict[str, np.ndarray], dict]
     return (arrays, state), None
 
 
-def _open_mask(payload: bytes) -> tuple[np.ndarray, None]:
-    arrays = unpack_arrays(payload)
-    rows, size = arrays["shape"]
-    bits = np.unpackbits(arrays["bits"], count=rows * size)
-    return bits.astype(bool).reshape(rows, size), None
+def _pack_mask(kept: np.ndarray, within: str = "", before: np.ndarray | None = None) -> bytes:
+    """The bits of a mask, bool (rows, F); or which are left of the entries of `before`, the mask of
+    the pruning `within`."""
+    arrays = {"bits": np.packbits(kept), "shape": np.array(kept.shape)}
+    if before is not None:
+        arrays |= {"bits": np.packbits(kept[before]), "within": np.array(within)}
+    return pack_arrays(arrays, compress=True)
+
+
+def _open_mask(payload: bytes) -> tuple[dict[str, np.ndarray], None]:
+    return unpack_arrays(payload), None
+
+
+def _whole_mask(arrays: dict[str, np.ndarray], base: Path, name: str) -> np.ndarray:
+    """What :func:`_pack_mask` packed. Raises DamagedFile where the mask that it lies within is not
+    in `base` too."""
+    kept = np.ones(arrays["shape"], bool)
+    if within := str(arrays.get("within", "")):
+        path = base / "masks" / f"{within}.bits"
+        if (content := _content(path)) is None:
+            raise DamagedFile(f"{name}: tells what is left of {path}, which is not there.")
+        kept = _opened(path, base, content, str(path))
+    kept[kept] = np.unpackbits(arrays["bits"], count=int(kept.sum())).astype(bool)
+    return kept
 
 
 def _open_pruning(payload: bytes) -> tuple[dict[str, Any], str]:

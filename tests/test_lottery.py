@@ -11,7 +11,7 @@ from lthnb import sources, training
 from lthnb.config import ConfigError, Ladder, Model, Seeded, Snapshot, Spec, Training
 from lthnb.lottery import StoredMask, plan, run_ladder, targets
 from lthnb.pruning import Mask, prune
-from lthnb.store import Store, StoreError
+from lthnb.store import Store, StoreError, unpack_arrays, unseal
 
 DATA, SPEC = toy_data(), toy_spec()
 IMP = Ladder("imp", 0.3, 3)
@@ -104,6 +104,36 @@ class TestSharing:
         longer = climbed(other, replace(IMP, rungs=4))
         assert keys == [longer[4].run.key]
         assert longer[4].run.key == climbed(store, replace(IMP, rungs=4))[4].run.key
+
+    def test_recorded_masks_are_what_is_left_of_the_one_before(self, store, tmp_path):
+        """The last rung alone is recorded: the masks that its own lies within come along."""
+        rungs = climbed(store)
+        evidence = Store(store.folder, tmp_path / "results")
+        written = evidence.record_result(rungs[3].record.key)
+        masks = [path for path in written if path.suffix]
+        assert (len(masks), len(written)) == (3, 7)
+        there = Store(tmp_path / "results", results=None)
+        assert list(there.verify()) == []
+        for rung in rungs[1:]:
+            assert np.array_equal(there.find_mask(rung.mask.digest), rung.mask.kept)
+        entries = [rungs[0].mask.kept.size, *(rung.mask.entries for rung in rungs)][1:-1]
+        with_bits = [unpack_arrays(unseal("mask", p.read_bytes(), "")) for p in masks]
+        assert [len(arrays["bits"]) for arrays in with_bits] == [-(-n // 8) for n in entries]
+        # Nothing is written twice but what is asked for, and no bits where none are wanted.
+        assert len(evidence.record_result(rungs[2].record.key)) == 3
+        bare = Store(store.folder, tmp_path / "bare")
+        assert [p.suffix for p in bare.record_result(rungs[3].record.key, bits=False)] == ["", ""]
+
+    def test_a_recorded_mask_without_the_one_before_is_named(self, store, tmp_path, capsys):
+        rungs = climbed(store)
+        written = Store(store.folder, tmp_path / "results").record_result(rungs[2].record.key)
+        first, second = (path for path in written if path.suffix)
+        first.unlink()
+        there = Store(tmp_path / "other", tmp_path / "results")
+        assert there.find_mask_bits(second.stem) is None
+        said = f"{second}: tells what is left of {first}, which is not there."
+        assert said in capsys.readouterr().err
+        assert said in dict(there.verify())[second]
 
 
 class TestMasks:
