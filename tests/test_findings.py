@@ -60,6 +60,15 @@ def test_the_sparsest_cell_hangs_on_the_epoch_that_is_pruned(store):
     assert all("at 95.29 %" in one and one.endswith("lies within.") for one in within)
 
 
+def test_resuming_takes_the_weights_of_the_dense_models_best_epoch(ladders):
+    one = of(ladders, "yelp2018", "paper")
+    [dense] = [
+        r for r in records_in([one]) if r.density == 1 and r.spec["training"]["order_seed"] == 0
+    ]
+    resumed, _, _ = profiles.isolating("mf")["resumed once, at the first pruning"]
+    assert resumed.rewind_epoch == dense.best_epoch
+
+
 def at(field, density):
     """The standing nearest to a density."""
     return min((s for s in field.standings if s.number), key=lambda s: abs(s.density - density))

@@ -180,9 +180,19 @@ def causes_findings(causes: Causes, store: Store) -> list[str]:
             f"{cause.capitalize()}: {said}, which {'does not explain' if missed else 'explains'} "
             f"it; it misses {missed} of {len(whole)} cells, by {max(map(abs, whole)):.4f} at most."
         )
-    pruned = [first, *(c for c in others if causes[c][0].prune_from != causes[first][0].prune_from)]
-    for cell, of_cell in off:
-        there = [of_cell[cause] for cause in pruned if of_cell[cause] is not None]
+    return found + _by_pruned_epoch(causes, off)
+
+
+def _by_pruned_epoch(
+    causes: Causes, cells: Sequence[tuple[paper.Cell, dict[str, float | None]]]
+) -> list[str]:
+    """What cells come to under the first of the causes and those that prune another epoch's
+    weights, and whether the paper's value lies between. A sentence a cell with two such runs."""
+    found = []
+    first, *others = causes
+    pruned = [c for c in others if causes[c][0].prune_from != causes[first][0].prune_from]
+    for cell, of_cell in cells:
+        there = [of_cell[cause] for cause in (first, *pruned) if of_cell[cause] is not None]
         if len(there) > 1:
             low, high = min(there), max(there)
             where = "within" if low <= cell.value <= high else "outside"
