@@ -174,14 +174,15 @@ class Compression:
 
 def compressions_of(
     matches: Sequence[Match],
-    data: Interactions,
+    data: Interactions | Shape,
     seeds: Sequence[int],
     control: Control,
     *,
     train_missing: bool = True,
     workers: int = 1,
 ) -> list[Compression]:
-    """Train what each match needs, once for each seed, or look up what is recorded of it.
+    """Train what each match needs, once for each seed, or look up what is recorded of it, for which
+    the shape of the data is enough.
 
     A seed s sets X⁰, the start of LCM's maps and the order of triplets. One for each match and
     density comes back. `train_missing` and `workers` are those of :func:`standings.fields_of`.

@@ -13,6 +13,7 @@ from typing import Any
 
 from lthnb.compression import Match
 from lthnb.config import METHODS, REWINDS, ConfigError, Ladder, Model, Spec, Training, nearest
+from lthnb.paper import REFERENCES
 
 
 @dataclass(frozen=True)
@@ -328,13 +329,31 @@ def isolating(backbone: str) -> dict[str, tuple[Ladder, Spec, int]]:
 class Wanted:
     """A ladder at the paper's scale that the book wants recorded: on which source, with which
     seeds, and what for: a chapter of :data:`CONTESTS`, ``causes`` (:data:`CAUSES`), a setting of
-    :data:`TRIED`, or ``tuned`` (:data:`TUNED_L2`)."""
+    :data:`TRIED`, ``tuned`` (:data:`TUNED_L2`), or ``literature`` (:data:`paper.REFERENCES`)."""
 
     what_for: str
     source: str
     ladder: Ladder
     spec: Spec
     seeds: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class WantedMatch:
+    """A match of Table 3 that the book wants recorded: on which source, with which seeds."""
+
+    source: str
+    match: Match
+    seeds: tuple[int, ...]
+
+    @property
+    def what_for(self) -> str:
+        return "lcm"
+
+    @property
+    def spec(self) -> Spec:
+        """The dense model's."""
+        return self.match.dense
 
 
 def wanted() -> list[Wanted]:
@@ -375,4 +394,24 @@ def wanted() -> list[Wanted]:
     chapters("yelp2018", "validated", "mf", (0,), ("sizes", "rates", "rewinds"))
     chapters("gowalla", "validated", "mf", (0, 1), ("existence",))
     chapters("yelp2018", "paper", "lightgcn", (0,), ("baselines",))
+    for one in REFERENCES:
+        spec = PROFILES["paper"].spec(
+            one.backbone, embedding_size=one.embedding_size, protocol="paper"
+        )
+        # Published after a fixed number of epochs, of which none is the last by patience.
+        whole = spec.with_training(patience=spec.training.epochs)
+        want("literature", one.dataset, [(Ladder(rungs=0), whole)], (0,))
     return list(found.values())
+
+
+def wanted_matches() -> list[WantedMatch]:
+    """What the book wants recorded of tickets beside LCM, run or not: on the small sets at size 64
+    under `validated`, and Table 3 itself."""
+    matches = {
+        protocol: setting.base.matches(COMPRESSED, protocol=protocol)
+        for protocol, setting in RECORDED.items()
+    }
+    small = [m for m in matches["validated"] if m.dense.model.embedding_size == 64]
+    return [WantedMatch(source, m, (0, 1, 2)) for source in SMALL_SETS for m in small] + [
+        WantedMatch("yelp2018", m, (0,)) for m in matches["paper"]
+    ]

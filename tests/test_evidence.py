@@ -5,10 +5,11 @@ from dataclasses import replace
 
 from toys import quiet, toy_data
 
-from lthnb import plots
+from lthnb import paper, plots
+from lthnb.compression import compressions_of
 from lthnb.config import Ladder
 from lthnb.lottery import run_ladder
-from lthnb.profiles import PROFILES, SMALL_SETS, Wanted, wanted
+from lthnb.profiles import PROFILES, SMALL_SETS, Wanted, WantedMatch, wanted, wanted_matches
 from lthnb.sources import SOURCES
 from lthnb.standings import seeded
 from lthnb.store import Store
@@ -38,6 +39,17 @@ def test_what_is_wanted_is_on_public_data_each_once():
     lambdas = {o.spec.training.l2 for o in every if o.what_for == "l2"}
     assert 1e-4 not in lambdas  # the paper's own is every ladder's dense model
     assert len(lambdas) > 3
+    assert {(o.dataset, o.embedding_size) for o in paper.REFERENCES} == {
+        (o.source, o.spec.model.embedding_size) for o in every if o.what_for == "literature"
+    }
+
+
+def test_table_3_is_wanted_and_its_match_on_every_small_set():
+    every = wanted_matches()
+    assert {one.source for one in every} == {"yelp2018", *SMALL_SETS}
+    table3 = {(c.original_size, c.density) for c in paper.TABLE3}
+    of_paper = [one.match for one in every if one.source == "yelp2018"]
+    assert table3 == {(m.dense.model.embedding_size, p) for m in of_paper for p in m.densities}
 
 
 def test_the_table_counts_what_is_there_and_estimates_the_rest(tmp_path):
@@ -57,7 +69,44 @@ def test_the_table_counts_what_is_there_and_estimates_the_rest(tmp_path):
     assert recorded() == ["3 of 6", "0 of 3", "2 of 2"]
     first, second, third = (r for r in rows(plots.evidence_table([one, other, done], store)) if r)
     assert first[-1] not in ("unknown", "–")  # like those that are there
-    assert (second[-1], third[-1]) == ("unknown", "–")
+    assert second[-1].startswith("≈ ")  # from the other data, scaled
+    assert third[-1] == "–"
+
+
+def test_matches_are_counted_and_scaled(tmp_path):
+    [small] = PROFILES["smoke"].matches(["mf"])
+    [large] = replace(PROFILES["smoke"], compressions=((80, 0.5),)).matches(["mf"])
+    wanted = [
+        WantedMatch("movielens", small, (0, 1)),
+        WantedMatch("movielens", large, (0,)),
+    ]
+    store = Store(tmp_path / "store", results=tmp_path / "results")
+    compressions_of([small], DATA, [0], quiet(store))
+    for key in store.run_keys():
+        store.record_result(key)
+    first, second = (r for r in rows(plots.evidence_table(wanted, store)) if r)
+    assert first[3] == "tickets, LCM and small dense models at 50%"
+    # A seed has the dense model, one rung, one LCM and one small dense model.
+    assert (first[6], second[6]) == ("4 of 8", "0 of 4")
+    assert not first[-1].startswith("≈") and second[-1].startswith("≈ ")
+
+
+def test_a_run_of_all_its_epochs_is_not_told_from_one_that_may_stop(tmp_path):
+    """Ten times the epochs, none of which is the last by patience: ten times as long."""
+    spec = PROFILES["smoke"].spec("mf", embedding_size=4).with_training(step="cpu", epochs=2)
+    store = Store(tmp_path / "store", results=tmp_path / "results")
+    alone = Ladder(rungs=0)
+    [rung] = run_ladder(*seeded(alone, spec, 0), DATA, quiet(store))
+    slow = replace(rung.record, circumstances={**rung.record.circumstances, "seconds": 60.0})
+    store.put(slow)
+    store.record_result(slow.key)
+    whole = spec.with_training(epochs=20, patience=20, l2=0.0)
+    wanted = [
+        Wanted("literature", "movielens", alone, one, (0,))
+        for one in (spec.with_training(l2=0.0), whole)
+    ]
+    found = [row[-1] for row in rows(plots.evidence_table(wanted, store)) if row]
+    assert found == ["1:00", "10:00"]
 
 
 def test_each_run_is_counted_once(tmp_path):

@@ -2,91 +2,139 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
 
+from lthnb.compression import compressions_of
 from lthnb.data import Shape
-from lthnb.lottery import Planned, plan
+from lthnb.lottery import plan
 from lthnb.plots.style import NAMES, minutes_said, table
-from lthnb.profiles import RECORDED, Wanted
+from lthnb.profiles import RECORDED, Wanted, WantedMatch
+from lthnb.sources import SOURCES
 from lthnb.standings import BACKBONE_NAMES, otherwise, seeded
 from lthnb.store import Record, Store
+from lthnb.training import Control
 
 
-def evidence_table(wanted: Sequence[Wanted], store: Store):
-    """A line for each ladder that the book wants: how much of it is recorded, what that took, and
-    about what the rest will take.
-
-    The estimate is the mean time of the recorded trainings of the same data, backbone and size; a
-    ladder of which nothing like it is recorded has none. A run that ladders share is in the line of
-    each.
+def evidence_table(wanted: Sequence[Wanted | WantedMatch], store: Store):
+    """A line for each ladder or match that the book wants: how much of it is recorded, what that
+    took, and about what the rest will take (:func:`_rest`). A run that lines share is in each.
     """
     records = store.recorded()
     rows = []
     for one in wanted:
-        rungs = _rungs(one, records, store)
-        there = [r.record for r in rungs if r.record is not None]
-        like = [r.seconds for r in records if _alike(r, one)]
-        missing = len(one.seeds) * one.ladder.trainings - len(there)
+        there, trainings = _there(one, records, store)
+        model = one.spec.model
         rows.append(
             {
                 "data": one.source,
                 "protocol": one.spec.training.protocol,
-                "model": f"{BACKBONE_NAMES[one.spec.model.backbone]}, "
-                f"F = {one.spec.model.embedding_size}",
+                "model": f"{BACKBONE_NAMES[model.backbone]}, F = {model.embedding_size}",
                 "ladder": _said(one),
                 "for": one.what_for,
                 "seeds": len(one.seeds),
-                "recorded": f"{len(there)} of {len(there) + missing}",
+                "recorded": f"{len(there)} of {trainings}",
                 "epochs": sum(r.epochs for r in there) or None,
                 "took": minutes_said(sum(r.seconds for r in there)) if there else None,
-                "the rest, about": _rest(missing, like),
+                "the rest, about": _rest(trainings - len(there), one, records),
             }
         )
     return table(
         pd.DataFrame(rows),
         "Ladders that the book wants, and what is recorded of them",
-        "Times are of the recorded machine, other work beside it included. «unknown»: nothing like "
-        "it is recorded yet; `python -m lthnb ladder --plan` measures it.",
+        "Times are of the recorded machine, other work beside it included. «≈»: nothing like it is "
+        "recorded yet, and runs of other sizes or other data were scaled up or down, which may be "
+        "wrong by a factor of four; `python -m lthnb ladder --plan` measures it.",
     ).fmt_number("epochs", decimals=0)
 
 
-def _rungs(one: Wanted, records: Sequence[Record], store: Store) -> list[Planned]:
-    """What is recorded of a ladder, on whichever split and step of its source has most of it."""
-    shapes = {
-        r.data["digest"]: Shape.of(r.data)
-        for r in records
-        if r.data["origin"].get("source") == one.source
-    }
-    best: list[Planned] = []
+def _there(
+    one: Wanted | WantedMatch, records: Sequence[Record], store: Store
+) -> tuple[list[Record], int]:
+    """The records of what is wanted, on whichever split and step of its source has most of it, and
+    how many trainings it has in all."""
+    of_source = [r for r in records if r.data["origin"].get("source") == one.source]
+    shapes = {r.data["digest"]: Shape.of(r.data) for r in of_source}
+    best: list[Record] = []
     for shape in shapes.values():
-        for step in ("cpu", "cuda"):
-            spec = one.spec.with_training(step=step)
-            found = [r for s in one.seeds for r in plan(*seeded(one.ladder, spec, s), shape, store)]
-            best = max(best, found, key=lambda rungs: sum(r.record is not None for r in rungs))
-    return best
+        for device in ("cpu", "cuda"):
+            found = _looked_up(one, shape, store, device)
+            best = max(best, list({r.key: r for r in found}.values()), key=len)
+    if isinstance(one, Wanted):
+        return best, len(one.seeds) * one.ladder.trainings
+    each = one.match.ladder.trainings + 2 * len(one.match.densities)  # LCM, and a small dense model
+    return best, len(one.seeds) * each
 
 
-def _alike(record: Record, one: Wanted) -> bool:
-    model = record.spec["model"]
-    return (
-        record.data["origin"].get("source") == one.source
-        and model["backbone"] == one.spec.model.backbone
-        and model["embedding_size"] == one.spec.model.embedding_size
-        and record.spec["training"]["step"] != "reference"
-    )
+def _looked_up(
+    one: Wanted | WantedMatch, shape: Shape, store: Store, device: str
+) -> Iterator[Record]:
+    """The records on one split, by the step that `auto` means on a device."""
+    ladder = one.ladder if isinstance(one, Wanted) else one.match.ladder
+    for seed in one.seeds:
+        for rung in plan(*seeded(ladder, one.spec, seed), shape, store, device):
+            if rung.record is not None:
+                yield rung.record
+    if isinstance(one, WantedMatch):
+        control = Control(store, device=device)
+        for beside in compressions_of([one.match], shape, one.seeds, control, train_missing=False):
+            yield from (r for m in ("lcm", "small") for r in beside.runs[m] if r is not None)
 
 
-def _rest(missing: int, like: Sequence[float]) -> str | None:
+def _rest(missing: int, one: Wanted | WantedMatch, records: Sequence[Record]) -> str | None:
+    """About how long `missing` trainings take: each the mean time of the recorded ones of the same
+    data, backbone and size; where there are none, of those of the same backbone, scaled, and of the
+    same data if there are any. A training that is told to run all its epochs takes all of them."""
     if not missing:
         return None
-    return minutes_said(missing * float(np.mean(like))) if like else "unknown"
+    usable = [
+        r
+        for r in records
+        if r.spec["model"]["backbone"] == one.spec.model.backbone
+        and (isinstance(one, WantedMatch) or r.spec["training"]["step"] != "reference")
+    ]
+    same_data = [r for r in usable if r.data["origin"].get("source") == one.source]
+    size = one.spec.model.embedding_size
+    like = [r for r in same_data if r.spec["model"]["embedding_size"] == size]
+    of = like or same_data or usable
+    pairs = _pairs(one.source, records)
+    if not of or pairs is None:
+        return "unknown"
+    work = _work(one.spec.model.backbone, pairs, size)
+    training = one.spec.training
+    seconds = [
+        r.seconds
+        * (1.0 if like else work / _work_of(r))
+        * (training.epochs / r.epochs if training.patience >= training.epochs else 1.0)
+        for r in of
+    ]
+    return ("" if like else "≈ ") + minutes_said(missing * float(np.mean(seconds)))
 
 
-def _said(one: Wanted) -> str:
-    """A ladder in a few words, and what it has otherwise than the other recorded ladders."""
+def _pairs(source: str, records: Sequence[Record]) -> int | None:
+    """Training pairs of a source: of its records, else as it should have them."""
+    there = (r.data["train"] for r in records if r.data["origin"].get("source") == source)
+    return next(there, SOURCES[source].expected.get("train"))
+
+
+def _work(backbone: str, pairs: int, size: int) -> float:
+    """What an epoch costs, up to a factor: MF touches the rows of its pairs once, LightGCN sends
+    the whole table over all pairs once for every batch, of which there are as many as pairs."""
+    return float(pairs) ** (2 if backbone == "lightgcn" else 1) * size
+
+
+def _work_of(r: Record) -> float:
+    model = r.spec["model"]
+    return _work(model["backbone"], r.data["train"], model["embedding_size"])
+
+
+def _said(one: Wanted | WantedMatch) -> str:
+    """What is wanted in a few words, and what it has otherwise than the other recorded ladders."""
+    if isinstance(one, WantedMatch):
+        densities = " and ".join(f"{p:.0%}" for p in one.match.densities)
+        return f"tickets, LCM and small dense models at {densities}"
     ladder, training = one.ladder, one.spec.training
     usual = RECORDED[training.protocol].base.spec(one.spec.model.backbone).training
     names = ("l2", "learning_rate", "patience", "evaluate_every")
