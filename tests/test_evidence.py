@@ -88,7 +88,8 @@ def test_matches_are_counted_and_scaled(tmp_path):
     assert first[3] == "tickets, LCM and small dense models at 50%"
     # A seed has the dense model, one rung, one LCM and one small dense model.
     assert (first[6], second[6]) == ("4 of 8", "0 of 4")
-    assert not first[-1].startswith("≈") and second[-1].startswith("≈ ")
+    assert not first[-1].startswith("≈")
+    assert second[-1].startswith("≈ ")
 
 
 def test_a_run_of_all_its_epochs_is_not_told_from_one_that_may_stop(tmp_path):
