@@ -30,6 +30,7 @@ from lthnb.data import Interactions, Shape, card
 from lthnb.pruning import (
     CRITERIA,
     Mask,
+    drawn,
     prune,
     range_sizes,
     targets_by_density,
@@ -211,10 +212,11 @@ def _pruned(ladder: Ladder, source: TrainedRun, before: Mask | StoredMask, keep)
     key = digest_text(canonical(about))
 
     def compute() -> Mask:
-        random = ladder.method in RANDOM
-        weights = np.broadcast_to(0.0, shape) if random else source.weights(ladder.prune_from)
-        scores = CRITERIA[about["criterion"]](weights, about.get("seed", 0))
-        pruned = prune(Mask(before.kept), scores, keep, users=data.users, scope=ladder.scope)
+        if ladder.method in RANDOM:
+            pruned = drawn(about)
+        else:
+            scores = CRITERIA[about["criterion"]](source.weights(ladder.prune_from), 0)
+            pruned = prune(Mask(before.kept), scores, keep, users=data.users, scope=ladder.scope)
         known = store.find_pruning(key)
         if known is not None and known["digest"] != pruned.digest:
             # Going on would train one mask under the key of another.

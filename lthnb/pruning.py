@@ -8,9 +8,10 @@ A criterion gives every entry a score; :func:`prune` removes the lowest among th
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -177,6 +178,15 @@ def prune(
         part[alive[below]] = False
         part[alive[ties]] = False
     return Mask(kept)
+
+
+def drawn(about: Mapping[str, Any]) -> Mask:
+    """A random mask, of which all is told by what its pruning depends on: `criterion` (``random``),
+    `seed`, `shape`, `users`, `scope` and `keep`. Raises KeyError where one of them is lacking."""
+    shape = tuple(about["shape"])
+    scores = CRITERIA[about["criterion"]](np.broadcast_to(0.0, shape), about["seed"])
+    keep = tuple(about["keep"])
+    return prune(Mask.dense(*shape), scores, keep, users=about["users"], scope=about["scope"])
 
 
 def _ranges(scope: str, users: int, rows: int) -> list[tuple[int, int]]:

@@ -50,7 +50,7 @@ from lthnb import __version__, measured
 from lthnb.config import canonical, digest_text, nearest
 from lthnb.data import card
 from lthnb.evaluation import Hits
-from lthnb.pruning import Mask
+from lthnb.pruning import Mask, drawn
 
 FORMAT = 1
 BENCHMARKS = "benchmarks"  # folder of results/ that holds what `make bench` measured
@@ -601,12 +601,18 @@ class Store:
         return self._first("masks", key)
 
     def find_mask_bits(self, key: str) -> np.ndarray | None:
-        """The bits of a mask, bool (rows, F), or None."""
-        return self._first("masks", f"{key}.bits")
+        """The bits of a mask, bool (rows, F), or None. Those of a random one are drawn again where
+        they are not kept."""
+        bits = self._first("masks", f"{key}.bits")
+        if bits is None and _is_drawn(about := self.find_pruning(key)):
+            mask = drawn(about)
+            bits = mask.kept if mask.digest == about["digest"] else None
+        return bits
 
     def has_mask_bits(self, key: str) -> bool:
-        """Whether the bits of a mask are kept, without reading them."""
-        return any(path.is_file() for path in self._places("masks", f"{key}.bits"))
+        """Whether the bits of a mask can be had without a training, without reading them."""
+        kept = any(path.is_file() for path in self._places("masks", f"{key}.bits"))
+        return kept or _is_drawn(self.find_pruning(key))
 
     def find_mask(self, digest: str) -> np.ndarray | None:
         """The bits of a mask known by its own digest, bool (rows, F), or None; every pruning is
@@ -737,7 +743,8 @@ class Store:
         gave it; no tables of weights. Returns the files written there.
 
         bits: with the mask's bits, by which the run can be replayed at once. Without them its
-        ladder is known and has to be climbed again for that.
+        ladder is known and has to be climbed again for that. Those of a random mask are never
+        copied, since they can be drawn.
 
         Raises StoreError where there is no record of it in the store, or no `results/` folder, and
         for a run on a stand-in.
@@ -784,7 +791,7 @@ class Store:
         """
         path = self.folder / "masks" / pruning
         about, kept = self._read(self.folder, "masks", pruning), None
-        if bits:
+        if bits and not _is_drawn(about):
             kept = self._read(self.folder, "masks", f"{pruning}.bits")
         if kept is None:
             return {path: path.read_bytes()}
@@ -1052,14 +1059,25 @@ def _open_mask(payload: bytes) -> tuple[dict[str, np.ndarray], None]:
 def _whole_mask(arrays: dict[str, np.ndarray], base: Path, name: str) -> np.ndarray:
     """What :func:`_pack_mask` packed. Raises DamagedFile where the mask that it lies within is not
     in `base` too."""
-    kept = np.ones(arrays["shape"], bool)
+    rows, size = arrays["shape"]
+    kept = np.ones((rows, size), bool)
     if within := str(arrays.get("within", "")):
         path = base / "masks" / f"{within}.bits"
         if (content := _content(path)) is None:
             raise DamagedFile(f"{name}: tells what is left of {path}, which is not there.")
-        kept = _opened(path, base, content, str(path))
+        try:
+            kept = _opened(path, base, content, str(path))
+        except DamagedFile as error:
+            raise DamagedFile(
+                f"{name}: tells what is left of {path}, which is not good itself."
+            ) from error
     kept[kept] = np.unpackbits(arrays["bits"], count=int(kept.sum())).astype(bool)
     return kept
+
+
+def _is_drawn(about: dict[str, Any] | None) -> bool:
+    """Whether a pruning is random, so that its mask can be drawn again."""
+    return about is not None and about.get("criterion") == "random"
 
 
 def _open_pruning(payload: bytes) -> tuple[dict[str, Any], str]:

@@ -124,16 +124,45 @@ class TestSharing:
         bare = Store(store.folder, tmp_path / "bare")
         assert [p.suffix for p in bare.record_result(rungs[3].record.key, bits=False)] == ["", ""]
 
+    @pytest.mark.parametrize("scope", ["join", "user_item"])
+    def test_random_masks_are_not_kept_and_drawn_again(self, store, tmp_path, scope):
+        rungs = climbed(store, replace(IMP, method="rp", scope=scope))
+        evidence = Store(store.folder, tmp_path / "results")
+        for rung in rungs:
+            evidence.record_result(rung.record.key)
+        assert not list((tmp_path / "results").rglob("*.bits"))
+        there = Store(tmp_path / "none", tmp_path / "results")
+        for rung in rungs[1:]:
+            assert there.has_mask_bits(keys_of(there)[rung.mask.digest])
+            assert np.array_equal(there.find_mask(rung.mask.digest), rung.mask.kept)
+        # One drawn otherwise than its record says is none.
+        key = keys_of(there)[rungs[1].mask.digest]
+        about = {**there.find_pruning(key), "digest": "0" * 32}
+        other = Store(tmp_path / "other", results=None)
+        other.put_mask(key, ~rungs[1].mask.kept, about)
+        (tmp_path / "other" / "masks" / f"{key}.bits").unlink()
+        assert other.find_pruning(key) == about
+        assert other.find_mask_bits(key) is None
+
     def test_a_recorded_mask_without_the_one_before_is_named(self, store, tmp_path, capsys):
         rungs = climbed(store)
         written = Store(store.folder, tmp_path / "results").record_result(rungs[2].record.key)
         first, second = (path for path in written if path.suffix)
-        first.unlink()
+        first.write_bytes(first.read_bytes()[:-1])
         there = Store(tmp_path / "other", tmp_path / "results")
+        assert set(dict(there.verify())) == {first, second}
+        assert f"left of {first}, which is not good itself." in dict(there.verify())[second]
+        first.unlink()
         assert there.find_mask_bits(second.stem) is None
         said = f"{second}: tells what is left of {first}, which is not there."
         assert said in capsys.readouterr().err
         assert said in dict(there.verify())[second]
+
+
+def keys_of(store) -> dict[str, str]:
+    """The keys of the recorded prunings, by the digest of what they gave."""
+    names = (path.name for path in (store.results / "masks").iterdir() if not path.suffix)
+    return {store.find_pruning(name)["digest"]: name for name in names}
 
 
 class TestMasks:
