@@ -15,6 +15,7 @@ from benchmarks.__main__ import Run
 from benchmarks.pool import say
 from benchmarks.record import ROOT
 from lthnb import budget, profiles, sources, standings
+from lthnb.config import PROTOCOLS
 from lthnb.store import Store
 from lthnb.training import Control
 
@@ -23,7 +24,7 @@ def main(words: list[str] | None = None) -> Path:
     """Pack and ask, write the record, and return its path."""
     p = argparse.ArgumentParser(prog="python -m benchmarks.tickets", description=__doc__)
     p.add_argument("--source", default="yelp2018", help="(default: yelp2018)")
-    p.add_argument("--protocol", default="validated", choices=list(profiles.RECORDED))
+    p.add_argument("--protocol", default="validated", choices=PROTOCOLS)
     p.add_argument("--out", type=Path, default=ROOT / "results" / "benchmarks")
     p.add_argument("--peers", type=Path, default=ROOT / ".bench", help="folder for work")
     args = p.parse_args(words)

@@ -75,10 +75,11 @@ def _at(record: Record, epoch: int) -> float:
 
 def pairs(fields: Sequence[Field]) -> list[tuple[Field, Field]]:
     """Ladders under `paper`, each with the one under `validated` of the same source, backbone,
-    size, method and rewinding."""
+    size, batches, method and rewinding."""
 
     def same(a: Field, b: Field) -> bool:
-        return (a.published, a.spec.model, a.ladder.method, a.ladder.rewind) == (
+        batches = a.spec.training.batch_size == b.spec.training.batch_size
+        return batches and (a.published, a.spec.model, a.ladder.method, a.ladder.rewind) == (
             b.published,
             b.spec.model,
             b.ladder.method,

@@ -103,3 +103,24 @@ def _is_other(setting: str, dense: Field, one: Field) -> bool:
         return False
     same = one.spec.with_training(**{setting: value}) == dense.spec
     return same and dense.kind[1:] == one.kind[1:]
+
+
+def batches(fields: Sequence[Field]) -> list[Field]:
+    """The ladders of which there are others of the same model, data and protocol with batches of
+    another size, those beside each other, small batches first."""
+
+    def kind(one: Field) -> tuple:
+        return one.published, one.spec.model, one.spec.training.protocol, one.ladder
+
+    def size(one: Field) -> int:
+        return one.spec.training.batch_size
+
+    groups: dict[tuple, list[Field]] = {}
+    for one in fields:
+        groups.setdefault(kind(one), []).append(one)
+    return [
+        one
+        for group in groups.values()
+        if len({size(other) for other in group}) > 1
+        for one in sorted(group, key=size)
+    ]

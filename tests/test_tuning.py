@@ -10,9 +10,9 @@ from lthnb import plots, profiles
 from lthnb.config import Ladder
 from lthnb.lottery import run_ladder
 from lthnb.selection import pairs, selections
-from lthnb.standings import fields_of, recorded_fields, seeded
+from lthnb.standings import fields_of, recorded_fields, seeded, titled
 from lthnb.store import Store
-from lthnb.tuning import tunings
+from lthnb.tuning import batches, tunings
 
 DATA = toy_data(60, 40)
 LADDER = Ladder(pruning_rate=0.4, rungs=2)
@@ -152,6 +152,27 @@ def test_recorded_values_are_the_settings_own_and_what_valid_chose():
             )
             [one] = [t for t in tunings("l2", ladders, dense) if t.field.published == source]
             assert one.chosen == value, (source, backbone)
+
+
+def test_ladders_stand_beside_those_with_other_batches_alone(control):
+    usual, other = (SPEC.with_training(batch_size=size) for size in (64, 32))
+    slow = usual.with_training(learning_rate=1e-4)  # chosen anew for its batches
+    fields = [field(control, LADDER, spec, (0,)) for spec in (slow, other)]
+    alone = field(control, replace(LADDER, rungs=1), usual, (0,))
+    assert batches([fields[0], alone, fields[1]]) == [fields[1], fields[0]]
+    assert batches([fields[0], alone]) == []
+
+
+def test_large_batches_are_called_so_everywhere():
+    large = [w for w in profiles.wanted() if w.spec.training.batch_size > 2048]
+    assert {(w.source, w.spec.model.backbone) for w in large} == {
+        ("movielens", "mf"),
+        ("movielens", "lightgcn"),
+        ("yelp2018", "lightgcn"),
+    }
+    assert all("batches of 16384" in titled(w.spec, w.source) for w in large)
+    table3 = profiles.recorded_matches(["lightgcn"])
+    assert {m.dense.training.batch_size for m in table3} == {2048}
 
 
 def test_causes_have_one_thing_otherwise(tmp_path):

@@ -57,7 +57,9 @@ def _short_name(answer: Answer, several: bool) -> str:
     set where the column has several."""
     backbone, data = _parts(answer)
     name = f"{backbone} on {data}" if several else backbone
-    return f"{name} (chosen on test)" if "chosen on test" in answer.about else name
+    also = [part for part in answer.about.split(", ") if part.startswith("batches ")]
+    also += ["chosen on test"] * ("chosen on test" in answer.about)
+    return f"{name} ({', '.join(also)})" if also else name
 
 
 def _parts(answer: Answer) -> tuple[str, str]:

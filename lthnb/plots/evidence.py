@@ -137,7 +137,7 @@ def _said(one: Wanted | WantedMatch) -> str:
         return f"tickets, LCM and small dense models at {densities}"
     ladder, training = one.ladder, one.spec.training
     usual = RECORDED[training.protocol].base.spec(one.spec.model.backbone).training
-    names = ("l2", "learning_rate", "patience", "evaluate_every")
+    names = ("l2", "learning_rate", "batch_size", "patience", "evaluate_every")
     other = otherwise(training, usual, names)
     if not ladder.rungs and not ladder.densities:
         return ", ".join(["dense", *other])
