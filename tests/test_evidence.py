@@ -61,13 +61,13 @@ def test_the_table_counts_what_is_there_and_estimates_the_rest(tmp_path):
     done = Wanted("existence", "movielens", replace(ladder, rungs=1), spec, (0,))
 
     def recorded():
-        return [row[6] for row in rows(plots.evidence_table([one, other, done], store)) if row]
+        return [row[4] for row in rows(plots.evidence_table([one, done, other], store)) if row]
 
-    assert recorded() == ["0 of 6", "0 of 3", "0 of 2"]
+    assert recorded() == ["0 of 6", "0 of 2", "0 of 3"]
     for rung in run_ladder(*seeded(ladder, spec, 0), DATA, quiet(store)):
         store.record_result(rung.record.key)
-    assert recorded() == ["3 of 6", "0 of 3", "2 of 2"]
-    first, second, third = (r for r in rows(plots.evidence_table([one, other, done], store)) if r)
+    assert recorded() == ["3 of 6", "2 of 2", "0 of 3"]
+    first, third, second = (r for r in rows(plots.evidence_table([one, done, other], store)) if r)
     assert first[-1] not in ("unknown", "–")  # like those that are there
     assert second[-1].startswith("≈ ")  # from the other data, scaled
     assert third[-1] == "–"
@@ -85,9 +85,9 @@ def test_matches_are_counted_and_scaled(tmp_path):
     for key in store.run_keys():
         store.record_result(key)
     first, second = (r for r in rows(plots.evidence_table(wanted, store)) if r)
-    assert first[3] == "tickets, LCM and small dense models at 50%"
+    assert first[1] == "tickets, LCM and small dense models at 50%"
     # A seed has the dense model, one rung, one LCM and one small dense model.
-    assert (first[6], second[6]) == ("4 of 8", "0 of 4")
+    assert (first[4], second[4]) == ("4 of 8", "0 of 4")
     assert not first[-1].startswith("≈")
     assert second[-1].startswith("≈ ")
 

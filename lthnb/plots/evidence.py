@@ -19,8 +19,9 @@ from lthnb.training import Control
 
 
 def evidence_table(wanted: Sequence[Wanted | WantedMatch], store: Store):
-    """A line for each ladder or match that the book wants: how much of it is recorded, what that
-    took, and about what the rest will take (:func:`_rest`). A run that lines share is in each.
+    """A line for each ladder or match that the book wants, by data and protocol: how much of it is
+    recorded, what that took, and about what the rest will take (:func:`_rest`). A run that lines
+    share is in each.
     """
     records = store.recorded()
     rows = []
@@ -29,8 +30,7 @@ def evidence_table(wanted: Sequence[Wanted | WantedMatch], store: Store):
         model = one.spec.model
         rows.append(
             {
-                "data": one.source,
-                "protocol": one.spec.training.protocol,
+                "data": f"{one.source}, {one.spec.training.protocol}",
                 "model": f"{BACKBONE_NAMES[model.backbone]}, F = {model.embedding_size}",
                 "ladder": _said(one),
                 "for": one.what_for,
@@ -47,6 +47,7 @@ def evidence_table(wanted: Sequence[Wanted | WantedMatch], store: Store):
         "Times are of the recorded machine, other work beside it included. «≈»: nothing like it is "
         "recorded yet, and runs of other sizes or other data were scaled up or down, which may be "
         "wrong by a factor of four; `python -m lthnb ladder --plan` measures it.",
+        groups="data",
     ).fmt_number("epochs", decimals=0)
 
 
@@ -96,21 +97,26 @@ def _rest(missing: int, one: Wanted | WantedMatch, records: Sequence[Record]) ->
         and (isinstance(one, WantedMatch) or r.spec["training"]["step"] != "reference")
     ]
     same_data = [r for r in usable if r.data["origin"].get("source") == one.source]
-    size = one.spec.model.embedding_size
-    like = [r for r in same_data if r.spec["model"]["embedding_size"] == size]
-    of = like or same_data or usable
+    model, training = one.spec.model, one.spec.training
+    setting = model.embedding_size, training.batch_size
+    like = [r for r in same_data if _setting(r) == setting]
     pairs = _pairs(one.source, records)
+    of = like or same_data or usable
     if not of or pairs is None:
         return "unknown"
-    work = _work(one.spec.model.backbone, pairs, size)
-    training = one.spec.training
+    work = _work(model.backbone, pairs, *setting)
     seconds = [
         r.seconds
-        * (1.0 if like else work / _work_of(r))
+        * (1.0 if like else work / _work(model.backbone, r.data["train"], *_setting(r)))
         * (training.epochs / r.epochs if training.patience >= training.epochs else 1.0)
         for r in of
     ]
     return ("" if like else "≈ ") + minutes_said(missing * float(np.mean(seconds)))
+
+
+def _setting(r: Record) -> tuple[int, int]:
+    """What a training's time hangs on beside data and backbone: embedding size and batch size."""
+    return r.spec["model"]["embedding_size"], r.spec["training"]["batch_size"]
 
 
 def _pairs(source: str, records: Sequence[Record]) -> int | None:
@@ -119,15 +125,10 @@ def _pairs(source: str, records: Sequence[Record]) -> int | None:
     return next(there, SOURCES[source].expected.get("train"))
 
 
-def _work(backbone: str, pairs: int, size: int) -> float:
+def _work(backbone: str, pairs: int, size: int, batch: int) -> float:
     """What an epoch costs, up to a factor: MF touches the rows of its pairs once, LightGCN sends
-    the whole table over all pairs once for every batch, of which there are as many as pairs."""
-    return float(pairs) ** (2 if backbone == "lightgcn" else 1) * size
-
-
-def _work_of(r: Record) -> float:
-    model = r.spec["model"]
-    return _work(model["backbone"], r.data["train"], model["embedding_size"])
+    the whole table over all pairs once a batch."""
+    return float(pairs) * size * (pairs / batch if backbone == "lightgcn" else 1.0)
 
 
 def _said(one: Wanted | WantedMatch) -> str:
