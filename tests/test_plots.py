@@ -96,6 +96,46 @@ class TestLadderFigure:
         assert list(drawn) == [c.value for c in paper.cells("kwai", "mf", "recall@20")]
 
 
+class TestContests:
+    def test_a_contestant_alone_is_named_and_has_no_panel(self):
+        one = made_up(WINS)
+        two = [one, replace(one, ladder=replace(one.ladder, rewind="reinit"))]
+        alone = replace(one, source="elsewhere")
+        fig = plots.contest_figure([*two, alone], "rewinds")
+        assert len(fig.axes) == 1
+        assert labels(fig.axes[0])[:2] == ["rewind to X⁰", "reinit: a new start"]
+        said = fig.get_supxlabel().replace("\n", " ")
+        assert said == f"With one contestant alone, so not shown: {alone.title}."
+        # Where there is nothing to compare at all, that is said in the panel.
+        [ax] = plots.contest_figure([alone], "rewinds").axes
+        assert "rewind alone is recorded" in ax.texts[0].get_text()
+        # Methods alone say something: the curve beside the dense model.
+        assert len(plots.contest_figure([*two, alone], "baselines").axes) == 2
+
+
+class TestOverview:
+    def test_a_panel_a_data_set_with_its_ladders(self):
+        one = made_up(WINS)
+        other = replace(one, source="elsewhere")
+        on_test = replace(one, spec=one.spec.with_training(protocol="paper"))
+        first, second = plots.overview_figure([one, other, on_test]).axes
+        assert (first.get_title(loc="left"), second.get_title(loc="left")) == (
+            one.source,
+            "elsewhere",
+        )
+        mine = "MF, learning rate 0.02, batches of 64"
+        chosen_on_test = f"{mine}, protocol paper (epochs chosen on test), 3 seeds"
+        dense = "the dense model of each"
+        assert labels(first) == [f"{mine}, 3 seeds", chosen_on_test, dense]
+        assert labels(second) == [f"{mine}, 3 seeds", dense]
+        gains = [0, 5, -50]  # of WINS: 0.21 and 0.1 over 0.2, in percent
+        assert list(line(first, f"{mine}, 3").get_ydata()) == pytest.approx(gains)
+
+    def test_nothing_recorded_is_said(self):
+        [ax] = plots.overview_figure([]).axes
+        assert "nothing recorded" in ax.texts[0].get_text()
+
+
 class TestTables:
     def test_every_rung_with_its_runs(self):
         html = plots.standings_table(made_up(WINS)).as_raw_html()

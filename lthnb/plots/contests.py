@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 
 import numpy as np
@@ -47,13 +48,24 @@ def _look(fields: Sequence[Field], chapter: str) -> dict[str, tuple]:
     return {name: (shades[i], SHAPES[i % len(SHAPES)]) for i, name in enumerate(names)}
 
 
-def _panels(fields: Sequence[Field]):
-    """A figure with a panel for each group of fields that can be compared, its axes, the groups."""
+def _panels(fields: Sequence[Field], chapter: str):
+    """A figure with a panel for each group of fields that can be compared, its axes, the groups.
+
+    Of a chapter in which a contestant alone says nothing, groups of one are named below the last
+    panel instead of having one each, unless there is no other.
+    """
     groups = grouped(fields)
-    fig, axes = panels(len(groups), height=4.6)
+    ran = [sum(one.standings[0] is not None for one in group) for group in groups]
+    alone = [count == 1 and chapter in ALONE_SAYS_NOTHING for count in ran]
+    shown = [group for group, lone in zip(groups, alone, strict=True) if not lone] or groups
+    fig, axes = panels(len(shown), height=4.6)
     if not groups:
         say_not_run(axes[0], "nothing recorded")
-    return fig, axes, groups
+    left_out = [group[0].title for group in groups if group not in shown]
+    if left_out:
+        text = f"With one contestant alone, so not shown: {'; '.join(left_out)}."
+        fig.supxlabel(textwrap.fill(text, 95), fontsize=9, color=GREY)
+    return fig, axes, shown
 
 
 def contest_figure(fields: Sequence[Field], chapter: str, *, relative: bool = False):
@@ -65,7 +77,7 @@ def contest_figure(fields: Sequence[Field], chapter: str, *, relative: bool = Fa
     Bands are ± one standard deviation over seeds (of the relative difference: the 95 % interval); a
     star marks each contestant's sparsest winning ticket, chosen on valid.
     """
-    fig, axes, groups = _panels(fields)
+    fig, axes, groups = _panels(fields, chapter)
     look = _look(fields, chapter)
     for ax, group in zip(axes, groups, strict=False):
         title = group[0].title
@@ -149,7 +161,7 @@ def cost_figure(fields: Sequence[Field], chapter: str):
 def _curves(fields: Sequence[Field], chapter: str, along, label: str):
     """Recall@20 against a quantity of each rung, `along` (field, standing), on a log axis; a rung
     of which it is None is left out."""
-    fig, axes, groups = _panels([one for one in fields if one.best is not None])
+    fig, axes, groups = _panels([one for one in fields if one.best is not None], chapter)
     look = _look(fields, chapter)
     for ax, group in zip(axes, groups, strict=False):
         title = group[0].title
@@ -175,7 +187,7 @@ def _curves(fields: Sequence[Field], chapter: str, along, label: str):
 def against_figure(fields: Sequence[Field], chapter: str):
     """Recall@20 on test of each contestant relative to the first one of its group, rung by rung,
     paired by seed; whiskers are 95 % intervals."""
-    fig, axes, groups = _panels([one for one in fields if one.best is not None])
+    fig, axes, groups = _panels([one for one in fields if one.best is not None], chapter)
     look = _look(fields, chapter)
     for ax, (first, *others) in zip(axes, groups, strict=False):
         title = first.title

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
@@ -23,6 +24,7 @@ from lthnb.plots.style import (
     say_not_run,
     seeds_said,
     table,
+    use_style,
 )
 from lthnb.selection import Selection, selections
 from lthnb.standings import Field, recorded_by_contest
@@ -299,31 +301,40 @@ def effects_table(fields: Sequence[Field]):
 
 
 def overview_figure(fields: Sequence[Field]):
-    """Every ladder in one panel: Recall@20 on test to its own dense model, against density. Bands
-    are 95 % intervals over seeds, where there are three or more; with one seed there is none."""
-    fig, (ax,) = panels(1, height=5.2)
+    """Every ladder, a panel a data set: Recall@20 on test to its own dense model, against density.
+    Bands are 95 % intervals over seeds, where there are three or more."""
     there = [one for one in fields if one.best is not None]
+    names = list(dict.fromkeys(one.source for one in there))
     if not there:
+        fig, (ax,) = panels(1, height=5.2)
         say_not_run(ax, "nothing recorded")
         return fig
-    shades = sns.color_palette("colorblind", len(there))
-    densities: set[float] = set()
-    for number, (one, colour) in enumerate(zip(there, shades, strict=True)):
-        rungs = [s for s in one.standings if s is not None]
-        density = [s.density for s in rungs]
-        densities |= set(density)
-        mean, low, high = (
-            np.array([100 * getattr(s.difference, end) for s in rungs])
-            for end in ("mean", "low", "high")
-        )
-        label = f"{one.title}, {seeds_said(len(one.seeds))}"
-        marker = SHAPES[number % len(SHAPES)]
-        ax.plot(density, mean, marker=marker, ms=5, color=colour, label=label)
-        if len(one.seeds) >= LEAST_SEEDS:
-            ax.fill_between(density, low, high, color=colour, alpha=0.12, lw=0)
-    ax.axhline(0, ls="--", lw=1.4, color=GREY, label="the dense model of each")
-    density_axis(ax, sorted(densities))
-    ax.set_ylabel("Recall@20 on test, to dense (%)")
-    ax.set_title("Tickets by IMP, recorded runs", loc="left")
-    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.15), ncols=1, frameon=False)
+    use_style()
+    shades = sns.color_palette("colorblind")
+    rows = -(-len(names) // 2)
+    fig, axes = plt.subplots(
+        rows, 2, figsize=(10.4, 4.6 * rows), squeeze=False, layout="constrained"
+    )
+    for ax in axes.flat[len(names) :]:
+        ax.set_axis_off()
+    for name, ax in zip(names, axes.flat, strict=False):
+        densities: set[float] = set()
+        for number, one in enumerate(one for one in there if one.source == name):
+            rungs = [s for s in one.standings if s is not None]
+            density = [s.density for s in rungs]
+            densities |= set(density)
+            mean, low, high = (
+                np.array([100 * getattr(s.difference, end) for s in rungs])
+                for end in ("mean", "low", "high")
+            )
+            label = f"{one.title.replace(f' on {name}', '', 1)}, {seeds_said(len(one.seeds))}"
+            marker, colour = SHAPES[number % len(SHAPES)], shades[number % len(shades)]
+            ax.plot(density, mean, marker=marker, ms=5, color=colour, label=label)
+            if len(one.seeds) >= LEAST_SEEDS:
+                ax.fill_between(density, low, high, color=colour, alpha=0.12, lw=0)
+        ax.axhline(0, ls="--", lw=1.4, color=GREY, label="the dense model of each")
+        density_axis(ax, sorted(densities), apart=0.14)
+        ax.set_ylabel("Recall@20 on test, to dense (%)")
+        ax.set_title(name, loc="left")
+        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.15), frameon=False, fontsize=9)
     return fig
