@@ -28,6 +28,7 @@ import hashlib
 import io
 import itertools
 import json
+import lzma
 import os
 import platform
 import re
@@ -55,7 +56,7 @@ from lthnb.pruning import Mask, drawn
 FORMAT = 1
 BENCHMARKS = "benchmarks"  # folder of results/ that holds what `make bench` measured
 TEMPORARY = ".tmp-"  # what unfinished files are called
-ZLIB = b"\x78"  # how what zlib gave begins, and no text of a record
+XZ = b"\xfd7zXZ\x00"  # how what lzma gave begins, and no text of a record
 PIECE_BYTES = 15_000_000  # most bytes in one piece of an export
 SAY_AFTER, POLL = 2.0, 0.1  # seconds of a wait for a lock: until it is said, and between two looks
 
@@ -761,7 +762,10 @@ class Store:
         prunings = self._prunings()
         path = self._run(key, "record")
         text = unseal("record", path.read_bytes(), str(path))
-        files = {path: seal("record", zlib.compress(text, 9))}
+        best = lzma.PRESET_EXTREME | 9
+        # Without a checksum of its own: the file has one.
+        content = lzma.compress(text, check=lzma.CHECK_NONE, preset=best)
+        files = {path: seal("record", content)}
         for pruning in prunings.get(record.mask["digest"], ()):
             files |= self._mask_to_record(pruning, prunings, bits)
         written = []
@@ -1024,7 +1028,7 @@ def _belongs(bits: np.ndarray, pruning: Path, base: Path) -> bool:
 
 
 def _open_record(payload: bytes) -> tuple[Record, str]:
-    text = zlib.decompress(payload) if payload.startswith(ZLIB) else payload
+    text = lzma.decompress(payload) if payload.startswith(XZ) else payload
     record = Record(**json.loads(text))
     for part, names in PARTS.items():
         lacking = [name for name in names if name not in getattr(record, part)]
@@ -1093,7 +1097,7 @@ def _open_array(payload: bytes) -> tuple[np.ndarray, str]:
 
 
 # What the openers raise for a payload that is not theirs; MemoryError, say, is not among them.
-UNFIT = (ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
+UNFIT = (ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile, zlib.error, lzma.LZMAError)
 OPENERS = {  # kind → a function from a payload to what it holds, and its key where it tells it
     "record": _open_record,
     "weights": _open_weights,

@@ -12,6 +12,7 @@ import errno
 import io
 import itertools
 import json
+import lzma
 import os
 import platform
 import shutil
@@ -20,7 +21,6 @@ import stat
 import subprocess
 import threading
 import time
-import zlib
 from dataclasses import asdict
 from pathlib import Path
 
@@ -906,7 +906,8 @@ class TestDamage:
             "record": [
                 (b"", "JSONDecodeError"),
                 (b"[]", "TypeError"),
-                (zlib.compress(b"{}")[:-1], "incomplete or truncated"),
+                (lzma.compress(b"{}")[:-1], "Compressed data ended before"),
+                (lzma.compress(b"{}")[:6] + b"?", "LZMAError"),
                 (canonical(short).encode(), "missing 1 required positional argument: 'results'"),
                 (canonical({**fields, "more": 1}).encode(), "unexpected keyword argument 'more'"),
                 (canonical(hollow).encode(), "results lacks best_epoch, epochs, valid"),
