@@ -1,15 +1,17 @@
 """From records to verdicts: pairing by seed, choosing on valid, and saying what is missing."""
 
 import dataclasses
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from toys import count_epochs, quiet, toy_data, toy_spec
 
+from lthnb import plots
 from lthnb.config import ConfigError, Ladder
 from lthnb.evaluation import Hits
 from lthnb.lottery import Planned
-from lthnb.standings import Field, fields_of
+from lthnb.standings import Field, beside_narrow, fields_of
 from lthnb.store import Record, Store, pack_hits
 from lthnb.verdicts import relative_difference
 
@@ -52,6 +54,41 @@ def made_up(results, spec=SPEC):
         for seed, row in enumerate(results)
     )
     return Field(LADDER, spec, "toy0", "table", tuple(range(len(results))), rungs)
+
+
+class TestNarrow:
+    @pytest.fixture
+    def sizes(self, store):
+        """Ladders from 4 and 8 columns; half of the wide one is as much as all of the narrow."""
+        ladder = Ladder(densities=(0.8, 0.51, 0.3))
+        fields = []
+        for size in (8, 4):
+            spec = replace(SPEC, model=replace(SPEC.model, embedding_size=size))
+            fields += fields_of([(ladder, spec)], DATA, (0, 1), quiet(store))
+        return fields
+
+    def test_the_sparsest_ticket_that_has_no_fewer_entries(self, sizes):
+        [one] = beside_narrow(sizes)
+        wide, narrow = sizes
+        assert (one.narrow.spec, one.wide.spec) == (narrow.spec, wide.spec)
+        assert one.number == 2
+        entries = wide.records(2)[0].mask["entries"] / (DATA.rows * 4)
+        assert one.more == pytest.approx(entries - 1)
+        assert 0 <= one.more < 0.03
+        ticket, dense = (
+            np.array([r.metric("recall@20") for r in field.records(number)])
+            for field, number in ((wide, 2), (narrow, 0))
+        )
+        assert one.difference.mean == pytest.approx((ticket / dense - 1).mean())
+
+    def test_a_ticket_of_many_more_entries_is_none(self, sizes):
+        assert beside_narrow(sizes, most=0.01) == []
+        assert beside_narrow(sizes[:1]) == []
+
+    def test_the_table(self, sizes):
+        shown = plots.narrow_table(sizes).as_raw_html()
+        assert f"F = 8 at {sizes[0].standings[2].density:.1%}" in shown
+        assert "Two embedding sizes at least" in plots.narrow_table([]).as_raw_html()
 
 
 class TestFields:

@@ -49,6 +49,7 @@ from lthnb.plots.contests import (
     cost_figure,
     entries_figure,
     gains_table,
+    narrow_table,
     pace_figure,
     pace_table,
 )
@@ -120,6 +121,7 @@ __all__ = [
     "learning_curves",
     "magnitudes_figure",
     "measured_on",
+    "narrow_table",
     "numbers_table",
     "of_serving",
     "of_training",

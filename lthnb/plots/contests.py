@@ -18,6 +18,7 @@ from lthnb.answers import (
     sparsity_gain,
     stars_at_shared,
 )
+from lthnb.compression import verdict
 from lthnb.pace import Pace, paces
 from lthnb.plots.style import (
     COLOURS,
@@ -34,7 +35,7 @@ from lthnb.plots.style import (
     small_keys,
     table,
 )
-from lthnb.standings import Field, difference, grouped
+from lthnb.standings import Field, beside_narrow, difference, grouped
 
 ALONE_SAYS_NOTHING = ("sizes", "rates", "rewinds")
 
@@ -145,6 +146,39 @@ def entries_figure(fields: Sequence[Field]):
         lambda one, s: one.rungs[0][s.number].mask.entries,
         "entries kept (dense tables at the right ends)",
     )
+
+
+def narrow_table(fields: Sequence[Field]):
+    """A line for each dense table of few columns and each ticket of a wider table that has about as
+    many entries (:func:`standings.beside_narrow`)."""
+    found = beside_narrow(fields)
+    rows = [
+        {
+            "": f"{one.narrow.title}, {seeds_said(len(one.narrow.seeds))}",
+            "dense table": name_of(one.narrow, "sizes"),
+            "its Recall@20": one.narrow.standings[0].results["recall@20"],
+            "ticket": f"{name_of(one.wide, 'sizes')} at {ticket.density:.1%}",
+            "entries": one.more,
+            "Recall@20": ticket.results["recall@20"],
+            "ticket to dense table": interval_said(one.difference),
+            "the ticket is": verdict(one.difference),
+        }
+        for one in found
+        for ticket in [one.wide.standings[one.number]]
+    ]
+    shown = table(
+        pd.DataFrame(rows),
+        "A sparse wide table beside a dense narrow one",
+        "On test. «entries»: how many more the ticket has. The places of its entries, which must "
+        "be kept too, are not counted."
+        if rows
+        else "Two embedding sizes at least are needed.",
+        groups="",
+    )
+    if not rows:
+        return shown
+    shown = shown.fmt_percent("entries", decimals=1, force_sign=True)
+    return shown.fmt_number(["its Recall@20", "Recall@20"], decimals=4)
 
 
 def cost_figure(fields: Sequence[Field], chapter: str):
