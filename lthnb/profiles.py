@@ -13,7 +13,7 @@ from typing import Any
 
 from lthnb.compression import Match
 from lthnb.config import METHODS, REWINDS, ConfigError, Ladder, Model, Spec, Training, nearest
-from lthnb.paper import REFERENCES
+from lthnb.paper import REFERENCES, Reference
 
 
 @dataclass(frozen=True)
@@ -237,7 +237,8 @@ RECORDED = {
         for_lcm={"learning_rate": 1e-3},
     ),
     # An eighth as many steps an epoch: without a GPU it is what brings LightGCN on Yelp2018 within
-    # reach. No number of it is the paper's; *Is the comparison fair?* shows what it changes.
+    # reach. It stands beside no number of the paper; *Is the comparison fair?* shows what it
+    # changes.
     LARGE: Setting(
         "validated",
         0.2,
@@ -304,7 +305,8 @@ def recorded_matches(backbones: Sequence[str] = COMPRESSED) -> list[Match]:
     ]
 
 
-DENSE_BEST = 83  # epoch of the weights from which the authors' script would resume: its record's
+# The best epoch of dense MF on Yelp2018: from its weights the authors' script would resume.
+DENSE_BEST = 83
 
 # Cause → what a ladder of Table 2 has otherwise to show what the cause alone changes: its seed,
 # settings of the ladder and of the training. Waiting for a better epoch half as long saves half of
@@ -335,6 +337,20 @@ def isolating(backbone: str) -> dict[str, tuple[Ladder, Spec, int]]:
         cause: (replace(ladder, **of_ladder), spec.with_training(**of_training), seed)
         for cause, (seed, of_ladder, of_training) in CAUSES.items()
     }
+
+
+def literature() -> list[tuple[Reference, Spec]]:
+    """The dense models whose results others publish, each with its settings: a fixed number of
+    epochs, of which none is the last by patience."""
+    return [
+        (
+            one,
+            PROFILES["paper"]
+            .spec(one.backbone, embedding_size=one.embedding_size, protocol="paper")
+            .with_training(epochs=one.epochs, patience=one.epochs),
+        )
+        for one in REFERENCES
+    ]
 
 
 @dataclass(frozen=True)
@@ -417,13 +433,8 @@ def wanted() -> list[Wanted]:
     chapters("yelp2018", "validated", "mf", (0,), ("sizes", "rates", "rewinds"))
     chapters("gowalla", "validated", "mf", (0, 1), ("existence",))
     chapters("yelp2018", "paper", "lightgcn", (0,), ("baselines",))
-    for one in REFERENCES:
-        spec = PROFILES["paper"].spec(
-            one.backbone, embedding_size=one.embedding_size, protocol="paper"
-        )
-        # Published after a fixed number of epochs, of which none is the last by patience.
-        whole = spec.with_training(patience=spec.training.epochs)
-        want("literature", one.dataset, [(Ladder(rungs=0), whole)], (0,))
+    for one, spec in literature():
+        want("literature", one.dataset, [(Ladder(rungs=0), spec)], (0,))
     return list(found.values())
 
 

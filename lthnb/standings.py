@@ -358,6 +358,13 @@ def beside_narrow(fields: Sequence[Field], most: float = 0.1) -> list[Narrow]:
     return found
 
 
+def has_setting(record: Record, spec: Spec) -> bool:
+    """Whether a run has a spec's settings, its seed and its step apart."""
+    ran = record.spec["training"]
+    same = spec.with_training(order_seed=ran["order_seed"], step=ran["step"])
+    return record.spec == same.described()
+
+
 def records_in(fields: Sequence[Field]) -> list[Record]:
     """The records of some fields, each once: what their ladders climbed, and nothing else."""
     rungs = (rung for one in fields for row in one.rungs for rung in row)

@@ -48,7 +48,7 @@ from typing import Any
 import numpy as np
 
 from lthnb import __version__, measured
-from lthnb.config import canonical, digest_text, nearest
+from lthnb.config import DENSE, canonical, digest_text, nearest
 from lthnb.data import card
 from lthnb.evaluation import Hits
 from lthnb.pruning import Mask, drawn
@@ -725,7 +725,9 @@ class Store:
         try:
             content = _content(path)
             if content is not None:
-                _opened(path, base, content, str(path))
+                value = _opened(path, base, content, str(path))
+                if _kind_of(path, base) == "pruning":
+                    _check_drawn(value, path)
         except DamagedFile as error:
             if base == self.folder:
                 return f"{error} Delete it, or run its training again, which computes it anew."
@@ -762,9 +764,9 @@ class Store:
         prunings = self._prunings()
         path = self._run(key, "record")
         text = unseal("record", path.read_bytes(), str(path))
-        best = lzma.PRESET_EXTREME | 9
-        # Without a checksum of its own: the file has one.
-        content = lzma.compress(text, check=lzma.CHECK_NONE, preset=best)
+        # Without a checksum of its own: the file has one. The usual window is of many megabytes.
+        best = {"id": lzma.FILTER_LZMA2, "preset": lzma.PRESET_EXTREME | 9, "dict_size": 1 << 20}
+        content = lzma.compress(text, check=lzma.CHECK_NONE, filters=[best])
         files = {path: seal("record", content)}
         for pruning in prunings.get(record.mask["digest"], ()):
             files |= self._mask_to_record(pruning, prunings, bits)
@@ -799,11 +801,18 @@ class Store:
             kept = self._read(self.folder, "masks", f"{pruning}.bits")
         if kept is None:
             return {path: path.read_bytes()}
-        earlier = next(iter(prunings.get(about.get("mask"), ())), "")
+        started = about.get("mask")
+        earlier = next(iter(prunings.get(started, ())), "")
+        # From the dense table, or with nothing gone: there is no other mask that it lies within.
+        if started in (DENSE, about["digest"]):
+            earlier = ""
         before = self._read(self.folder, "masks", f"{earlier}.bits") if earlier else None
+        there = self._read(self.results, "masks", f"{earlier}.bits") if earlier else None
         files = {}
-        if before is not None and self._read(self.results, "masks", f"{earlier}.bits") is None:
+        if before is not None and there is None:
             files = self._mask_to_record(earlier, prunings, bits)
+        elif not np.array_equal(before, there):
+            before = None  # another machine's: this one is kept whole
         content = seal("mask", _pack_mask(kept, earlier, before))
         return {**files, path: path.read_bytes(), path.with_name(f"{pruning}.bits"): content}
 
@@ -1084,6 +1093,12 @@ def _is_drawn(about: dict[str, Any] | None) -> bool:
     return about is not None and about.get("criterion") == "random"
 
 
+def _check_drawn(about: dict[str, Any], path: Path) -> None:
+    """Refuse a random mask that comes out otherwise when it is drawn again."""
+    if _is_drawn(about) and drawn(about).digest != about["digest"]:
+        raise DamagedFile(f"{path}: its random mask is drawn otherwise by this version.")
+
+
 def _open_pruning(payload: bytes) -> tuple[dict[str, Any], str]:
     about = json.loads(payload)
     given = {**about}
@@ -1097,7 +1112,10 @@ def _open_array(payload: bytes) -> tuple[np.ndarray, str]:
 
 
 # What the openers raise for a payload that is not theirs; MemoryError, say, is not among them.
-UNFIT = (ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile, zlib.error, lzma.LZMAError)
+UNFIT = (
+    *(ValueError, TypeError, KeyError, EOFError, RecursionError),
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError),
+)
 OPENERS = {  # kind → a function from a payload to what it holds, and its key where it tells it
     "record": _open_record,
     "weights": _open_weights,

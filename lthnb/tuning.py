@@ -106,8 +106,8 @@ def _is_other(setting: str, dense: Field, one: Field) -> bool:
 
 
 def batches(fields: Sequence[Field]) -> list[Field]:
-    """The ladders of which there are others of the same model, data and protocol with batches of
-    another size, those beside each other, small batches first."""
+    """The ladders of which there are others of the same model, data, protocol and pruning with
+    batches of another size, those beside each other, small batches first."""
 
     def kind(one: Field) -> tuple:
         return one.published, one.spec.model, one.spec.training.protocol, one.ladder

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from test_standings import SPEC, made_up
 
-from lthnb import paper
+from lthnb import paper, plots
 from lthnb.answers import (
     ANSWERS,
     DIRECTION,
@@ -30,16 +30,16 @@ from lthnb.lottery import StoredMask
 NOTHING = Evidence()
 
 
-def field(rungs, seeds=3, published="table", spread=0.0, **ladder):
-    """A field whose `rungs` are (Recall@20 on valid and test, best epoch), equal over seeds but for
-    a drift of `spread` that all rungs of a seed share."""
+def field(rungs, seeds=3, published="table", spread=0.0, batches=2048, **ladder):
+    """A field with the paper's batches, whose `rungs` are (Recall@20 on valid and test, best
+    epoch), equal over seeds but for a drift of `spread` that all rungs of a seed share."""
     rows = [
         [None if r is None else (r[0] + s * spread, r[0] + s * spread, r[1]) for r in rungs]
         for s in range(seeds)
     ]
     settings = {**{"method": "imp", "pruning_rate": 0.4, "rungs": len(rungs) - 1}, **ladder}
     ladder = Ladder(**settings)
-    made = made_up(rows)
+    made = made_up(rows, SPEC.with_training(batch_size=batches))
     rows = tuple(tuple(_as_of(rung, ladder) for rung in row) for row in made.rungs)
     return dataclasses.replace(made, ladder=ladder, published=published, rungs=rows)
 
@@ -211,6 +211,21 @@ def test_training_speed_and_its_number():
     [(number, ours)] = answer.numbers
     assert (number.value, ours) == (8, pytest.approx(3.0))
     assert "3 of 3 runs" in answer.ours
+
+
+def test_large_batches_stand_beside_no_number_of_the_paper():
+    """They are called by their name, and none of the sizes that the paper states is theirs."""
+    good, poor = [(0.10, 9), (0.20, 5)], [(0.10, 9), (0.11, 9)]
+    for batches, numbers, verdict in ((2048, 1, HOLDS), (16384, 0, DIRECTION)):
+        pair = (
+            field(good, published="kwai", batches=batches),
+            field(poor, published="kwai", method="omp", batches=batches),
+        )
+        [answer] = answers("omp-recall", Evidence({"baselines": pair}))
+        assert (len(answer.numbers), answer.verdict) == (numbers, verdict)
+        assert ("batches of 16384" in answer.about) == (batches == 16384)
+    shown = plots.verdicts_table({"runs": Evidence({"baselines": pair})}).as_raw_html()
+    assert "MF (batches of 16384): holds in direction" in shown
 
 
 def test_complexity_by_the_fullest_row():

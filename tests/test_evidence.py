@@ -3,16 +3,25 @@
 import re
 from dataclasses import replace
 
+import pytest
 from toys import quiet, toy_data
 
 from lthnb import paper, plots
 from lthnb.compression import compressions_of
 from lthnb.config import Ladder
 from lthnb.lottery import run_ladder
-from lthnb.profiles import PROFILES, SMALL_SETS, Wanted, WantedMatch, wanted, wanted_matches
+from lthnb.profiles import (
+    PROFILES,
+    SMALL_SETS,
+    Wanted,
+    WantedMatch,
+    literature,
+    wanted,
+    wanted_matches,
+)
 from lthnb.sources import SOURCES
 from lthnb.standings import seeded
-from lthnb.store import Store
+from lthnb.store import Record, Store
 
 DATA = toy_data()
 DATA = replace(DATA, origin={**DATA.origin, "source": "movielens"})
@@ -108,6 +117,33 @@ def test_a_run_of_all_its_epochs_is_not_told_from_one_that_may_stop(tmp_path):
     ]
     found = [row[-1] for row in rows(plots.evidence_table(wanted, store)) if row]
     assert found == ["1:00", "10:00"]
+
+
+def test_published_results_stand_beside_runs_of_their_own_setting(store_of_literature):
+    """1000 epochs; one that patience may stop is another model."""
+    lines = [row for row in rows(plots.references_table(store_of_literature)) if row]
+    ours = [row[4] for row in lines]
+    assert ours[0] == "0.0620"
+    assert "not run" in lines[2][-1]
+
+
+@pytest.fixture
+def store_of_literature():
+    """Records made up from the settings of a published model, and of one with patience."""
+    reference, spec = literature()[0]
+    base = {
+        **{"best_epoch": 1, "epochs": 1, "valid": {}, "losses": [], "evaluations": [], "hits": {}},
+        "test": {"recall@20": 0.062, "ndcg@20": 0.05},
+    }
+    data = {"name": reference.dataset, "origin": {"source": reference.dataset}}
+    stopped = {**base, "test": {"recall@20": 0.9, "ndcg@20": 0.9}}
+    return [
+        Record("a" * 32, spec.described(), data, {}, {"density": 1.0}, {}, base),
+        Record(
+            *("b" * 32, spec.with_training(patience=100).described(), data),
+            *({}, {"density": 1.0}, {}, stopped),
+        ),
+    ]
 
 
 def test_each_run_is_counted_once(tmp_path):

@@ -1,6 +1,7 @@
 """Ladders: what is trained, what is shared, which entries go, and where a rung starts."""
 
 import itertools
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -123,6 +124,47 @@ class TestSharing:
         assert len(evidence.record_result(rungs[2].record.key)) == 3
         bare = Store(store.folder, tmp_path / "bare")
         assert [p.suffix for p in bare.record_result(rungs[3].record.key, bits=False)] == ["", ""]
+
+    def test_a_rung_that_prunes_nothing_is_recorded_like_the_others(self, store, tmp_path):
+        """Its mask is the dense table, or the one before, and lies within no other."""
+        share = 1 - 0.4 / DATA.rows / SPEC.model.embedding_size
+        rungs = climbed(store, Ladder(densities=(share, 0.5, 0.5 * share, 0.3)))
+        assert [r.mask.digest == s.mask.digest for r, s in itertools.pairwise(rungs)] == [
+            True,
+            False,
+            True,
+            False,
+        ]
+        evidence = Store(store.folder, tmp_path / "results")
+        for rung in rungs[::-1]:
+            evidence.record_result(rung.record.key)
+        there = Store(tmp_path / "results", results=None)
+        assert list(there.verify()) == []
+        for rung in rungs:
+            if rung.mask.density < 1:
+                assert np.array_equal(there.find_mask(rung.mask.digest), rung.mask.kept)
+
+    def test_a_mask_within_another_machines_is_kept_whole(self, store, tmp_path):
+        rungs = climbed(store)
+        evidence = Store(store.folder, tmp_path / "results")
+        first, second = (
+            p for p in evidence.record_result(rungs[2].record.key) if p.suffix == ".bits"
+        )
+        other = Store(tmp_path / "other", results=None)
+        other.put_mask(first.stem, ~rungs[1].mask.kept, {})
+        shutil.copy(tmp_path / "other" / "masks" / first.name, first)
+        first.with_suffix("").unlink()  # of that machine's pruning
+        evidence.record_result(rungs[2].record.key)
+        second_bits = Store(tmp_path / "results", results=None).find_mask_bits(second.stem)
+        assert np.array_equal(second_bits, rungs[2].mask.kept)
+
+    def test_a_mask_within_itself_is_damaged(self, store, tmp_path):
+        rungs = climbed(store)
+        written = Store(store.folder, tmp_path / "results").record_result(rungs[2].record.key)
+        first, second = (path for path in written if path.suffix)
+        first.write_bytes(second.read_bytes())  # which lies within the first
+        there = Store(tmp_path / "results", results=None)
+        assert {first, second} == set(dict(there.verify()))
 
     @pytest.mark.parametrize("scope", ["join", "user_item"])
     def test_random_masks_are_not_kept_and_drawn_again(self, store, tmp_path, scope):

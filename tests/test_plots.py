@@ -87,13 +87,15 @@ class TestLadderFigure:
 
     def test_the_papers_points_lie_on_its_own_data_alone(self):
         """A file of one's own may be called kwai.csv."""
-        spec = toy_spec(size=32)
+        spec = toy_spec(size=32, batch_size=2048)
         mine = replace(made_up(WINS, spec), source="kwai", published="table")
         theirs = replace(mine, published="kwai")
         assert not any("paper" in label for label in labels(plots.ladder_figure([mine]).axes[0]))
         [ax] = plots.ladder_figure([theirs]).axes
         drawn = line(ax, "the paper, Table 2 (chosen on test)").get_ydata()
         assert list(drawn) == [c.value for c in paper.cells("kwai", "mf", "recall@20")]
+        large = replace(theirs, spec=spec.with_training(batch_size=16384))
+        assert not any("paper" in label for label in labels(plots.ladder_figure([large]).axes[0]))
 
 
 class TestContests:

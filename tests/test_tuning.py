@@ -163,7 +163,7 @@ def test_ladders_stand_beside_those_with_other_batches_alone(control):
     assert batches([fields[0], alone]) == []
 
 
-def test_large_batches_are_called_so_everywhere():
+def test_large_batches_are_called_so():
     large = [w for w in profiles.wanted() if w.spec.training.batch_size > 2048]
     assert {(w.source, w.spec.model.backbone) for w in large} == {
         ("movielens", "mf"),

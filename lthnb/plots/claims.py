@@ -9,8 +9,8 @@ import pandas as pd
 from lthnb import paper
 from lthnb.answers import NO_DATA, NOT_RUN, Answer, Evidence, answers
 from lthnb.plots.style import small_keys, table
-from lthnb.profiles import profile
-from lthnb.standings import BACKBONE_NAMES
+from lthnb.profiles import literature
+from lthnb.standings import BACKBONE_NAMES, has_setting
 from lthnb.store import Record
 
 
@@ -117,16 +117,13 @@ def _protocol(answer: Answer) -> str:
 def references_table(records: Sequence[Record]):
     """Dense results that others publish, beside recorded dense runs of the same model and data."""
     rows = []
-    for one in paper.REFERENCES:
-        wanted = profile("paper").spec(
-            one.backbone, embedding_size=one.embedding_size, protocol="paper"
-        )
+    for one, wanted in literature():
         ours = [
             r
             for r in records
             if r.data["origin"].get("source") == one.dataset
             and r.density == 1
-            and r.spec["model"] == wanted.described()["model"]
+            and has_setting(r, wanted)
         ]
         for metric, printed in (("recall@20", one.recall), ("ndcg@20", one.ndcg)):
             values = [r.metric(metric) for r in ours]

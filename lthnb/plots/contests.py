@@ -62,7 +62,7 @@ def _panels(fields: Sequence[Field], chapter: str):
     fig, axes = panels(len(shown), height=4.6)
     if not groups:
         say_not_run(axes[0], "nothing recorded")
-    left_out = [group[0].title for group in groups if group not in shown]
+    left_out = dict.fromkeys(group[0].title for group in groups if group not in shown)
     if left_out:
         text = f"With one contestant alone, so not shown: {'; '.join(left_out)}."
         fig.supxlabel(textwrap.fill(text, 95), fontsize=9, color=GREY)

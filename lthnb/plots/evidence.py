@@ -45,8 +45,9 @@ def evidence_table(wanted: Sequence[Wanted | WantedMatch], store: Store):
         pd.DataFrame(rows),
         "Ladders that the book wants, and what is recorded of them",
         "Times are of the recorded machine, other work beside it included. «≈»: nothing like it is "
-        "recorded yet, and runs of other sizes or other data were scaled up or down, which may be "
-        "wrong by a factor of four; `python -m lthnb ladder --plan` measures it.",
+        "recorded yet, and runs of other sizes or other data were scaled up or down, which was "
+        "wrong by up to a factor of six where that was checked; `python -m lthnb ladder --plan` "
+        "measures it.",
         groups="data",
     ).fmt_number("epochs", decimals=0)
 
@@ -86,10 +87,12 @@ def _looked_up(
 
 def _rest(missing: int, one: Wanted | WantedMatch, records: Sequence[Record]) -> str | None:
     """About how long `missing` trainings take: each the mean time of the recorded ones of the same
-    data, backbone and size; where there are none, of those of the same backbone, scaled, and of the
-    same data if there are any. A training that is told to run all its epochs takes all of them."""
+    data, backbone, size and batch size, whatever their other settings; where there are none, of
+    those of the same backbone, scaled, and of the same data if there are any. A training that is
+    told to run all its epochs takes all of them."""
     if not missing:
         return None
+    # What LCM takes is most of what a match takes, and it is trained by `reference` alone.
     usable = [
         r
         for r in records

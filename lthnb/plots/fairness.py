@@ -5,10 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
 
 from lthnb import paper
 from lthnb.answers import interval_said
@@ -17,14 +15,12 @@ from lthnb.plots.style import (
     COLOURS,
     GREY,
     MARKERS,
-    SHAPES,
     STAR,
     density_axis,
     panels,
     say_not_run,
     seeds_said,
     table,
-    use_style,
 )
 from lthnb.selection import Selection, selections
 from lthnb.standings import Field, recorded_by_contest
@@ -32,6 +28,7 @@ from lthnb.store import Store
 from lthnb.tuning import Tuning
 from lthnb.verdicts import LEAST_SEEDS
 
+BATCH = paper.SETTINGS.batch_size
 SETTING_NAMES = {"l2": "λ", "learning_rate": "learning rate"}
 
 
@@ -305,21 +302,12 @@ def overview_figure(fields: Sequence[Field]):
     Bands are 95 % intervals over seeds, where there are three or more."""
     there = [one for one in fields if one.best is not None]
     names = list(dict.fromkeys(one.source for one in there))
+    fig, axes = panels(len(names))
     if not there:
-        fig, (ax,) = panels(1, height=5.2)
-        say_not_run(ax, "nothing recorded")
-        return fig
-    use_style()
-    shades = sns.color_palette("colorblind")
-    rows = -(-len(names) // 2)
-    fig, axes = plt.subplots(
-        rows, 2, figsize=(10.4, 4.6 * rows), squeeze=False, layout="constrained"
-    )
-    for ax in axes.flat[len(names) :]:
-        ax.set_axis_off()
-    for name, ax in zip(names, axes.flat, strict=False):
+        say_not_run(axes[0], "nothing recorded")
+    for name, ax in zip(names, axes, strict=False):
         densities: set[float] = set()
-        for number, one in enumerate(one for one in there if one.source == name):
+        for one in (one for one in there if one.source == name):
             rungs = [s for s in one.standings if s is not None]
             density = [s.density for s in rungs]
             densities |= set(density)
@@ -328,13 +316,17 @@ def overview_figure(fields: Sequence[Field]):
                 for end in ("mean", "low", "high")
             )
             label = f"{one.title.replace(f' on {name}', '', 1)}, {seeds_said(len(one.seeds))}"
-            marker, colour = SHAPES[number % len(SHAPES)], shades[number % len(shades)]
-            ax.plot(density, mean, marker=marker, ms=5, color=colour, label=label)
+            backbone, training = one.spec.model.backbone, one.spec.training
+            usual = training.protocol == "validated" and training.batch_size == BATCH
+            ax.plot(
+                density, mean, color=COLOURS[backbone], marker=MARKERS[backbone], ms=5,
+                ls="-" if usual else ":", mfc=None if usual else "none", label=label,
+            )  # fmt: skip
             if len(one.seeds) >= LEAST_SEEDS:
-                ax.fill_between(density, low, high, color=colour, alpha=0.12, lw=0)
+                ax.fill_between(density, low, high, color=COLOURS[backbone], alpha=0.12, lw=0)
         ax.axhline(0, ls="--", lw=1.4, color=GREY, label="the dense model of each")
-        density_axis(ax, sorted(densities), apart=0.14)
+        density_axis(ax, sorted(densities))
         ax.set_ylabel("Recall@20 on test, to dense (%)")
         ax.set_title(name, loc="left")
-        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.15), frameon=False, fontsize=9)
+        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.17), frameon=False)
     return fig

@@ -28,7 +28,7 @@ from lthnb.plots.style import (
     table,
 )
 from lthnb.profiles import profile
-from lthnb.standings import Field
+from lthnb.standings import Field, has_setting
 from lthnb.store import Record
 
 
@@ -87,6 +87,8 @@ def _paper_cells(ax, field: Field, metric: str) -> None:
     if field.spec.model.backbone not in paper.BACKBONES:
         return
     if field.spec.model.embedding_size != paper.SETTINGS.embedding_size:
+        return
+    if field.spec.training.batch_size != paper.SETTINGS.batch_size:
         return
     cells = paper.cells(field.published, field.spec.model.backbone, metric)
     ax.plot(
@@ -156,12 +158,10 @@ CLAIMS = {True: "wins", False: "not shown", None: "too few seeds"}
 def is_cell(record: Record, cell: paper.Cell) -> bool:
     """Whether a run has the setting of a cell of Table 2, its seed and its step apart."""
     wanted = profile("paper").spec(cell.backbone, protocol="paper")
-    training = record.spec["training"]
-    seed = training["order_seed"]
-    same = wanted.with_training(order_seed=seed, step=training["step"]).described()
+    seed = record.spec["training"]["order_seed"]
     return (
         record.data["origin"].get("source") == cell.dataset
-        and record.spec == same
+        and has_setting(record, wanted)
         and record.init == Seeded(seed).described()
         and abs(record.density - cell.density) < 5e-4
     )

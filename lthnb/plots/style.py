@@ -98,15 +98,14 @@ def panels(count: int, height: float = 4.2):
     return fig, axes[:, 0]
 
 
-def density_axis(ax, densities: Sequence[float], apart: float = 0.09) -> None:
-    """A log axis of densities in percent, dense on the left, sparser to the right. apart: how far
-    labelled ones are from each other at least, as a share of the axis."""
+def density_axis(ax, densities: Sequence[float]) -> None:
+    """A log axis of densities in percent, dense on the left, sparser to the right."""
     ax.set_xscale("log")
     low, high = min(densities), max(densities)
     ax.set_xlim(high * 1.12, low / 1.12)
     ticks = sorted(set(densities), reverse=True)
-    # Labels of closer neighbours would print over each other.
-    least = max(1.12, (high / low) ** apart)
+    # Neighbours closer than a tenth of the axis would print over each other.
+    least = max(1.12, (high / low) ** 0.09)
     shown: list[float] = []
     for tick in ticks:
         if not shown or shown[-1] / tick >= least:
