@@ -9,7 +9,7 @@ from lthnb import answers, paper, plots, profiles
 from lthnb.budget import best_within, measured_costs
 from lthnb.plots.ladders import is_cell
 from lthnb.selection import pairs, selections
-from lthnb.standings import recorded_fields, records_in
+from lthnb.standings import difference, recorded_fields, records_in
 from lthnb.store import Store
 from lthnb.tuning import tunings
 from lthnb.verdicts import sign
@@ -99,6 +99,43 @@ def test_once_is_not_enough_and_random_never(ladders):
             assert s.difference.high < beside.difference.low
     assert omp.standings[-1].difference.mean < -0.5  # falls apart
     assert rp.sparsest is None
+
+
+@pytest.fixture(scope="module")
+def rewinds(store):
+    """(source, way) → ladder of MF on a small set."""
+    found = recorded_fields(profiles.recorded_contests("rewinds", ["mf"]), store)
+    return {(f.published, f.ladder.rewind): f for f in found if f.published in profiles.SMALL_SETS}
+
+
+def to_rewind(rewinds, source, way):
+    """The difference of a way's tickets to those that were rewound, rung by rung."""
+    one, rewound = rewinds[source, way], rewinds[source, "rewind"]
+    assert one.seeds == rewound.seeds
+    assert len(one.seeds) == 5
+    tickets = [s.number for s in one.standings if s.number]
+    assert len(tickets) == 12
+    return [difference(one.records(n), rewound.records(n)) for n in tickets]
+
+
+@pytest.mark.parametrize("source", ["movielens", "lastfm"])
+def test_the_draw_matters(rewinds, source):
+    assert all(sign(d) < 0 for d in to_rewind(rewinds, source, "reinit"))
+    assert rewinds[source, "reinit"].seeds_that_win == 0
+    assert rewinds[source, "rewind"].seeds_that_win >= 4
+    # The same mask, another start.
+    first = [rewinds[source, way].rungs[0][1].mask.digest for way in ("rewind", "reinit")]
+    assert first[0] == first[1]
+    # Without rewinding, tickets fall behind as they get sparser.
+    kept = to_rewind(rewinds, source, "continue")
+    assert all(sign(d) < 0 for d in kept[3:])
+    assert kept[-1].mean < -0.4
+    # Rewinding to the fifth epoch is no better than to the start.
+    assert not any(sign(d) > 0 for d in to_rewind(rewinds, source, "late"))
+
+
+def test_the_draw_is_not_shown_to_matter_where_the_dense_model_learns_little(rewinds):
+    assert all(sign(d) == 0 for d in to_rewind(rewinds, "tiktok-mmssl", "reinit"))
 
 
 def test_tuning_lambda_helps_more_than_any_ticket(store):
