@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from lthnb import answers, paper, plots, profiles
+from lthnb import answers, compression, paper, plots, profiles
 from lthnb.budget import best_within, measured_costs
 from lthnb.plots.ladders import is_cell
 from lthnb.selection import pairs, selections
-from lthnb.standings import difference, recorded_fields, records_in
+from lthnb.standings import beside_narrow, difference, recorded_fields, records_in
 from lthnb.store import Store
 from lthnb.tuning import tunings
 from lthnb.verdicts import sign
@@ -136,6 +136,27 @@ def test_the_draw_matters(rewinds, source):
 
 def test_the_draw_is_not_shown_to_matter_where_the_dense_model_learns_little(rewinds):
     assert all(sign(d) == 0 for d in to_rewind(rewinds, "tiktok-mmssl", "reinit"))
+
+
+def test_a_sparse_wide_table_beats_a_dense_narrow_one(store):
+    found = beside_narrow(recorded_fields(profiles.recorded_contests("sizes", ["mf"]), store))
+    pairs_of = {
+        source: [sign(one.difference) for one in found if one.narrow.published == source]
+        for source in profiles.SMALL_SETS
+    }
+    assert all(len(one.narrow.seeds) == 5 for one in found)
+    assert pairs_of["movielens"] == pairs_of["lastfm"] == [1, 1, 1]
+    assert sorted(pairs_of["tiktok-mmssl"]) == [0, 0, 1]
+
+
+def test_tickets_of_lightgcn_beat_lcm_and_at_a_quarter_the_small_table(store):
+    found = compression.recorded(profiles.recorded_matches(), store)
+    whole = [one for one in found if one.complete and len(one.seeds) >= 3]
+    assert {one.published for one in whole} >= {"movielens"}
+    for one in whole:
+        assert sign(one.difference("ticket", "lcm")) > 0, (one.title, one.density)
+        small = sign(one.difference("ticket", "small"))
+        assert small > 0 if one.density == 0.25 else small >= 0, (one.title, one.density)
 
 
 def test_tuning_lambda_helps_more_than_any_ticket(store):
