@@ -11,8 +11,9 @@ from lthnb import plots
 from lthnb.config import ConfigError, Ladder
 from lthnb.evaluation import Hits
 from lthnb.lottery import Planned
-from lthnb.standings import Field, beside_narrow, fields_of
+from lthnb.standings import Field, beside_narrow, difference, fields_of
 from lthnb.store import Record, Store, pack_hits
+from lthnb.tuning import beside_tuned, tunings
 from lthnb.verdicts import relative_difference
 
 DATA, SPEC, LADDER = toy_data(), toy_spec(), Ladder("imp", 0.4, 2)
@@ -84,6 +85,21 @@ class TestNarrow:
     def test_a_ticket_of_many_more_entries_is_none(self, sizes):
         assert beside_narrow(sizes, most=0.01) == []
         assert beside_narrow(sizes[:1]) == []
+
+    def test_beside_the_narrow_table_tuned(self, sizes, store):
+        wide, narrow = sizes
+        alone = replace(narrow.ladder, densities=())
+        spec = narrow.spec.with_training(l2=1e-2)
+        other = fields_of([(alone, spec)], DATA, (0,), quiet(store))
+        [tuned] = tunings("l2", sizes, other)
+        [one] = beside_narrow(sizes)
+        found = beside_tuned(one, [tuned])
+        dense = tuned.runs[tuned.chosen][0]
+        assert tuned.field.seeds == (0,)  # the seeds that both have
+        assert found == difference([wide.records(2)[0]], [dense])
+        assert beside_tuned(one, []) is None
+        shown = plots.narrow_table(sizes, [tuned]).as_raw_html()
+        assert "to it with λ tuned" in shown
 
     def test_the_table(self, sizes):
         shown = plots.narrow_table(sizes).as_raw_html()

@@ -36,6 +36,7 @@ from lthnb.plots.style import (
     table,
 )
 from lthnb.standings import Field, beside_narrow, difference, grouped
+from lthnb.tuning import Tuning, beside_tuned
 
 ALONE_SAYS_NOTHING = ("sizes", "rates", "rewinds")
 
@@ -148,10 +149,12 @@ def entries_figure(fields: Sequence[Field]):
     )
 
 
-def narrow_table(fields: Sequence[Field]):
+def narrow_table(fields: Sequence[Field], tuned: Sequence[Tuning] = ()):
     """A line for each dense table of few columns and each ticket of a wider table that has about as
-    many entries (:func:`standings.beside_narrow`)."""
+    many entries (:func:`standings.beside_narrow`); with `tuned`, also beside those of the narrow
+    tables whose λ was tuned."""
     found = beside_narrow(fields)
+    others = [beside_tuned(one, tuned) for one in found]
     rows = [
         {
             "": f"{one.narrow.title}, {seeds_said(len(one.narrow.seeds))}",
@@ -162,8 +165,9 @@ def narrow_table(fields: Sequence[Field]):
             "Recall@20": ticket.results["recall@20"],
             "ticket to dense table": interval_said(one.difference),
             "the ticket is": verdict(one.difference),
+            **({"to it with λ tuned": other and interval_said(other)} if tuned else {}),
         }
-        for one in found
+        for one, other in zip(found, others, strict=True)
         for ticket in [one.wide.standings[one.number]]
     ]
     shown = table(
