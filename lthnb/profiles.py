@@ -285,7 +285,7 @@ TUNED_L2 = {
     "yelp2018": {"mf": 1e-2},
     "movielens": {"mf": 1e-2, "lightgcn": 1e-3},
     "lastfm": {"mf": 1e-2},
-    "tiktok-mmssl": {"mf": 1e-1},
+    "tiktok-mmssl": {"mf": 1e-1, "lightgcn": 1e-2},
 }
 
 

@@ -509,6 +509,7 @@ class TestShown:
         html = plots.compression_table([made_up(VALUES)]).as_raw_html()
         for text in ("0.2200", "0.1100", "ticket0, ticket1, ticket2", "280", "632"):
             assert text in html
+        assert "nothing recorded" in plots.compression_differences([]).as_raw_html()
         html = plots.compression_differences([made_up(VALUES)]).as_raw_html()
         d = made_up(VALUES).difference("ticket", "lcm")
         for text in (f"{d.mean:+.1%}", f"{d.low:+.1%} to {d.high:+.1%} (t over seeds)", "better"):

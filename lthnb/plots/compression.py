@@ -172,12 +172,16 @@ def compression_differences(compressions: Sequence[Compression]):
                 if not np.isnan(d.low):
                     row["95 % interval"] = f"{d.low:+.1%} to {d.high:+.1%} ({d.kind})"
             rows.append(row)
-    frame, title = _grouped(pd.DataFrame(rows), "Differences in Recall@20 on test")
+    title = "Differences in Recall@20 on test"
+    if not rows:
+        return table(pd.DataFrame({"": ["nothing recorded"]}), title)
+    frame, title = _grouped(pd.DataFrame(rows), title)
     return table(
         frame,
         title,
         "Relative, paired by seed; with one seed the interval is over users. The paper shows the "
         "first line of each three.",
+        groups="data",
     ).fmt_percent("density", decimals=0)
 
 
