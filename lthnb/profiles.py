@@ -284,7 +284,7 @@ def recorded_tried(
 TUNED_L2 = {
     "yelp2018": {"mf": 1e-2},
     "movielens": {"mf": 1e-2, "lightgcn": 1e-3},
-    "lastfm": {"mf": 1e-2},
+    "lastfm": {"mf": 1e-2, "lightgcn": 1e-3},
     "tiktok-mmssl": {"mf": 1e-1, "lightgcn": 1e-2},
 }
 

@@ -198,6 +198,17 @@ def test_tuning_lambda_helps_more_than_any_ticket(store):
             assert sum(gain) < sum(one.recall(one.chosen)), (source, s.density)
 
 
+def test_beside_the_tuned_lightgcn_no_lead_of_its_tickets_is_shown(store):
+    contests = profiles.recorded_contests("existence", ["lightgcn"])
+    dense = recorded_fields(profiles.recorded_tried("l2", ["lightgcn"]), store, dense_alone=True)
+    tuned = {t.field.published: t for t in tunings("l2", recorded_fields(contests, store), dense)}
+    assert set(profiles.SMALL_SETS) <= set(tuned)
+    for source, one in tuned.items():
+        assert len(one.field.seeds) >= 3
+        assert sign(one.gain) > 0, source
+        assert sign(one.lead) <= 0, source
+
+
 def test_tickets_of_the_tuned_model_are_about_level_and_not_far_down(store):
     climbed = {f.published: f for f in recorded_fields(profiles.recorded_tuned(["mf"]), store)}
     assert set(climbed) == set(profiles.SMALL_SETS)
