@@ -254,7 +254,7 @@ def _of(group: Sequence[Field], **wanted) -> Field | None:
 def _stated(claim: str, one: Field, what: str = "") -> list[paper.Number]:
     """The numbers that a claim states for a field's data set and backbone (or for any backbone);
     none for batches of another size than the paper's."""
-    if one.spec.training.batch_size != paper.SETTINGS.batch_size:
+    if not one.has_usual_batches:
         return []
     backbones = ("", one.spec.model.backbone)
     return [
@@ -777,8 +777,7 @@ def _training_speed(evidence: Evidence) -> list[Answer]:
             ours += f", then {p.by_match.mean:.1f} times as early"
         verdict = {1: HOLDS, -1: FAILS, 0: OPEN}[sign(p.by_best, 1.0)]
         ours += ". That it is faster, by whatever factor:"
-        of_paper = one.spec.training.batch_size == paper.SETTINGS.batch_size
-        stated = paper.claim("training-speed").numbers if of_paper else ()
+        stated = paper.claim("training-speed").numbers if one.has_usual_batches else ()
         numbers = [n for n in stated if n.backbone == backbone]
         beside = tuple((n, p.by_best.mean) for n in numbers if one.published in paper.DATASETS)
         out.append(Answer("training-speed", one.title, ours, verdict, _basis(one), p.keys, beside))

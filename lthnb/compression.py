@@ -205,8 +205,9 @@ def recorded(matches: Sequence[Match], store: Store) -> list[Compression]:
     step that has a run of LCM or of the ticket, with the seeds that have the most of it.
     Nothing is trained, and no data are read.
     """
-    shapes = {r.data["digest"]: Shape.of(r.data) for r in store.recorded()}
-    seeds = sorted({r.spec["training"]["order_seed"] for r in store.recorded()})
+    records = store.recorded()
+    shapes = {r.data["digest"]: Shape.of(r.data) for r in records}
+    seeds = sorted({r.spec["training"]["order_seed"] for r in records})
     found = []
     for shape in shapes.values():
         for device in ("cpu", "cuda"):  # which step `auto` meant where they were run

@@ -365,6 +365,11 @@ class Wanted:
     spec: Spec
     seeds: tuple[int, ...]
 
+    @property
+    def trainings(self) -> int:
+        """Trainings in all."""
+        return len(self.seeds) * self.ladder.trainings
+
 
 @dataclass(frozen=True)
 class WantedMatch:
@@ -379,9 +384,19 @@ class WantedMatch:
         return "lcm"
 
     @property
+    def ladder(self) -> Ladder:
+        """The tickets'."""
+        return self.match.ladder
+
+    @property
     def spec(self) -> Spec:
         """The dense model's."""
         return self.match.dense
+
+    @property
+    def trainings(self) -> int:
+        """Trainings in all: the ladder's, and an LCM and a small dense model for each density."""
+        return len(self.seeds) * (self.ladder.trainings + 2 * len(self.match.densities))
 
 
 def wanted() -> list[Wanted]:

@@ -66,6 +66,11 @@ class Field:
         return self.spec.training.chosen_on
 
     @property
+    def has_usual_batches(self) -> bool:
+        """Whether its batches are of the paper's size, so that its numbers may stand beside it."""
+        return self.spec.training.batch_size == Training().batch_size
+
+    @property
     def title(self) -> str:
         """Backbone and data, and what is otherwise than usual: settings of the training that are
         not the paper's, the criterion, the protocol."""

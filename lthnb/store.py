@@ -606,8 +606,7 @@ class Store:
         they are not kept."""
         bits = self._first("masks", f"{key}.bits")
         if bits is None and _is_drawn(about := self.find_pruning(key)):
-            mask = drawn(about)
-            bits = mask.kept if mask.digest == about["digest"] else None
+            return _drawn_again(about)
         return bits
 
     def has_mask_bits(self, key: str) -> bool:
@@ -726,8 +725,9 @@ class Store:
             content = _content(path)
             if content is not None:
                 value = _opened(path, base, content, str(path))
-                if _kind_of(path, base) == "pruning":
-                    _check_drawn(value, path)
+                random = _kind_of(path, base) == "pruning" and _is_drawn(value)
+                if random and _drawn_again(value) is None:
+                    raise DamagedFile(f"{path}: its random mask is drawn otherwise here.")
         except DamagedFile as error:
             if base == self.folder:
                 return f"{error} Delete it, or run its training again, which computes it anew."
@@ -801,18 +801,18 @@ class Store:
             kept = self._read(self.folder, "masks", f"{pruning}.bits")
         if kept is None:
             return {path: path.read_bytes()}
-        started = about.get("mask")
-        earlier = next(iter(prunings.get(started, ())), "")
+        earlier, before, files = "", None, {}
         # From the dense table, or with nothing gone: there is no other mask that it lies within.
-        if started in (DENSE, about["digest"]):
-            earlier = ""
-        before = self._read(self.folder, "masks", f"{earlier}.bits") if earlier else None
-        there = self._read(self.results, "masks", f"{earlier}.bits") if earlier else None
-        files = {}
-        if before is not None and there is None:
-            files = self._mask_to_record(earlier, prunings, bits)
-        elif not np.array_equal(before, there):
-            before = None  # another machine's: this one is kept whole
+        if (started := about.get("mask")) not in (DENSE, about["digest"]):
+            earlier = next(iter(prunings.get(started, ())), "")
+        if earlier:
+            before = self._read(self.folder, "masks", f"{earlier}.bits")
+        if before is not None:
+            there = self._read(self.results, "masks", f"{earlier}.bits")
+            if there is None:
+                files = self._mask_to_record(earlier, prunings, bits)
+            elif not np.array_equal(before, there):
+                before = None  # another machine's: this one is kept whole
         content = seal("mask", _pack_mask(kept, earlier, before))
         return {**files, path: path.read_bytes(), path.with_name(f"{pruning}.bits"): content}
 
@@ -1059,9 +1059,10 @@ def _open_checkpoint(payload: bytes) -> tuple[tuple[dict[str, np.ndarray], dict]
 def _pack_mask(kept: np.ndarray, within: str = "", before: np.ndarray | None = None) -> bytes:
     """The bits of a mask, bool (rows, F); or which are left of the entries of `before`, the mask of
     the pruning `within`."""
-    arrays = {"bits": np.packbits(kept), "shape": np.array(kept.shape)}
+    some = kept if before is None else kept[before]
+    arrays = {"bits": np.packbits(some), "shape": np.array(kept.shape)}
     if before is not None:
-        arrays |= {"bits": np.packbits(kept[before]), "within": np.array(within)}
+        arrays["within"] = np.array(within)
     return pack_arrays(arrays, compress=True)
 
 
@@ -1093,10 +1094,10 @@ def _is_drawn(about: dict[str, Any] | None) -> bool:
     return about is not None and about.get("criterion") == "random"
 
 
-def _check_drawn(about: dict[str, Any], path: Path) -> None:
-    """Refuse a random mask that comes out otherwise when it is drawn again."""
-    if _is_drawn(about) and drawn(about).digest != about["digest"]:
-        raise DamagedFile(f"{path}: its random mask is drawn otherwise by this version.")
+def _drawn_again(about: dict[str, Any]) -> np.ndarray | None:
+    """The bits of a random mask; None where this version draws others."""
+    mask = drawn(about)
+    return mask.kept if mask.digest == about["digest"] else None
 
 
 def _open_pruning(payload: bytes) -> tuple[dict[str, Any], str]:

@@ -1,7 +1,6 @@
 """From records to verdicts: pairing by seed, choosing on valid, and saying what is missing."""
 
 import dataclasses
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -64,7 +63,9 @@ class TestNarrow:
         ladder = Ladder(densities=(0.8, 0.51, 0.3))
         fields = []
         for size in (8, 4):
-            spec = replace(SPEC, model=replace(SPEC.model, embedding_size=size))
+            spec = dataclasses.replace(
+                SPEC, model=dataclasses.replace(SPEC.model, embedding_size=size)
+            )
             fields += fields_of([(ladder, spec)], DATA, (0, 1), quiet(store))
         return fields
 
@@ -88,7 +89,7 @@ class TestNarrow:
 
     def test_beside_the_narrow_table_tuned(self, sizes, store):
         wide, narrow = sizes
-        alone = replace(narrow.ladder, densities=())
+        alone = dataclasses.replace(narrow.ladder, densities=())
         spec = narrow.spec.with_training(l2=1e-2)
         other = fields_of([(alone, spec)], DATA, (0,), quiet(store))
         [tuned] = tunings("l2", sizes, other)

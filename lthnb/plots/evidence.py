@@ -26,7 +26,7 @@ def evidence_table(wanted: Sequence[Wanted | WantedMatch], store: Store):
     records = store.recorded()
     rows = []
     for one in wanted:
-        there, trainings = _there(one, records, store)
+        there = _there(one, records, store)
         model = one.spec.model
         rows.append(
             {
@@ -35,10 +35,10 @@ def evidence_table(wanted: Sequence[Wanted | WantedMatch], store: Store):
                 "ladder": _said(one),
                 "for": one.what_for,
                 "seeds": len(one.seeds),
-                "recorded": f"{len(there)} of {trainings}",
+                "recorded": f"{len(there)} of {one.trainings}",
                 "epochs": sum(r.epochs for r in there) or None,
                 "took": minutes_said(sum(r.seconds for r in there)) if there else None,
-                "the rest, about": _rest(trainings - len(there), one, records),
+                "the rest, about": _rest(one.trainings - len(there), one, records),
             }
         )
     return table(
@@ -52,11 +52,8 @@ def evidence_table(wanted: Sequence[Wanted | WantedMatch], store: Store):
     ).fmt_number("epochs", decimals=0)
 
 
-def _there(
-    one: Wanted | WantedMatch, records: Sequence[Record], store: Store
-) -> tuple[list[Record], int]:
-    """The records of what is wanted, on whichever split and step of its source has most of it, and
-    how many trainings it has in all."""
+def _there(one: Wanted | WantedMatch, records: Sequence[Record], store: Store) -> list[Record]:
+    """The records of what is wanted, on whichever split and step of its source has most of it."""
     of_source = [r for r in records if r.data["origin"].get("source") == one.source]
     shapes = {r.data["digest"]: Shape.of(r.data) for r in of_source}
     best: list[Record] = []
@@ -64,19 +61,15 @@ def _there(
         for device in ("cpu", "cuda"):
             found = _looked_up(one, shape, store, device)
             best = max(best, list({r.key: r for r in found}.values()), key=len)
-    if isinstance(one, Wanted):
-        return best, len(one.seeds) * one.ladder.trainings
-    each = one.match.ladder.trainings + 2 * len(one.match.densities)  # LCM, and a small dense model
-    return best, len(one.seeds) * each
+    return best
 
 
 def _looked_up(
     one: Wanted | WantedMatch, shape: Shape, store: Store, device: str
 ) -> Iterator[Record]:
     """The records on one split, by the step that `auto` means on a device."""
-    ladder = one.ladder if isinstance(one, Wanted) else one.match.ladder
     for seed in one.seeds:
-        for rung in plan(*seeded(ladder, one.spec, seed), shape, store, device):
+        for rung in plan(*seeded(one.ladder, one.spec, seed), shape, store, device):
             if rung.record is not None:
                 yield rung.record
     if isinstance(one, WantedMatch):

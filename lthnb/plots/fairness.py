@@ -28,7 +28,6 @@ from lthnb.store import Store
 from lthnb.tuning import Tuning
 from lthnb.verdicts import LEAST_SEEDS
 
-BATCH = paper.SETTINGS.batch_size
 SETTING_NAMES = {"l2": "λ", "learning_rate": "learning rate"}
 
 
@@ -316,8 +315,8 @@ def overview_figure(fields: Sequence[Field]):
                 for end in ("mean", "low", "high")
             )
             label = f"{one.title.replace(f' on {name}', '', 1)}, {seeds_said(len(one.seeds))}"
-            backbone, training = one.spec.model.backbone, one.spec.training
-            usual = training.protocol == "validated" and training.batch_size == BATCH
+            backbone = one.spec.model.backbone
+            usual = one.spec.training.protocol == "validated" and one.has_usual_batches
             ax.plot(
                 density, mean, color=COLOURS[backbone], marker=MARKERS[backbone], ms=5,
                 ls="-" if usual else ":", mfc=None if usual else "none", label=label,

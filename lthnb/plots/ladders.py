@@ -88,7 +88,7 @@ def _paper_cells(ax, field: Field, metric: str) -> None:
         return
     if field.spec.model.embedding_size != paper.SETTINGS.embedding_size:
         return
-    if field.spec.training.batch_size != paper.SETTINGS.batch_size:
+    if not field.has_usual_batches:
         return
     cells = paper.cells(field.published, field.spec.model.backbone, metric)
     ax.plot(
