@@ -23,6 +23,7 @@ from lthnb.standings import (
     climb_to_the_end,
     difference,
     seeded,
+    seeds_in,
     side_by_side,
     titled,
 )
@@ -207,7 +208,7 @@ def recorded(matches: Sequence[Match], store: Store) -> list[Compression]:
     """
     records = store.recorded()
     shapes = {r.data["digest"]: Shape.of(r.data) for r in records}
-    seeds = sorted({r.spec["training"]["order_seed"] for r in records})
+    seeds = seeds_in(records)
     found = []
     for shape in shapes.values():
         for device in ("cpu", "cuda"):  # which step `auto` meant where they were run

@@ -27,7 +27,8 @@ class Profile:
     What single chapters vary: few_seeds: where many ladders are climbed; few_rungs: of the IMP
     ladder, those at whose densities the other methods are run (empty: all); sizes: embedding sizes
     F; rates: pruning rates, each down to a density of at most `floor`; late_epoch: that of late
-    rewinding; compressions: original size and density, as in Table 3; for_lcm: settings of
+    rewinding; taken_apart: rungs whose tickets are trained again with half of their seed changed;
+    compressions: original size and density, as in Table 3; for_lcm: settings of
     :class:`config.Training` that LCM has otherwise than the dense model.
     """
 
@@ -45,6 +46,7 @@ class Profile:
     rates: tuple[float, ...] = (0.05, 0.1, 0.2)
     floor: float = 0.2
     late_epoch: int = 5
+    taken_apart: tuple[int, ...] = (1, 4, 7)
     compressions: tuple[tuple[int, float], ...] = ((64, 0.25), (64, 0.5), (128, 0.25), (128, 0.5))
     for_lcm: dict[str, Any] = field(default_factory=dict)
 
@@ -147,6 +149,7 @@ PROFILES = {
         sizes=(4, 8),
         rates=(0.5, 0.75),
         late_epoch=1,
+        taken_apart=(1,),
         compressions=((8, 0.5),),
     ),
     "quick": Profile(
@@ -162,6 +165,7 @@ PROFILES = {
         sizes=(16, 32, 64),
         floor=0.13,
         rates=(0.2254, 0.4, 0.64),  # one step of 0.64 is two of 0.4 and four of 0.2254
+        taken_apart=(1, 3),
         compressions=((64, 0.25), (64, 0.5)),
         # By Recall@20 on valid the maps learn as well at the paper's rate as at the backbone's own,
         # or better.

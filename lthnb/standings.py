@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from lthnb.config import ConfigError, Ladder, Spec, Training
+from lthnb.config import DENSE, ConfigError, Ladder, Spec, Training
 from lthnb.data import Interactions, Shape, card
 from lthnb.evaluation import evaluate_popularity
 from lthnb.lottery import Planned, climb, plan
@@ -268,7 +268,7 @@ def recorded_by_contest(
     """The same by ladder and spec, for many contests at once: the records are read once."""
     records = store.recorded()
     shapes = {r.data["digest"]: Shape.of(r.data) for r in records}
-    seeds = sorted({r.spec["training"]["order_seed"] for r in records})
+    seeds = seeds_in(records)
     steps = sorted({r.spec["training"]["step"] for r in records})
     found: dict[tuple[Ladder, Spec], list[Field]] = {contest: [] for contest in contests}
     for contest, shape, step in itertools.product(found, shapes.values(), steps):
@@ -379,6 +379,12 @@ def records_in(fields: Sequence[Field]) -> list[Record]:
 def seeded(ladder: Ladder, spec: Spec, seed: int) -> tuple[Ladder, Spec]:
     """Ladder and spec of one seed, which sets both X⁰ and the order of triplets."""
     return replace(ladder, seed=seed), spec.with_training(order_seed=seed)
+
+
+def seeds_in(records: Iterable[Record]) -> list[int]:
+    """The seeds of the ladders of some records, sorted: those of their dense models. (A ticket that
+    was trained again with another order has one that no ladder has.)"""
+    return sorted({r.spec["training"]["order_seed"] for r in records if r.mask["digest"] == DENSE})
 
 
 def check_seeds(seeds: Sequence[int]) -> None:

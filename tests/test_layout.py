@@ -37,6 +37,7 @@ ORDER = [
     "lottery",
     "standings",
     "compression",
+    "draws",
     "anatomy",
     "pace",
     "tuning",

@@ -52,6 +52,7 @@ from lthnb.plots.contests import (
     narrow_table,
     pace_figure,
     pace_table,
+    taken_apart_table,
 )
 from lthnb.plots.evidence import compute_table, evidence_table
 from lthnb.plots.fairness import (
@@ -147,6 +148,7 @@ __all__ = [
     "speed_figure",
     "speed_table",
     "standings_table",
+    "taken_apart_table",
     "trained_layers_table",
     "tuning_figure",
     "tuning_table",

@@ -19,6 +19,7 @@ from lthnb.answers import (
     stars_at_shared,
 )
 from lthnb.compression import verdict
+from lthnb.draws import CHANGES, Changed
 from lthnb.pace import Pace, paces
 from lthnb.plots.style import (
     COLOURS,
@@ -183,6 +184,40 @@ def narrow_table(fields: Sequence[Field], tuned: Sequence[Tuning] = ()):
         return shown
     shown = shown.fmt_percent("entries", decimals=1, force_sign=True)
     return shown.fmt_number(["its Recall@20", "Recall@20"], decimals=4)
+
+
+def taken_apart_table(found: Sequence[Changed]):
+    """A line for each rung whose tickets were trained again with half of their seed changed, and
+    what each half does to Recall@20 on test (:mod:`draws`)."""
+    rows = [
+        {
+            "": f"{one.field.title}, {seeds_said(len(one.field.seeds))}",
+            "density": one.density,
+            "the ticket": one.recall(""),
+            **{
+                column: value
+                for change, name in CHANGES.items()
+                for column, value in (
+                    (name, one.recall(change)),
+                    (f"{name}, to the ticket", interval_said(one.difference(change))),
+                )
+            },
+        }
+        for one in found
+    ]
+    shown = table(
+        pd.DataFrame(rows),
+        "One mask, and half of the seed changed",
+        "Recall@20 on test, under the ticket's own mask. «another X⁰»: new random values, the same "
+        "triplets in the same order; «another order»: the same values, other triplets."
+        if rows
+        else "Nothing of this is recorded.",
+        groups="",
+    )
+    if not rows:
+        return shown
+    shown = shown.fmt_percent("density", decimals=1)
+    return shown.fmt_number(["the ticket", *CHANGES.values()], decimals=4)
 
 
 def cost_figure(fields: Sequence[Field], chapter: str):
