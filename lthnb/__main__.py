@@ -39,6 +39,7 @@ examples:
   python -m lthnb ladder --source my.csv --seeds 0,1,2 --time-budget 600
                                                 ten minutes of it; the same again goes on
   python -m lthnb runs list                     what has been trained
+  python -m lthnb wanted lastfm LightGCN        what the book wants recorded; --train trains it
   python -m lthnb export 1a2b3c ticket.safetensors --values float16
                                                 a trained ticket as one small file
   python -m lthnb book --profile quick          run the notebooks, build the book
@@ -60,6 +61,7 @@ def parser() -> argparse.ArgumentParser:
     _run_command(commands)
     _ladder_command(commands)
     _runs_command(commands)
+    _wanted_command(commands)
     _export_command(commands)
     _data_command(commands)
     _notebooks_command(commands)
@@ -131,7 +133,11 @@ def _spec_options(p: argparse.ArgumentParser) -> None:
     )
     _setting_options(p, "model", Model, skip=("compression",))  # LCM wants a teacher as well
     _setting_options(p, "training", Training, skip=("order_seed",))
-    group = p.add_argument_group("running")
+    _running_options(p.add_argument_group("running"))
+
+
+def _running_options(group) -> None:
+    """Where trainings run and how they are watched: what all commands that train share."""
     group.add_argument(
         "--device", default="auto", help="auto (a GPU where there is one), cpu, cuda, or cuda:1"
     )
@@ -233,8 +239,6 @@ def _load(args: argparse.Namespace, protocol: str):
 def _prepared(args: argparse.Namespace):
     """Profile, spec, data and control, as the options have them."""
     from lthnb.profiles import profile
-    from lthnb.store import Store
-    from lthnb.training import Control
 
     base = profile(args.profile)
     spec = base.spec(args.backbone or "mf")
@@ -242,9 +246,15 @@ def _prepared(args: argparse.Namespace):
         spec, model=dataclasses.replace(spec.model, **_given(args, Model))
     ).with_training(**_given(args, Training))
     data = _load(args, spec.training.protocol)
+    return base, spec, data, _control(args)
+
+
+def _control(args: argparse.Namespace):
+    from lthnb.store import Store
+    from lthnb.training import Control
+
     deadline = None if args.time_budget is None else time.monotonic() + args.time_budget
-    control = Control(Store(), progress=not args.quiet, deadline=deadline, device=args.device)
-    return base, spec, data, control
+    return Control(Store(), progress=not args.quiet, deadline=deadline, device=args.device)
 
 
 def do_run(args: argparse.Namespace) -> int:
@@ -453,6 +463,81 @@ def _show(record, whole: bool) -> None:
         ("circumstances", record.circumstances),
     ):
         print(f"{name}: {json.dumps(value, indent=1) if isinstance(value, dict) else value}")
+
+
+# wanted
+
+
+def _wanted_command(commands) -> None:
+    p = commands.add_parser(
+        "wanted",
+        help="ladders that the book wants recorded; what is missing, and its training",
+        description="List the ladders that the book wants recorded, what is missing of each and "
+        "about how long that takes; with --train, train it. What was stopped goes on.",
+    )
+    p.add_argument(
+        "word",
+        nargs="*",
+        help="lines that hold all of these words alone, such as: lastfm LightGCN sizes",
+    )
+    p.add_argument("--all", action="store_true", help="complete lines, too")
+    p.add_argument("--train", action="store_true", help="train what is missing, line by line")
+    p.add_argument(
+        "--record",
+        action="store_true",
+        help="copy what is finished into results/, masks of the first seed alone; after training",
+    )
+    p.add_argument("--workers", type=int, default=1, help="ladders side by side (0: one per core)")
+    _running_options(p)
+    p.set_defaults(do=do_wanted)
+
+
+def do_wanted(args: argparse.Namespace) -> int:
+    from lthnb import sources, wanted
+
+    control = _control(args)
+    store = control.store
+    lines = [
+        one
+        for one in wanted.everything()
+        if all(w.lower() in wanted.line_said(one).lower() for w in args.word)
+    ]
+    if not lines:
+        print(f"no line holds {' and '.join(args.word)}; `python -m lthnb wanted --all` has all.")
+        return 1
+    records = [record for key in store.run_keys() if (record := store.find(key))]
+    counted = [(one, len(wanted.there(one, records, store))) for one in lines]
+    missing = [(one, count) for one, count in counted if count < one.trainings]
+    _print_wanted(counted if args.all else missing, records)
+    done = sum(count for _, count in counted)
+    print(
+        f"{done:,} of {sum(one.trainings for one in lines):,} trainings, lines that share one "
+        f"count it each; {len(missing)} of {len(lines)} lines are not complete"
+    )
+    for one, _ in missing if args.train else ():
+        print(f"training: {wanted.line_said(one)}", flush=True)
+        data = sources.load(
+            one.source, protocol=one.spec.training.protocol, progress=not args.quiet
+        )
+        one.train(data, control, args.workers)
+    if args.record:
+        keys = wanted.to_record(lines, store)
+        for key, bits in keys.items():
+            store.record_result(key, bits=bits)
+        print(f"{len(keys)} runs copied into {store.results}")
+    return 0
+
+
+def _print_wanted(counted, records) -> None:
+    from lthnb.wanted import line_said, rest
+
+    print("recorded     the rest, about  ladders")
+    for one, count in counted:
+        left = rest(one.trainings - count, one, records)
+        about = "unknown" if left.seconds is None else _duration(left.seconds)
+        scaled = "≈ " if left.scaled else ""
+        said = scaled + about if count < one.trainings else ""
+        print(f"{count:4} of {one.trainings:3}  {said:>15}  {line_said(one)}")
 
 
 # export

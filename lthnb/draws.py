@@ -15,7 +15,7 @@ import numpy as np
 
 from lthnb.config import Init, Ladder, Seeded, Spec, run_key
 from lthnb.data import Interactions
-from lthnb.lottery import RANDOM, climb, derived_seed, start_of
+from lthnb.lottery import RANDOM, Planned, climb, derived_seed, start_of
 from lthnb.standings import Field, difference, seeded, side_by_side
 from lthnb.steps import resolve
 from lthnb.store import Record, Store
@@ -109,18 +109,28 @@ def _goes_back(field: Field) -> bool:
     return field.ladder.rewind == "rewind" and field.ladder.method not in RANDOM
 
 
+def again(
+    ladder: Ladder, spec: Spec, rung: Planned, store: Store, device: str = "auto"
+) -> list[Record | None]:
+    """The records of one rung of one seed's ladder after each of :data:`CHANGES`, None where one is
+    missing."""
+    found: list[Record | None] = []
+    for change in CHANGES:
+        other, init = changed(ladder, spec, rung.number, change)
+        if rung.record is None:
+            found.append(None)
+        else:
+            data = rung.record.data["digest"]
+            key = run_key(resolve(other, device), data, init, rung.mask.digest)
+            found.append(store.find(key))
+    return found
+
+
 def _look_up(field: Field, number: int, store: Store, device: str) -> Changed | None:
-    runs: dict[int, list[Record | None]] = {}
-    for seed, row in zip(field.seeds, field.rungs, strict=True):
-        ticket = row[number]
-        if ticket.record is None:
-            continue
-        ladder, spec = seeded(field.ladder, field.spec, seed)
-        digests = ticket.record.data["digest"], ticket.mask.digest
-        for change in CHANGES:
-            other, init = changed(ladder, spec, number, change)
-            key = run_key(resolve(other, device), digests[0], init, digests[1])
-            runs.setdefault(seed, []).append(store.find(key))
+    runs = {
+        seed: again(*seeded(field.ladder, field.spec, seed), row[number], store, device)
+        for seed, row in zip(field.seeds, field.rungs, strict=True)
+    }
     there = [seed for seed, row in runs.items() if None not in row]
     if not there:
         return None

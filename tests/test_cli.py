@@ -9,9 +9,14 @@ import pytest
 import scipy.sparse as sp
 from toys import TINY, command, environment
 
+from lthnb import wanted
 from lthnb.__main__ import EXIT, main, parser
 from lthnb.config import Ladder, Model, Training, explain
+from lthnb.data import Shape
+from lthnb.lottery import plan
 from lthnb.packing import load
+from lthnb.profiles import PROFILES
+from lthnb.standings import seeded
 from lthnb.store import Store
 
 COMMANDS = [
@@ -20,6 +25,7 @@ COMMANDS = [
     ("ladder",),
     ("runs",),
     *[("runs", v) for v in ("list", "show", "remove", "record", "verify", "export", "import")],
+    ("wanted",),
     ("export",),
     ("data",),
     *[("data", verb) for verb in ("list", "fetch", "describe")],
@@ -360,3 +366,62 @@ def test_a_closed_pipe_is_no_error(tmp_path):
     )
     assert done.stdout.splitlines()[-1] == "0"
     assert "Traceback" not in done.stderr
+
+
+class TestWanted:
+    @pytest.fixture
+    def lines(self, monkeypatch):
+        """Three lines of small trainings, in place of the book's."""
+        spec = PROFILES["smoke"].spec("mf", embedding_size=4)
+        ladder, reinit = Ladder("imp", 0.5, 1), Ladder("imp", 0.5, 1, rewind="reinit")
+        lines = [
+            wanted.Wanted("existence", "movielens", ladder, spec, (0, 1)),
+            wanted.Wanted("rewinds", "movielens", reinit, spec, (0,)),
+            wanted.WantedAgain("movielens", ladder, spec, (1,), (0,)),
+        ]
+        monkeypatch.setattr(wanted, "everything", lambda: lines)
+        return lines
+
+    def test_lists_what_is_missing_and_trains_it(self, cli, lines):
+        code, out, _ = cli("wanted")
+        assert code == 0
+        assert "0 of 8 trainings" in out
+        assert "3 of 3 lines are not complete" in out
+        assert "unknown" in out  # nothing is there to tell a time from
+        code, out, _ = cli("wanted", "Again", "movieLENS", "--train", "--quiet")
+        assert code == 0
+        assert "training: movielens, validated: MF, F = 4: tickets of 50% again" in out
+        # The other draw at the first rung is that of reinit, which is complete by that, too.
+        code, out, _ = cli("wanted")
+        assert re.findall(r"^ *(\d+) of +(\d+) .* \(for \w+\)$", out, re.M) == [("2", "4")]
+        assert "1 of 3 lines are not complete" in out
+        assert len(cli("wanted", "--all")[1].splitlines()) == 5
+
+    def test_records_what_is_finished_once(self, cli, lines):
+        cli("wanted", "rewinds", "--train", "--quiet")
+        assert cli("wanted", "existence", "--record")[1].endswith("results\n")
+        assert [r.density for r in cli.store.recorded()] == [1.0]  # the dense model that both have
+        assert "1 runs copied" in cli("wanted", "rewinds", "--record")[1]
+        assert "0 runs copied" in cli("wanted", "rewinds", "--record")[1]
+        assert len(cli.store.recorded()) == 2
+        assert cli("runs", "verify")[0] == 0
+
+    def test_bits_of_the_first_seed_alone(self, cli, lines):
+        cli("wanted", "existence", "--train", "--record", "--quiet")
+        alone = Store(cli.store.folder.parent / "none", cli.store.results)
+        shape = Shape.of(alone.recorded()[0].data)
+        masks = [
+            plan(*seeded(lines[0].ladder, lines[0].spec, seed), shape, alone)[1].mask
+            for seed in (0, 1)
+        ]
+        assert [mask.there() for mask in masks] == [True, False]
+
+    def test_words_that_no_line_holds(self, cli, lines):
+        code, out, _ = cli("wanted", "movielens", "lightgcn")
+        assert code == 1
+        assert "no line holds movielens and lightgcn" in out
+
+    def test_a_stopped_one_goes_on(self, cli, lines):
+        assert cli("wanted", "--train", "--quiet", "--time-budget", "0")[0] == EXIT["time budget"]
+        assert cli("wanted", "--train", "--quiet")[0] == 0
+        assert "0 of 3 lines are not complete" in cli("wanted")[1]

@@ -10,18 +10,11 @@ from lthnb import paper, plots
 from lthnb.compression import compressions_of
 from lthnb.config import Ladder
 from lthnb.lottery import run_ladder
-from lthnb.profiles import (
-    PROFILES,
-    SMALL_SETS,
-    Wanted,
-    WantedMatch,
-    literature,
-    wanted,
-    wanted_matches,
-)
+from lthnb.profiles import PROFILES, SMALL_SETS, literature
 from lthnb.sources import SOURCES
 from lthnb.standings import seeded
 from lthnb.store import Record, Store
+from lthnb.wanted import Wanted, WantedMatch, wanted, wanted_matches
 
 DATA = toy_data()
 DATA = replace(DATA, origin={**DATA.origin, "source": "movielens"})

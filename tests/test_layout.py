@@ -46,6 +46,7 @@ ORDER = [
     "serving",
     "budget",
     "profiles",
+    "wanted",
     "answers",
     "plots",
     "parameters",

@@ -13,6 +13,7 @@ from lthnb.selection import pairs, selections
 from lthnb.standings import fields_of, recorded_fields, seeded, titled
 from lthnb.store import Store
 from lthnb.tuning import batches, tunings
+from lthnb.wanted import wanted
 
 DATA = toy_data(60, 40)
 LADDER = Ladder(pruning_rate=0.4, rungs=2)
@@ -164,7 +165,7 @@ def test_ladders_stand_beside_those_with_other_batches_alone(control):
 
 
 def test_large_batches_are_called_so():
-    large = [w for w in profiles.wanted() if w.spec.training.batch_size > 2048]
+    large = [w for w in wanted() if w.spec.training.batch_size > 2048]
     assert {(w.source, w.spec.model.backbone) for w in large} == {
         ("movielens", "mf"),
         ("movielens", "lightgcn"),
