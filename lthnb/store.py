@@ -12,7 +12,9 @@ lock of their key.
 
 `results/` of the project is a second, read-only place in which records and masks are looked up:
 recorded runs, without tables of weights, their records compressed (half as large), and of a mask
-that was pruned from another only which of the other's entries are left (a third as large).
+that was pruned from another only which of the other's entries are left (a third as large). What
+the records of a split say alike, who was tested on how many items, lies once, under
+`texts/DIGEST` (it was nearly a third of them).
 
 What the operating system refuses (a full disk, a read-only folder, no locks) is a StoreError that
 says what to do.
@@ -743,7 +745,8 @@ class Store:
 
     def record_result(self, key: str, *, bits: bool = True) -> list[Path]:
         """Copy a finished training's record into `results/`, with its mask and the pruning that
-        gave it; no tables of weights. Returns the files written there.
+        gave it; no tables of weights. Returns the files written there; what others of its split
+        share with it is among them where it was not there yet.
 
         bits: with the mask's bits, by which the run can be replayed at once. Without them its
         ladder is known and has to be climbed again for that. Those of a random mask are never
@@ -763,11 +766,18 @@ class Store:
             )
         prunings = self._prunings()
         path = self._run(key, "record")
-        text = unseal("record", path.read_bytes(), str(path))
+        # Before the record, which is not whole without them.
+        plain, texts = _texts_apart(record)
+        places = {self.folder / "texts" / digest: text for digest, text in texts.items()}
+        files = {
+            place: seal("text", text.encode())
+            for place, text in places.items()
+            if self._read(self.results, "texts", place.name) is None
+        }
         # Without a checksum of its own: the file has one. The usual window is of many megabytes.
         best = {"id": lzma.FILTER_LZMA2, "preset": lzma.PRESET_EXTREME | 9, "dict_size": 1 << 20}
-        content = lzma.compress(text, check=lzma.CHECK_NONE, filters=[best])
-        files = {path: seal("record", content)}
+        content = lzma.compress(plain.encode(), check=lzma.CHECK_NONE, filters=[best])
+        files[path] = seal("record", content)
         for pruning in prunings.get(record.mask["digest"], ()):
             files |= self._mask_to_record(pruning, prunings, bits)
         written = []
@@ -907,7 +917,7 @@ class Store:
 
 KEY = re.compile("[0-9a-f]{32}")
 RUN_FILE = re.compile("record|checkpoint|weights-(best|[0-9]+)")
-SINGLE = ("masks", "arrays")  # folders whose files are named by their key
+SINGLE = ("masks", "arrays", "texts")  # folders whose files are named by their key
 FOLDERS = ("runs", *SINGLE, "locks", BENCHMARKS)
 
 
@@ -918,8 +928,8 @@ def _kind_of(path: Path, base: Path) -> str:
             return name.partition("-")[0]
         case ("masks", name) if KEY.fullmatch(name.removesuffix(".bits")):
             return "mask" if name.endswith(".bits") else "pruning"
-        case ("arrays", name) if KEY.fullmatch(name):
-            return "array"
+        case ("arrays" | "texts" as folder, name) if KEY.fullmatch(name):
+            return folder.removesuffix("s")
     raise DamagedFile(f"{path}: no file of a store has this name.")
 
 
@@ -1012,6 +1022,8 @@ def _opened(path: Path, base: Path, content: bytes, name: str) -> Any:
     payload = unseal(kind, content, name)
     try:
         value, key = OPENERS[kind](payload)
+        if kind == "record":
+            value = _whole_record(value, base, name)
         if kind == "mask":
             value = _whole_mask(value, base, name)
     except UNFIT as error:
@@ -1046,6 +1058,48 @@ def _open_record(payload: bytes) -> tuple[Record, str]:
     return record, record.key
 
 
+SHARED = ("users", "relevant")  # of a record's hits: texts that all runs on a split have alike
+
+
+def _texts_apart(record: Record) -> tuple[str, dict[str, str]]:
+    """The text of a record for `results/`, and what it only names there: digest → text."""
+    plain, texts = asdict(record), {}
+    hits = plain["results"]["hits"]
+    for name in SHARED:
+        if name in hits:
+            digest = digest_text(hits[name])
+            texts[digest], hits[name] = hits[name], {"text": digest}
+    return canonical(plain) + "\n", texts
+
+
+def _whole_record(record: Record, base: Path, name: str) -> Record:
+    """A record with its texts back in place; see :func:`_texts_apart`."""
+    hits = record.results["hits"]
+    for part in SHARED:
+        if isinstance(hits.get(part), dict):
+            path = base / "texts" / hits[part]["text"]
+            hits[part] = _needed(path, base, f"{name}: its {part} are in {path}")
+    return record
+
+
+def _needed(path: Path, base: Path, said: str) -> Any:
+    """What another file of the store in `base` holds, without which one is not whole.
+
+    said: the beginning of the DamagedFile where it is not there or not good.
+    """
+    if (content := _content(path)) is None:
+        raise DamagedFile(f"{said}, which is not there.")
+    try:
+        return _opened(path, base, content, str(path))
+    except DamagedFile as error:
+        raise DamagedFile(f"{said}, which is not good itself.") from error
+
+
+def _open_text(payload: bytes) -> tuple[str, str]:
+    text = payload.decode()
+    return text, digest_text(text)
+
+
 def _open_weights(payload: bytes) -> tuple[np.ndarray, None]:
     return unpack_arrays(payload)["table"], None
 
@@ -1077,14 +1131,7 @@ def _whole_mask(arrays: dict[str, np.ndarray], base: Path, name: str) -> np.ndar
     kept = np.ones((rows, size), bool)
     if within := str(arrays.get("within", "")):
         path = base / "masks" / f"{within}.bits"
-        if (content := _content(path)) is None:
-            raise DamagedFile(f"{name}: tells what is left of {path}, which is not there.")
-        try:
-            kept = _opened(path, base, content, str(path))
-        except DamagedFile as error:
-            raise DamagedFile(
-                f"{name}: tells what is left of {path}, which is not good itself."
-            ) from error
+        kept = _needed(path, base, f"{name}: tells what is left of {path}")
     kept[kept] = np.unpackbits(arrays["bits"], count=int(kept.sum())).astype(bool)
     return kept
 
@@ -1114,7 +1161,7 @@ def _open_array(payload: bytes) -> tuple[np.ndarray, str]:
 
 # What the openers raise for a payload that is not theirs; MemoryError, say, is not among them.
 UNFIT = (
-    *(ValueError, TypeError, KeyError, EOFError, RecursionError),
+    *(ValueError, TypeError, KeyError, AttributeError, EOFError, RecursionError),
     *(zipfile.BadZipFile, zlib.error, lzma.LZMAError),
 )
 OPENERS = {  # kind → a function from a payload to what it holds, and its key where it tells it
@@ -1124,6 +1171,7 @@ OPENERS = {  # kind → a function from a payload to what it holds, and its key 
     "mask": _open_mask,
     "pruning": _open_pruning,
     "array": _open_array,
+    "text": _open_text,
 }
 
 

@@ -90,14 +90,18 @@ def snapshot(folder: Path) -> dict[str, bytes]:
     }
 
 
-def lie_within(files: dict[str, bytes], name: str) -> list[str]:
-    """The masks among recorded files that are told by what is left of a mask, directly or not."""
+def need(files: dict[str, bytes], name: str) -> list[str]:
+    """The recorded files that are not whole without one: masks that are told by what is left of a
+    mask, directly or not, and records that have a text in common."""
     found = []
     for other, content in files.items():
+        if name.startswith("texts/") and other.endswith("/record"):
+            text = lzma.decompress(unseal("record", content, other)).decode()
+            found += [other] * (name.removeprefix("texts/") in text)
         if other.endswith(".bits"):
             within = str(unpack_arrays(unseal("mask", content, other)).get("within", ""))
             if within and f"masks/{within}.bits" == name:
-                found += [other, *lie_within(files, other)]
+                found += [other, *need(files, other)]
     return found
 
 
@@ -872,12 +876,15 @@ class TestDamage:
             assert tale(store) == told[1]
             store.recorded()
             said = capsys.readouterr().err
-            assert f"lthnb: {path}: " in said
+            needed = (
+                f" are in {path}, which is not good itself." in said
+            )  # nobody reads a text alone
+            assert needed if name.startswith("texts/") else f"lthnb: {path}: " in said
             assert "passed over" in said
             wrong = dict(store.verify())
             assert wrong.pop(path).endswith("Take it anew from where the project came from.")
-            # A mask that lies within a damaged one cannot be read either; nothing else is named.
-            assert set(wrong) == {results / other for other in lie_within(kept, name)}
+            # What is not whole without a damaged one cannot be read either; nothing else is named.
+            assert set(wrong) == {results / other for other in need(kept, name)}
             assert all("which is not good itself. " in what for what in wrong.values())
             assert path.read_bytes() == bad
             assert sorted(snapshot(results)) == sorted(kept)

@@ -112,7 +112,7 @@ class TestSharing:
         evidence = Store(store.folder, tmp_path / "results")
         written = evidence.record_result(rungs[3].record.key)
         masks = [path for path in written if path.suffix]
-        assert (len(masks), len(written)) == (3, 7)
+        assert (len(masks), len(written)) == (3, 9)  # prunings, bits, the record, and two texts
         there = Store(tmp_path / "results", results=None)
         assert list(there.verify()) == []
         for rung in rungs[1:]:
@@ -123,7 +123,9 @@ class TestSharing:
         # Nothing is written twice but what is asked for, and no bits where none are wanted.
         assert len(evidence.record_result(rungs[2].record.key)) == 3
         bare = Store(store.folder, tmp_path / "bare")
-        assert [p.suffix for p in bare.record_result(rungs[3].record.key, bits=False)] == ["", ""]
+        without = bare.record_result(rungs[3].record.key, bits=False)
+        assert [p.parent.name for p in without][-1:] == ["masks"]
+        assert [p.suffix for p in without] == [""] * 4
 
     def test_a_rung_that_prunes_nothing_is_recorded_like_the_others(self, store, tmp_path):
         """Its mask is the dense table, or the one before, and lies within no other."""

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shutil
 import tarfile
 import time
 from dataclasses import asdict, replace
@@ -376,14 +377,48 @@ class TestResultsFolder:
         (tmp_path / "s" / "masks" / "README.txt").write_text("not ours")
         written = store.record_result(run.key)
         names = [p.relative_to(tmp_path / "r").as_posix() for p in written]
-        assert names == [f"runs/{run.key}/record", f"masks/{key}", f"masks/{key}.bits"]
+        run_files = [f"runs/{run.key}/record", f"masks/{key}", f"masks/{key}.bits"]
+        assert names[2:] == run_files
+        assert all(name.startswith("texts/") for name in names[:2])
         there = Store(tmp_path / "r", results=None)
         assert list(there.verify()) == []
         assert there.find(run.key) == run.record
         text = store.folder / "runs" / run.key / "record"
-        assert written[0].stat().st_size < text.stat().st_size
+        assert written[2].stat().st_size < text.stat().st_size
         with pytest.raises(StoreError, match="nothing was copied"):
             store.record_result("0" * 32)
+
+    def test_what_runs_on_a_split_have_alike_lies_once(self, tmp_path, capsys):
+        store = Store(tmp_path / "s", tmp_path / "r")
+        runs = [
+            trained(store, data, toy_spec(), init=Seeded(seed))
+            for data in (toy_data(), toy_data(seed=1))
+            for seed in (0, 1)
+        ]
+        for run in runs:
+            store.record_result(run.key)
+        there = Store(tmp_path / "none", tmp_path / "r")
+        assert {r.key: r for r in there.recorded()} == {run.key: run.record for run in runs}
+        # Users are numbered through in both; on how many items each is tested differs.
+        hits = [run.record.results["hits"] for run in runs]
+        alike = {h[name] for h in hits for name in ("users", "relevant")}
+        texts = sorted((tmp_path / "r" / "texts").iterdir())
+        assert len(texts) == len(alike) == 3
+        assert {unseal("text", p.read_bytes(), "").decode() for p in texts} == alike
+        # One that is not there is named, and so are the runs that need it.
+        lost = next(p for p in texts if hits[0]["relevant"].encode() in p.read_bytes())
+        lost.unlink()
+        assert {r.key for r in there.recorded()} == {run.key for run in runs[2:]}
+        assert f"its relevant are in {lost}, which is not there." in capsys.readouterr().err
+        places = {tmp_path / "r" / "runs" / run.key / "record" for run in runs[:2]}
+        assert set(dict(there.verify())) == places
+
+    def test_a_record_without_texts_apart_is_read_too(self, tmp_path):
+        store = Store(tmp_path / "s", tmp_path / "r")
+        run = trained(store, toy_data(), toy_spec())
+        whole = store.folder / "runs" / run.key / "record"
+        shutil.copytree(whole.parent, tmp_path / "r" / "runs" / run.key)
+        assert Store(tmp_path / "none", tmp_path / "r").recorded() == [run.record]
 
     def test_a_run_on_a_stand_in_is_no_evidence(self, tmp_path):
         store = Store(tmp_path / "s", tmp_path / "r")
