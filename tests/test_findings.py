@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from lthnb import answers, compression, paper, plots, profiles
+from lthnb import answers, compression, draws, paper, plots, profiles
 from lthnb.budget import best_within, measured_costs
 from lthnb.plots.ladders import is_cell
 from lthnb.selection import pairs, selections
@@ -128,6 +128,19 @@ def test_the_draw_matters_and_the_mask_more(rewinds, ladders, source):
     assert first[0] == first[1]
     random = at(of(ladders, source, "validated", "rp"), 0.21).results["recall@20"]
     assert at(rewinds[source, "reinit"], 0.21).results["recall@20"] > 2.5 * random
+
+
+def test_a_mask_goes_with_the_draw_and_not_with_the_order(rewinds, store):
+    numbers = profiles.RECORDED["validated"].base.taken_apart
+    for source in ("movielens", "lastfm"):
+        found = draws.looked_up([rewinds[source, "rewind"]], numbers, store)
+        assert [(one.number, len(one.field.seeds)) for one in found] == [(n, 5) for n in numbers]
+        for one in found:
+            order = one.difference("order")
+            assert sign(order) == 0
+            assert -0.04 < order.low < order.high < 0.04
+            assert sign(one.difference("draw")) < 0
+            assert one.difference("draw").mean < -0.05
 
 
 def test_without_rewinding_and_from_an_early_epoch(rewinds):
