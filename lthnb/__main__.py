@@ -473,19 +473,21 @@ def _wanted_command(commands) -> None:
         "wanted",
         help="ladders that the book wants recorded; what is missing, and its training",
         description="List the ladders that the book wants recorded, what is missing of each and "
-        "about how long that takes; with --train, train it. What was stopped goes on.",
+        "about how long that takes; with --train, train it. What was stopped goes on. Runs of the "
+        "step that --device means are counted: cpu and cuda have runs of their own.",
     )
     p.add_argument(
         "word",
         nargs="*",
-        help="lines that hold all of these words alone, such as: lastfm LightGCN sizes",
+        help="only lines that hold all of these words, such as: lastfm LightGCN sizes",
     )
     p.add_argument("--all", action="store_true", help="complete lines, too")
     p.add_argument("--train", action="store_true", help="train what is missing, line by line")
     p.add_argument(
         "--record",
         action="store_true",
-        help="copy what is finished into results/, masks of the first seed alone; after training",
+        help="copy what is finished into results/, bits of masks of the first seed alone; after "
+        "training, also where that was stopped",
     )
     p.add_argument("--workers", type=int, default=1, help="ladders side by side (0: one per core)")
     _running_options(p)
@@ -493,39 +495,62 @@ def _wanted_command(commands) -> None:
 
 
 def do_wanted(args: argparse.Namespace) -> int:
-    from lthnb import sources, wanted
+    from lthnb import wanted
+    from lthnb.config import ConfigError
 
     control = _control(args)
     store = control.store
+    words = [word.lower() for word in args.word]
     lines = [
         one
         for one in wanted.everything()
-        if all(w.lower() in wanted.line_said(one).lower() for w in args.word)
+        if all(word in wanted.line_said(one).lower() for word in words)
     ]
     if not lines:
-        print(f"no line holds {' and '.join(args.word)}; `python -m lthnb wanted --all` has all.")
-        return 1
-    records = [record for key in store.run_keys() if (record := store.find(key))]
-    counted = [(one, len(wanted.there(one, records, store))) for one in lines]
-    missing = [(one, count) for one, count in counted if count < one.trainings]
-    _print_wanted(counted if args.all else missing, records)
-    done = sum(count for _, count in counted)
-    print(
-        f"{done:,} of {sum(one.trainings for one in lines):,} trainings, lines that share one "
-        f"count it each; {len(missing)} of {len(lines)} lines are not complete"
-    )
-    for one, _ in missing if args.train else ():
-        print(f"training: {wanted.line_said(one)}", flush=True)
-        data = sources.load(
-            one.source, protocol=one.spec.training.protocol, progress=not args.quiet
+        raise ConfigError(
+            f"wanted: found no line that holds all of {', '.join(args.word)}; "
+            "`python -m lthnb wanted --all` shows every line, with its data, model and purpose."
         )
-        one.train(data, control, args.workers)
-    if args.record:
-        keys = wanted.to_record(lines, store)
-        for key, bits in keys.items():
-            store.record_result(key, bits=bits)
-        print(f"{len(keys)} runs copied into {store.results}")
-    return 0
+    records = wanted.known(store)
+    counted = [(one, len(wanted.there(one, records, store, [args.device]))) for one in lines]
+    missing = [(one, count) for one, count in counted if count < one.trainings]
+    _print_wanted(counted if args.all else missing, store.recorded())
+    done, every = sum(count for _, count in counted), sum(one.trainings for one in lines)
+    print(
+        f"{done:,} of {every:,} trainings, lines that share one count it each; {len(missing)} of "
+        f"{len(lines)} lines are not complete"
+    )
+    try:
+        return _train_wanted([one for one, _ in missing] if args.train else [], control, args)
+    finally:
+        if args.record:
+            keys, prunings = wanted.to_record(lines, store), store.prunings()
+            for key, bits in keys.items():
+                store.record_result(key, bits=bits, prunings=prunings)
+            print(f"{len(keys)} runs copied into {store.results}")
+
+
+def _train_wanted(lines, control, args: argparse.Namespace) -> int:
+    """Train line by line; one that fails is named, and the next one trained. Returns the exit
+    code."""
+    from lthnb import sources
+    from lthnb.training import Stopped
+    from lthnb.wanted import line_said
+
+    failed, loaded = 0, {}
+    for one in lines:
+        print(f"training: {line_said(one)}", flush=True)
+        which = one.source, one.spec.training.protocol
+        try:
+            if which not in loaded:
+                loaded[which] = sources.load(one.source, protocol=which[1], progress=not args.quiet)
+            one.train(loaded[which], control, args.workers)
+        except Exception as error:
+            if isinstance(error, Stopped) or not type(error).__module__.startswith("lthnb."):
+                raise
+            failed += 1
+            print(f"lthnb: {line_said(one)}: {error}", file=sys.stderr)
+    return 1 if failed else 0
 
 
 def _print_wanted(counted, records) -> None:
@@ -533,11 +558,9 @@ def _print_wanted(counted, records) -> None:
 
     print("recorded     the rest, about  ladders")
     for one, count in counted:
-        left = rest(one.trainings - count, one, records)
-        about = "unknown" if left.seconds is None else _duration(left.seconds)
-        scaled = "≈ " if left.scaled else ""
-        said = scaled + about if count < one.trainings else ""
-        print(f"{count:4} of {one.trainings:3}  {said:>15}  {line_said(one)}")
+        missing = one.trainings - count
+        left = rest(missing, one, records).said(_duration) if missing else ""
+        print(f"{count:4} of {one.trainings:3}  {left:>15}  {line_said(one)}")
 
 
 # export

@@ -16,7 +16,7 @@ import numpy as np
 from lthnb.config import Init, Ladder, Seeded, Spec, run_key
 from lthnb.data import Interactions
 from lthnb.lottery import RANDOM, Planned, climb, derived_seed, start_of
-from lthnb.standings import Field, difference, seeded, side_by_side
+from lthnb.standings import Field, difference, fields_of, seeded, side_by_side
 from lthnb.steps import resolve
 from lthnb.store import Record, Store
 from lthnb.training import Control, train
@@ -42,15 +42,18 @@ class Changed:
         """Share of the entries that live."""
         return self.field.rungs[0][self.number].density
 
-    def recall(self, change: str) -> float:
-        """Mean Recall@20 on test after a change; for ``""`` that of the tickets themselves."""
-        records = self.runs[change] if change else self.field.records(self.number)
-        return float(np.mean([r.metric("recall@20") for r in records]))
+    def records(self, change: str) -> Sequence[Record]:
+        """The runs after a change, one a seed; for ``""`` the tickets themselves."""
+        return self.runs[change] if change else self.field.records(self.number)
 
-    def difference(self, change: str) -> Interval:
-        """What a change alone does to Recall@20 on test, relative to the tickets, paired by seed
-        (over users where there is one)."""
-        return difference(self.runs[change], self.field.records(self.number))
+    def recall(self, change: str) -> float:
+        """Their mean Recall@20 on test."""
+        return float(np.mean([r.metric("recall@20") for r in self.records(change)]))
+
+    def difference(self, change: str, to: str = "") -> Interval:
+        """Relative difference in Recall@20 on test of a change to another, or to the tickets,
+        paired by seed (over users where there is one)."""
+        return difference(self.records(change), self.records(to))
 
 
 def changed(ladder: Ladder, spec: Spec, number: int, change: str) -> tuple[Spec, Init]:
@@ -66,28 +69,37 @@ def changed(ladder: Ladder, spec: Spec, number: int, change: str) -> tuple[Spec,
 
 
 def changed_of(
-    fields: Sequence[Field],
+    contests: Sequence[tuple[Ladder, Spec]],
     numbers: Collection[int],
     data: Interactions,
+    seeds: Sequence[int],
     control: Control,
     *,
     train_missing: bool = True,
     workers: int = 1,
 ) -> list[Changed]:
-    """Train the tickets of some rungs again with each of :data:`CHANGES`, or look up what is
-    recorded of it: see :func:`looked_up`.
+    """Train the tickets of some rungs again with each of :data:`CHANGES`, after the ladders that
+    find them, or look up what is recorded of it: see :func:`looked_up`.
 
-    fields: those that go back to X⁰ are taken. `train_missing` and `workers` are those of
-    :func:`standings.fields_of`.
+    contests: ladder and spec of each field, of which those that go back to X⁰ are taken. seeds,
+    `train_missing` and `workers` are those of :func:`standings.fields_of`. A mask whose bits were
+    not kept is pruned once more, for which the training above is replayed.
     """
-    if train_missing:
-        todo = [
-            partial(_train_changed, *seeded(one.ladder, one.spec, seed), data, tuple(numbers))
-            for one in fields
-            if _goes_back(one)
-            for seed in one.seeds
-        ]
-        side_by_side(todo, control, workers, "ladder")
+    back = [(ladder, spec) for ladder, spec in contests if _goes_back(ladder)]
+    how = {"train_missing": train_missing, "workers": workers}
+    fields = fields_of(back, data, seeds, control, **how)
+    todo = []
+    for one in fields if train_missing else ():
+        for seed, row in zip(one.seeds, one.rungs, strict=True):
+            pair = seeded(one.ladder, one.spec, seed)
+            missing = [
+                rung.number
+                for rung in _those(row, numbers)
+                if None in again(*pair, rung, control.store, control.device)
+            ]
+            if missing:
+                todo.append(partial(_train_changed, *pair, data, missing))
+    side_by_side(todo, control, workers, "ladder")
     return looked_up(fields, numbers, control.store, control.device)
 
 
@@ -99,14 +111,19 @@ def looked_up(
     found = (
         _look_up(one, number, store, device)
         for one in fields
-        if _goes_back(one)
-        for number in sorted(set(numbers) & set(range(1, len(one.rungs[0]))))
+        if _goes_back(one.ladder)
+        for number in (rung.number for rung in _those(one.rungs[0], numbers))
     )
     return [one for one in found if one is not None]
 
 
-def _goes_back(field: Field) -> bool:
-    return field.ladder.rewind == "rewind" and field.ladder.method not in RANDOM
+def _goes_back(ladder: Ladder) -> bool:
+    return ladder.rewind == "rewind" and ladder.method not in RANDOM
+
+
+def _those(row: Sequence[Planned], numbers: Collection[int]) -> list[Planned]:
+    """The tickets among the rungs with some numbers."""
+    return [rung for rung in row if rung.number and rung.number in numbers]
 
 
 def again(
@@ -141,8 +158,8 @@ def _look_up(field: Field, number: int, store: Store, device: str) -> Changed | 
 def _train_changed(
     ladder: Ladder, spec: Spec, data: Interactions, numbers: Sequence[int], control: Control
 ) -> None:
-    # Climbing finds the masks, also where a record's own bits were not kept; rungs that are
-    # recorded are not trained again.
+    # Climbing trains no rung again that is recorded, and finds masks also where their bits were not
+    # kept, which takes a replay of the rung above.
     for rung in climb(ladder, spec, data, control):
         for change in CHANGES if rung.number in numbers else ():
             other, init = changed(ladder, spec, rung.number, change)

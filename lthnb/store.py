@@ -693,7 +693,7 @@ class Store:
     def verify(self) -> Iterator[tuple[Path, str]]:
         """Read every file; yields (path, what is wrong and what to do) for each that is not good.
 
-        Records, masks and arrays must also answer to the key they lie under.
+        Records, masks, arrays and texts must also answer to the key they lie under.
         """
         for path in _benchmarks(self.results):
             try:
@@ -743,14 +743,17 @@ class Store:
         found = _entries(self.folder / "masks")
         return [path for path in found if _is_ours(path, self.folder)]
 
-    def record_result(self, key: str, *, bits: bool = True) -> list[Path]:
+    def record_result(
+        self, key: str, *, bits: bool = True, prunings: dict[str, list[str]] | None = None
+    ) -> list[Path]:
         """Copy a finished training's record into `results/`, with its mask and the pruning that
         gave it; no tables of weights. Returns the files written there; what others of its split
         share with it is among them where it was not there yet.
 
         bits: with the mask's bits, by which the run can be replayed at once. Without them its
         ladder is known and has to be climbed again for that. Those of a random mask are never
-        copied, since they can be drawn.
+        copied, since they can be drawn. prunings: what :meth:`prunings` gives, for who records
+        many runs.
 
         Raises StoreError where there is no record of it in the store, or no `results/` folder, and
         for a run on a stand-in.
@@ -764,7 +767,7 @@ class Store:
                 f"run {key}: trained on {source}, which tells what a ladder costs and never what a "
                 "model is worth; nothing was copied, since it is no evidence."
             )
-        prunings = self._prunings()
+        prunings = self.prunings() if prunings is None else prunings
         path = self._run(key, "record")
         # Before the record, which is not whole without them.
         plain, texts = _texts_apart(record)
@@ -789,7 +792,7 @@ class Store:
                 write_file(written[-1], content)
         return written
 
-    def _prunings(self) -> dict[str, list[str]]:
+    def prunings(self) -> dict[str, list[str]]:
         """The prunings of the store, by the digest of the mask that they gave."""
         found: dict[str, list[str]] = {}
         for path in self._masks():
@@ -1012,7 +1015,7 @@ PARTS = {  # of a record: what is read of each without asking whether it is ther
 
 def _opened(path: Path, base: Path, content: bytes, name: str) -> Any:
     """What a file of the store in `base` holds: a Record, a table, a checkpoint's arrays and state,
-    a mask's bits, the plain data about a pruning, or an array.
+    a mask's bits, the plain data about a pruning, an array, or a text.
 
     Raises DamagedFile, as `name`, for what must not lie at `path`: a damaged file, one of another
     kind, one whose content is not of its kind, what belongs under another key, and a mask that is
@@ -1087,12 +1090,15 @@ def _needed(path: Path, base: Path, said: str) -> Any:
 
     said: the beginning of the DamagedFile where it is not there or not good.
     """
-    if (content := _content(path)) is None:
-        raise DamagedFile(f"{said}, which is not there.")
     try:
-        return _opened(path, base, content, str(path))
+        _kind_of(path, base)  # before a name that is none of the store's is looked for
+        content = _content(path)
+        value = None if content is None else _opened(path, base, content, str(path))
     except DamagedFile as error:
         raise DamagedFile(f"{said}, which is not good itself.") from error
+    if value is None:
+        raise DamagedFile(f"{said}, which is not there.")
+    return value
 
 
 def _open_text(payload: bytes) -> tuple[str, str]:

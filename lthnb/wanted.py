@@ -4,7 +4,7 @@ will take, and its training, by whoever has a machine to spare.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,14 +30,16 @@ from lthnb.store import Record, Store
 from lthnb.training import Control
 
 # Backbone → seeds on the small sets: five where a training takes seconds.
-SMALL_SEEDS = {"mf": (0, 1, 2, 3, 4), "lightgcn": (0, 1, 2)}
+FEW = (0, 1, 2)
+SMALL_SEEDS = {"mf": (0, 1, 2, 3, 4), "lightgcn": FEW}
 
 
 @dataclass(frozen=True)
 class Wanted:
     """A ladder at the paper's scale that the book wants recorded: on which source, with which
-    seeds, and what for: a chapter of :data:`CONTESTS`, ``causes`` (:data:`CAUSES`), a setting of
-    :data:`TRIED`, ``tuned`` (:data:`TUNED_L2`), or ``literature`` (:data:`paper.REFERENCES`)."""
+    seeds, and what for: a chapter of :data:`profiles.CONTESTS`, ``causes`` (its
+    :data:`profiles.CAUSES`), a setting of :data:`profiles.TRIED`, ``tuned``
+    (:data:`profiles.TUNED_L2`), or ``literature`` (:data:`paper.REFERENCES`)."""
 
     what_for: str
     source: str
@@ -126,7 +128,7 @@ class WantedMatch:
 @dataclass(frozen=True)
 class WantedAgain:
     """Tickets of a ladder's rungs `numbers` that the book wants trained again with half of their
-    seed changed (:mod:`draws`); the ladder itself is another line."""
+    seed changed (:mod:`draws`); the ladder itself is another line, :attr:`above`."""
 
     source: str
     ladder: Ladder
@@ -139,8 +141,13 @@ class WantedAgain:
         return "draws"
 
     @property
+    def above(self) -> Wanted:
+        """The ladder that finds the tickets."""
+        return Wanted("existence", self.source, self.ladder, self.spec, self.seeds)
+
+    @property
     def trainings(self) -> int:
-        """Trainings in all."""
+        """Trainings in all, without the ladder's."""
         return len(self.seeds) * len(self.numbers) * len(draws.CHANGES)
 
     @property
@@ -159,10 +166,9 @@ class WantedAgain:
                 yield from (r for r in found if r is not None)
 
     def train(self, data: Interactions, control: Control, workers: int = 1) -> None:
-        """Train what is missing of it, and of the ladder above."""
+        """Train what is missing of it, and of the ladder that finds its tickets."""
         contests = [(self.ladder, self.spec)]
-        fields = fields_of(contests, data, self.seeds, control, train_missing=False)
-        draws.changed_of(fields, self.numbers, data, control, workers=workers)
+        draws.changed_of(contests, self.numbers, data, self.seeds, control, workers=workers)
 
 
 # Any line of what is wanted.
@@ -197,7 +203,7 @@ def wanted() -> list[Wanted]:
     for ladder, spec, seed in isolating("mf").values():
         want("causes", "yelp2018", [(ladder, spec)], (seed,))
     main = ("existence", "baselines")
-    chapters("yelp2018", "validated", "mf", (0, 1, 2), main)
+    chapters("yelp2018", "validated", "mf", FEW, main)
     valid = ("validated",)
     want("l2", "yelp2018", recorded_tried("l2", ["mf"], valid), (0,))
     for backbone, seeds in SMALL_SEEDS.items():
@@ -209,13 +215,12 @@ def wanted() -> list[Wanted]:
         for backbone, value in chosen.items():
             [(ladder, spec)] = RECORDED["validated"].contests("existence", [backbone])
             tuned = [(ladder, spec.with_training(l2=value))]
-            few = source == "yelp2018" or backbone == "lightgcn"
-            want("tuned", source, tuned, (0, 1, 2) if few else (0, 1, 2, 3, 4))
+            want("tuned", source, tuned, SMALL_SEEDS[backbone] if source in SMALL_SETS else FEW)
     for source in SMALL_SETS:
         rates = recorded_tried("learning_rate", ["lightgcn"], valid)
-        want("learning_rate", source, rates, (0, 1, 2))
+        want("learning_rate", source, rates, SMALL_SEEDS["lightgcn"])
     for source, backbones, seeds in (
-        ("movielens", ("mf", "lightgcn"), (0, 1, 2)),
+        ("movielens", ("mf", "lightgcn"), FEW),
         ("yelp2018", ("lightgcn",), (0,)),
     ):
         for backbone in backbones:
@@ -240,7 +245,7 @@ def wanted_matches() -> list[WantedMatch]:
         if (m.dense.training.protocol, m.dense.model.embedding_size) == ("validated", 64)
     ]
     table3 = [m for m in matches if m.dense.training.protocol == "paper"]
-    return [WantedMatch(source, m, (0, 1, 2)) for source in SMALL_SETS for m in small] + [
+    return [WantedMatch(source, m, FEW) for source in SMALL_SETS for m in small] + [
         WantedMatch("yelp2018", m, (0,)) for m in table3
     ]
 
@@ -273,8 +278,22 @@ def line_said(one: Line) -> str:
     return f"{where}: {one.said} (for {one.what_for})"
 
 
-def there(one: Line, records: Sequence[Record], store: Store) -> list[Record]:
-    """What a store has of it, each run once, on whichever split and step of its source it has most.
+def known(store: Store) -> list[Record]:
+    """The records by which the splits of sources are known: those in `results/`, and of sources
+    that it lacks the store's own. (Another split of a source, by options of one's own, is no
+    evidence.)"""
+    recorded = store.recorded()
+    there_already = {r.key for r in recorded}
+    sources = {r.data["origin"].get("source") for r in recorded}
+    own = (store.find(key) for key in store.run_keys() if key not in there_already)
+    return [*recorded, *(r for r in own if r and r.data["origin"].get("source") not in sources)]
+
+
+def there(
+    one: Line, records: Sequence[Record], store: Store, devices: Sequence[str] = ("cpu", "cuda")
+) -> list[Record]:
+    """What a store has of it, each run once, on whichever split of its source, and by the step of
+    whichever device, it has most.
 
     records: those from which the splits of the source are known.
     """
@@ -282,7 +301,7 @@ def there(one: Line, records: Sequence[Record], store: Store) -> list[Record]:
     shapes = {r.data["digest"]: Shape.of(r.data) for r in of_source}
     best: list[Record] = []
     for shape in shapes.values():
-        for device in ("cpu", "cuda"):
+        for device in devices:
             found = one.records(shape, store, device)
             best = max(best, list({r.key: r for r in found}.values()), key=len)
     return best
@@ -290,17 +309,15 @@ def there(one: Line, records: Sequence[Record], store: Store) -> list[Record]:
 
 def to_record(lines: Sequence[Line], store: Store) -> dict[str, bool]:
     """Key → whether with its mask's bits, of all finished runs of some lines that lie in the store
-    and not in `results/` yet. Bits take much of the room there, and are kept of a line's first
-    seed."""
-    recorded = store.recorded()
-    there_already = {r.key for r in recorded}
-    own = [r for k in store.run_keys() if k not in there_already and (r := store.find(k))]
-    new = {r.key for r in own}
+    and not in `results/` yet; tickets that were trained again bring their ladder along. Bits take
+    much of the room there, and are kept of a line's first seed."""
+    records = known(store)
+    every = [*lines, *(one.above for one in lines if isinstance(one, WantedAgain))]
     return {
         r.key: r.spec["training"]["order_seed"] == one.seeds[0]
-        for one in lines
-        for r in there(one, [*recorded, *own], store)
-        if r.key in new
+        for one in every
+        for r in there(one, records, store)
+        if not store.is_recorded_result(r.key)
     }
 
 
@@ -311,6 +328,12 @@ class Rest:
 
     seconds: float | None
     scaled: bool = False
+
+    def said(self, duration: Callable[[float], str]) -> str:
+        """In words; duration: how a number of seconds is written."""
+        if self.seconds is None:
+            return "unknown"
+        return "≈ " * self.scaled + duration(self.seconds)
 
 
 def rest(missing: int, one: Line, records: Sequence[Record]) -> Rest:

@@ -1,5 +1,6 @@
 """The command line: help, exit codes, and every verb on tiny planted data."""
 
+import dataclasses
 import json
 import re
 import subprocess
@@ -7,12 +8,12 @@ import sys
 
 import pytest
 import scipy.sparse as sp
-from toys import TINY, command, environment
+from toys import TINY, command, count_epochs, environment
 
-from lthnb import wanted
+from lthnb import sources, wanted
 from lthnb.__main__ import EXIT, main, parser
 from lthnb.config import Ladder, Model, Training, explain
-from lthnb.data import Shape
+from lthnb.data import DataError, Shape
 from lthnb.lottery import plan
 from lthnb.packing import load
 from lthnb.profiles import PROFILES
@@ -416,12 +417,52 @@ class TestWanted:
         ]
         assert [mask.there() for mask in masks] == [True, False]
 
-    def test_words_that_no_line_holds(self, cli, lines):
-        code, out, _ = cli("wanted", "movielens", "lightgcn")
-        assert code == 1
-        assert "no line holds movielens and lightgcn" in out
+    def test_tickets_again_bring_their_ladder_along(self, cli, lines):
+        out = cli("wanted", "again", "--train", "--record", "--workers", "2", "--quiet")[1]
+        assert "4 runs copied" in out  # the dense model, the ticket, and two changes
+        alone = Store(cli.store.folder.parent / "none", cli.store.results)
+        assert len(wanted.there(lines[2], alone.recorded(), alone)) == 2
 
-    def test_a_stopped_one_goes_on(self, cli, lines):
-        assert cli("wanted", "--train", "--quiet", "--time-budget", "0")[0] == EXIT["time budget"]
-        assert cli("wanted", "--train", "--quiet")[0] == 0
-        assert "0 of 3 lines are not complete" in cli("wanted")[1]
+    def test_words_that_no_line_holds(self, cli, lines):
+        code, _, err = cli("wanted", "movielens", "lightgcn")
+        assert code == 1
+        assert "found no line that holds all of movielens, lightgcn" in err
+
+    def test_a_stopped_one_goes_on_and_what_was_finished_is_recorded(self, cli, lines, monkeypatch):
+        ran = count_epochs(monkeypatch)
+        words = ("wanted", "existence", "--train", "--record", "--quiet")
+        code, out, _ = cli(*words, "--time-budget", "0")
+        assert (code, ran) == (EXIT["time budget"], [0])
+        assert "0 runs copied" in out
+        assert cli(*words)[0] == 0
+        assert ran == [0, 1, 2] * 4  # epochs of four trainings, none of them twice
+        assert "0 of 1 lines are not complete" in cli("wanted", "existence")[1]
+
+    def test_a_line_that_fails_is_named_and_the_next_one_trained(self, cli, lines, monkeypatch):
+        lines[0] = dataclasses.replace(lines[0], source="gowalla")
+        load = sources.load
+
+        def offline(source, **how):
+            if source == "gowalla":
+                raise DataError("gowalla: cannot be fetched")
+            return load(source, **how)
+
+        monkeypatch.setattr(sources, "load", offline)
+        code, out, err = cli("wanted", "--train", "--quiet", "--record")
+        assert code == 1
+        assert re.search("lthnb: gowalla, validated: MF, F = 4: IMP.*: cannot be fetched", err)
+        assert "runs copied" in out
+        assert "1 of 3 lines are not complete" in cli("wanted")[1]
+
+    def test_other_splits_and_own_runs_are_no_evidence(self, cli, lines):
+        cli("wanted", "rewinds", "--train", "--record", "--quiet")
+        spec = ("--profile", "smoke", "--embedding-size", "4", "--quiet")
+        assert cli("run", *spec, "--option", "threshold=3", "--seed", "1")[0] == 0
+        assert "1 of   4" in cli("wanted", "existence")[1]  # the dense model that both have
+        assert "0 runs copied" in cli("wanted", "--record")[1]
+        # Times are told by what is recorded: a run of one's own changes none of them.
+        before = cli("wanted")[1]
+        slow = cli.store.find(cli.store.run_keys()[0])
+        slow = dataclasses.replace(slow, key="f" * 32, circumstances={"seconds": 1e6})
+        cli.store.put(slow)
+        assert cli("wanted")[1] == before

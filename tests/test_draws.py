@@ -19,18 +19,21 @@ def store(tmp_path):
     return Store(tmp_path / "store", results=tmp_path / "results")
 
 
+CONTESTS = [(LADDER, SPEC), (Ladder("imp", 0.4, 2, rewind="reinit"), SPEC)]
+
+
 @pytest.fixture
 def fields(store):
-    contests = [(LADDER, SPEC), (Ladder("imp", 0.4, 2, rewind="reinit"), SPEC)]
-    return fields_of(contests, DATA, SEEDS, quiet(store))
+    return fields_of(CONTESTS, DATA, SEEDS, quiet(store))
+
+
+def again(store, numbers, **more):
+    return draws.changed_of(CONTESTS, numbers, DATA, SEEDS, quiet(store), **more)
 
 
 def test_only_what_is_named_differs(fields, store):
-    found = draws.changed_of(fields, (1, 2, 9), DATA, quiet(store))
-    assert [(one.field.ladder.rewind, one.number) for one in found] == [
-        ("rewind", 1),
-        ("rewind", 2),
-    ]
+    found = again(store, (1, 2, 9))
+    assert [(one.field.ladder, one.number) for one in found] == [(LADDER, 1), (LADDER, 2)]
     for one in found:
         tickets = one.field.records(one.number)
         for change, other in (("draw", "init"), ("order", "spec")):
@@ -43,14 +46,14 @@ def test_only_what_is_named_differs(fields, store):
 
 
 def test_the_first_draw_is_that_of_reinit(fields, store):
-    first, second = draws.changed_of(fields, (1, 2), DATA, quiet(store))
+    first, second = again(store, (1, 2))
     reinit = fields[1]
     assert list(first.runs["draw"]) == reinit.records(1)
     assert not {r.key for r in second.runs["draw"]} & {r.key for r in reinit.records(2)}
 
 
 def test_differences_are_to_the_ticket_itself(fields, store):
-    [one] = draws.changed_of(fields, (2,), DATA, quiet(store))
+    [one] = again(store, (2,))
     for change in draws.CHANGES:
         paired = [
             run.metric("recall@20") / ticket.metric("recall@20") - 1
@@ -60,11 +63,16 @@ def test_differences_are_to_the_ticket_itself(fields, store):
         assert d.kind == "t over seeds"
         assert d.mean == pytest.approx(np.mean(paired))
         assert one.recall(change) == np.mean([r.metric("recall@20") for r in one.runs[change]])
+    ratios = [
+        a.metric("recall@20") / b.metric("recall@20") - 1
+        for a, b in zip(one.runs["draw"], one.runs["order"], strict=True)
+    ]
+    assert one.difference("draw", "order").mean == pytest.approx(np.mean(ratios))
     assert one.recall("") == fields[0].standings[2].results["recall@20"]
 
 
 def test_a_run_is_what_training_by_hand_gives(fields, store, tmp_path):
-    [one] = draws.changed_of(fields, (1,), DATA, quiet(store))
+    [one] = again(store, (1,))
     elsewhere = quiet(Store(tmp_path / "elsewhere", results=None))
     ladder, spec = seeded(LADDER, SPEC, 1)
     _, rung, _ = climb(ladder, spec, DATA, elsewhere)
@@ -75,21 +83,29 @@ def test_a_run_is_what_training_by_hand_gives(fields, store, tmp_path):
 
 def test_nothing_is_trained_unless_asked_and_nothing_twice(fields, store, monkeypatch):
     ran = count_epochs(monkeypatch)
-    control = quiet(store)
-    assert draws.changed_of(fields, (2,), DATA, control, train_missing=False) == []
+    assert again(store, (2,), train_missing=False) == []
     assert not ran
-    draws.changed_of(fields, (2,), DATA, control)
+    again(store, (2,))
     trained = len(ran)
     assert trained > 0
-    [again] = draws.changed_of(fields, (2,), DATA, control)
+    [one] = again(store, (2,))
     assert len(ran) == trained
-    assert "another X⁰" in plots.taken_apart_table([again]).as_raw_html()
+    assert "another X⁰" in plots.taken_apart_table([one]).as_raw_html()
     assert "Nothing of this is recorded" in plots.taken_apart_table([]).as_raw_html()
 
 
+def test_a_store_that_is_empty_and_numbers_that_are_no_tickets(store, monkeypatch):
+    """The ladders are climbed first; rung 0, and what lies beyond, is no ticket."""
+    [one] = again(store, (0, 2, 7), workers=2)
+    assert (one.number, len(one.field.seeds)) == (2, 3)
+    ran = count_epochs(monkeypatch)
+    assert again(store, (0, 7)) == again(store, ()) == []
+    assert [o.runs for o in again(store, (2,))] == [one.runs]
+    assert not ran
+
+
 def test_recorded_ones_add_no_seed_to_the_ladders(fields, store):
-    """Other orders are not seeds of ladders, and what `results/` has is found there alone."""
-    found = draws.changed_of(fields, (1, 2), DATA, quiet(store))
+    found = again(store, (1, 2))
     store.results.mkdir()
     for key in store.run_keys():
         store.record_result(key)
@@ -97,5 +113,5 @@ def test_recorded_ones_add_no_seed_to_the_ladders(fields, store):
     contests = [(LADDER, SPEC)]
     [[field]] = recorded_by_contest(contests, alone).values()
     assert field.seeds == SEEDS
-    again = draws.looked_up([field], (1, 2), alone)
-    assert [one.runs for one in again] == [one.runs for one in found]
+    there = draws.looked_up([field], (1, 2), alone)
+    assert [one.runs for one in there] == [one.runs for one in found]

@@ -141,6 +141,9 @@ def test_a_mask_goes_with_the_draw_and_not_with_the_order(rewinds, store):
             assert -0.04 < order.low < order.high < 0.04
             assert sign(one.difference("draw")) < 0
             assert one.difference("draw").mean < -0.05
+            assert sign(one.difference("draw", "order")) < 0
+    for one in draws.looked_up([rewinds["tiktok-mmssl", "rewind"]], numbers, store):
+        assert sign(one.difference("draw")) == sign(one.difference("order")) == 0
 
 
 def test_without_rewinding_and_from_an_early_epoch(rewinds):

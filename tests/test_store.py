@@ -413,6 +413,21 @@ class TestResultsFolder:
         places = {tmp_path / "r" / "runs" / run.key / "record" for run in runs[:2]}
         assert set(dict(there.verify())) == places
 
+    @pytest.mark.parametrize("said", ["../../secret", "x" * 300, "0" * 32, 7, None, ["a"]])
+    def test_a_record_that_names_no_text_is_damaged(self, tmp_path, said, capsys):
+        (tmp_path / "secret").write_text("not ours")
+        store = Store(tmp_path / "s", tmp_path / "r")
+        run = trained(store, toy_data(), toy_spec())
+        plain = asdict(run.record)
+        plain["results"]["hits"]["users"] = {"text": said}
+        path = tmp_path / "r" / "runs" / run.key / "record"
+        path.parent.mkdir(parents=True)
+        path.write_bytes(seal("record", canonical(plain).encode()))
+        there = Store(tmp_path / "none", tmp_path / "r")
+        assert there.recorded() == []
+        assert f"lthnb: {path}: " in capsys.readouterr().err
+        assert set(dict(there.verify())) == {path}
+
     def test_a_record_without_texts_apart_is_read_too(self, tmp_path):
         store = Store(tmp_path / "s", tmp_path / "r")
         run = trained(store, toy_data(), toy_spec())

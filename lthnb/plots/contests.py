@@ -202,6 +202,7 @@ def taken_apart_table(found: Sequence[Changed]):
                     (f"{name}, to the ticket", interval_said(one.difference(change))),
                 )
             },
+            "X⁰ to order": interval_said(one.difference("draw", "order")),
         }
         for one in found
     ]
@@ -209,7 +210,8 @@ def taken_apart_table(found: Sequence[Changed]):
         pd.DataFrame(rows),
         "One mask, and half of the seed changed",
         "Recall@20 on test, under the ticket's own mask. «another X⁰»: new random values, the same "
-        "triplets in the same order; «another order»: the same values, other triplets."
+        "triplets in the same order; «another order»: the same values, other triplets. "
+        "«X⁰ to order»: the one beside the other."
         if rows
         else "Nothing of this is recorded.",
         groups="",

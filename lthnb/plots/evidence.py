@@ -9,7 +9,7 @@ import pandas as pd
 from lthnb.plots.style import minutes_said, table
 from lthnb.standings import BACKBONE_NAMES
 from lthnb.store import Record, Store
-from lthnb.wanted import Line, Rest, model_said, rest, there
+from lthnb.wanted import Line, model_said, rest, there
 
 
 def evidence_table(wanted: Sequence[Line], store: Store):
@@ -31,7 +31,7 @@ def evidence_table(wanted: Sequence[Line], store: Store):
                 "recorded": f"{len(ran)} of {one.trainings}",
                 "epochs": sum(r.epochs for r in ran) or None,
                 "took": minutes_said(sum(r.seconds for r in ran)) if ran else None,
-                "the rest, about": _rest_said(rest(one.trainings - len(ran), one, records)),
+                "the rest, about": _left(one, len(ran), records),
             }
         )
     return table(
@@ -45,10 +45,9 @@ def evidence_table(wanted: Sequence[Line], store: Store):
     ).fmt_number("epochs", decimals=0)
 
 
-def _rest_said(about: Rest) -> str | None:
-    if about.seconds is None:
-        return "unknown"
-    return ("≈ " * about.scaled + minutes_said(about.seconds)) if about.seconds else None
+def _left(one: Line, ran: int, records: Sequence[Record]) -> str | None:
+    missing = one.trainings - ran
+    return rest(missing, one, records).said(minutes_said) if missing else None
 
 
 def compute_table(records: Sequence[Record]):
