@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from toys import quiet, toy_data
 
-from lthnb import runner
+from lthnb import draws, runner
 from lthnb.compression import compressions_of
 from lthnb.config import Seeded
 from lthnb.lottery import derived_seed, plan, run_ladder, targets
 from lthnb.profiles import COMPRESSED, CONTESTS, profile
 from lthnb.sources import load
-from lthnb.standings import seeded
+from lthnb.standings import fields_of, seeded
 from lthnb.store import Store
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -156,7 +156,7 @@ def test_existence_has_all_seeds_and_claims(ran):
 
 def test_nothing_else_was_trained(ran):
     """No chapter trains what another has under a key of its own: what is in the store is what the
-    contests name, and LCM's."""
+    contests name, LCM's, and the tickets that are trained again with half of their seed changed."""
     data, store, _ = ran
     wanted = {
         rung.record.key
@@ -169,6 +169,16 @@ def test_nothing_else_was_trained(ran):
     ):
         ladder, spec = seeded(one.match.ladder, one.match.dense, 0)
         wanted |= {*one.keys, *(r.record.key for r in plan(ladder, spec, data, store))}
+    rewinds = fields_of(
+        SMOKE.contests("rewinds", BACKBONES),
+        data,
+        SMOKE.few_seeds,
+        quiet(store),
+        train_missing=False,
+    )
+    again = draws.looked_up(rewinds, SMOKE.taken_apart, store)
+    assert len(again) == len(BACKBONES)
+    wanted |= {r.key for one in again for runs in one.runs.values() for r in runs}
     assert set(store.run_keys()) == wanted
 
 
