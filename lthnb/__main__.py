@@ -194,9 +194,7 @@ def _ladder_command(commands) -> None:
     group.add_argument(
         "--seeds", type=_numbers(int), help="one ladder a seed: 0,1,2 (default: the profile's)"
     )
-    group.add_argument(
-        "--workers", type=int, default=1, help="ladders side by side (0: one per core; default 1)"
-    )
+    _workers_option(group)
     group.add_argument(
         "--plan",
         action="store_true",
@@ -214,6 +212,12 @@ def _numbers(kind: type):
 
     parse.__name__ = f"list of {kind.__name__}"
     return parse
+
+
+def _workers_option(group) -> None:
+    group.add_argument(
+        "--workers", type=int, default=1, help="ladders side by side (0: one per core; default 1)"
+    )
 
 
 def _given(args: argparse.Namespace, cls: type) -> dict[str, Any]:
@@ -489,7 +493,7 @@ def _wanted_command(commands) -> None:
         help="copy what is finished into results/, bits of masks of the first seed alone; after "
         "training, also where that was stopped",
     )
-    p.add_argument("--workers", type=int, default=1, help="ladders side by side (0: one per core)")
+    _workers_option(p)
     _running_options(p)
     p.set_defaults(do=do_wanted)
 
@@ -514,7 +518,8 @@ def do_wanted(args: argparse.Namespace) -> int:
     records = wanted.known(store)
     counted = [(one, len(wanted.there(one, records, store, [args.device]))) for one in lines]
     missing = [(one, count) for one, count in counted if count < one.trainings]
-    _print_wanted(counted if args.all else missing, store.recorded())
+    recorded = [r for r in records if store.is_recorded_result(r.key)]
+    _print_wanted(counted if args.all else missing, recorded)
     done, every = sum(count for _, count in counted), sum(one.trainings for one in lines)
     print(
         f"{done:,} of {every:,} trainings, lines that share one count it each; {len(missing)} of "
@@ -546,7 +551,7 @@ def _train_wanted(lines, control, args: argparse.Namespace) -> int:
                 loaded[which] = sources.load(one.source, protocol=which[1], progress=not args.quiet)
             one.train(loaded[which], control, args.workers)
         except Exception as error:
-            if isinstance(error, Stopped) or not type(error).__module__.startswith("lthnb."):
+            if isinstance(error, Stopped) or not _is_ours(error):
                 raise
             failed += 1
             print(f"lthnb: {line_said(one)}: {error}", file=sys.stderr)
@@ -795,6 +800,11 @@ def do_book(args: argparse.Namespace) -> int:
     return 0
 
 
+def _is_ours(error: Exception) -> bool:
+    """Whether an error says itself what a user can do about it."""
+    return type(error).__module__.startswith("lthnb.")
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; returns the exit code. What a user can mend is one line, without traceback."""
     args = parser().parse_args(arguments)
@@ -819,7 +829,7 @@ def main(arguments: list[str] | None = None) -> int:
                 file=sys.stderr,
             )
             return 1
-        if type(error).__module__.startswith("lthnb."):
+        if _is_ours(error):
             print(f"lthnb: {error}", file=sys.stderr)
             return 1
         raise

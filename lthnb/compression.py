@@ -24,6 +24,7 @@ from lthnb.standings import (
     difference,
     seeded,
     seeds_in,
+    shapes_in,
     side_by_side,
     titled,
 )
@@ -207,10 +208,9 @@ def recorded(matches: Sequence[Match], store: Store) -> list[Compression]:
     Nothing is trained, and no data are read.
     """
     records = store.recorded()
-    shapes = {r.data["digest"]: Shape.of(r.data) for r in records}
     seeds = seeds_in(records)
     found = []
-    for shape in shapes.values():
+    for shape in shapes_in(records):
         for device in ("cpu", "cuda"):  # which step `auto` meant where they were run
             for one in _look_up(matches, shape, seeds, store, device):
                 done = [

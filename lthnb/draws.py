@@ -86,8 +86,7 @@ def changed_of(
     not kept is pruned once more, for which the training above is replayed.
     """
     back = [(ladder, spec) for ladder, spec in contests if _goes_back(ladder)]
-    how = {"train_missing": train_missing, "workers": workers}
-    fields = fields_of(back, data, seeds, control, **how)
+    fields = fields_of(back, data, seeds, control, train_missing=train_missing, workers=workers)
     todo = []
     for one in fields if train_missing else ():
         for seed, row in zip(one.seeds, one.rungs, strict=True):
@@ -109,10 +108,10 @@ def looked_up(
     """What is recorded of the tickets of some fields that go back to X⁰: one for each rung of which
     all changes are there with some seed. Nothing is trained, and no data are read."""
     found = (
-        _look_up(one, number, store, device)
+        _look_up(one, rung.number, store, device)
         for one in fields
         if _goes_back(one.ladder)
-        for number in (rung.number for rung in _those(one.rungs[0], numbers))
+        for rung in _those(one.rungs[0], numbers)
     )
     return [one for one in found if one is not None]
 

@@ -267,11 +267,10 @@ def recorded_by_contest(
 ) -> dict[tuple[Ladder, Spec], list[Field]]:
     """The same by ladder and spec, for many contests at once: the records are read once."""
     records = store.recorded()
-    shapes = {r.data["digest"]: Shape.of(r.data) for r in records}
-    seeds = seeds_in(records)
+    shapes, seeds = shapes_in(records), seeds_in(records)
     steps = sorted({r.spec["training"]["step"] for r in records})
     found: dict[tuple[Ladder, Spec], list[Field]] = {contest: [] for contest in contests}
-    for contest, shape, step in itertools.product(found, shapes.values(), steps):
+    for contest, shape, step in itertools.product(found, shapes, steps):
         ladder, made = contest[0], contest[1].with_training(step=step)
         # A ladder stands on its dense model; most have none here, and are done with at once.
         alone = replace(ladder, rungs=0, densities=())
@@ -379,6 +378,11 @@ def records_in(fields: Sequence[Field]) -> list[Record]:
 def seeded(ladder: Ladder, spec: Spec, seed: int) -> tuple[Ladder, Spec]:
     """Ladder and spec of one seed, which sets both X⁰ and the order of triplets."""
     return replace(ladder, seed=seed), spec.with_training(order_seed=seed)
+
+
+def shapes_in(records: Iterable[Record]) -> list[Shape]:
+    """The shapes of the splits that some records are of, each once."""
+    return list({r.data["digest"]: Shape.of(r.data) for r in records}.values())
 
 
 def seeds_in(records: Iterable[Record]) -> list[int]:

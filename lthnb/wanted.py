@@ -25,12 +25,12 @@ from lthnb.profiles import (
     recorded_tried,
 )
 from lthnb.sources import SOURCES
-from lthnb.standings import BACKBONE_NAMES, METHOD_NAMES, fields_of, otherwise, seeded
+from lthnb.standings import BACKBONE_NAMES, METHOD_NAMES, fields_of, otherwise, seeded, shapes_in
 from lthnb.store import Record, Store
 from lthnb.training import Control
 
-# Backbone → seeds on the small sets: five where a training takes seconds.
 FEW = (0, 1, 2)
+# Backbone → seeds on the small sets: five where a training takes seconds.
 SMALL_SEEDS = {"mf": (0, 1, 2, 3, 4), "lightgcn": FEW}
 
 
@@ -283,9 +283,8 @@ def known(store: Store) -> list[Record]:
     that it lacks the store's own. (Another split of a source, by options of one's own, is no
     evidence.)"""
     recorded = store.recorded()
-    there_already = {r.key for r in recorded}
     sources = {r.data["origin"].get("source") for r in recorded}
-    own = (store.find(key) for key in store.run_keys() if key not in there_already)
+    own = (store.find(key) for key in store.run_keys() if not store.is_recorded_result(key))
     return [*recorded, *(r for r in own if r and r.data["origin"].get("source") not in sources)]
 
 
@@ -298,9 +297,8 @@ def there(
     records: those from which the splits of the source are known.
     """
     of_source = [r for r in records if r.data["origin"].get("source") == one.source]
-    shapes = {r.data["digest"]: Shape.of(r.data) for r in of_source}
     best: list[Record] = []
-    for shape in shapes.values():
+    for shape in shapes_in(of_source):
         for device in devices:
             found = one.records(shape, store, device)
             best = max(best, list({r.key: r for r in found}.values()), key=len)
@@ -354,8 +352,6 @@ def rest(missing: int, one: Line, records: Sequence[Record]) -> Rest:
     like = [r for r in same_data if _setting(r) == setting]
     pairs = _pairs(one.source, records)
     of = like or same_data or usable
-    if not missing:
-        return Rest(0.0)
     if not of or pairs is None:
         return Rest(None)
     work = _work(model.backbone, pairs, *setting)
