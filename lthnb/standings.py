@@ -144,6 +144,8 @@ class Field:
 
     def with_seeds(self, seeds: Sequence[int]) -> Field:
         """The same field with some of its seeds alone."""
+        if tuple(seeds) == self.seeds:
+            return self  # and with it what was worked out of it
         rungs = tuple(self.rungs[self.seeds.index(seed)] for seed in seeds)
         return replace(self, seeds=tuple(seeds), rungs=rungs)
 

@@ -439,6 +439,12 @@ class Store:
             results = results_folder()
         self.results = Path(results) if results is not None else None
         self._locked_before = False
+        self._evidence: dict[str, Record] = {}  # from `results`, by key: nothing changes there
+        self._texts: dict[Path, str] = {}  # that its records share
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Another process reads what it needs: thousands of records are not sent to it.
+        return {**self.__dict__, "_evidence": {}, "_texts": {}}
 
     # Places
 
@@ -459,7 +465,9 @@ class Store:
         path = base.joinpath(*parts)
         try:
             content = _content(path)
-            return None if content is None else _opened(path, base, content, str(path))
+            if content is None:
+                return None
+            return _opened(path, base, content, str(path), self._texts)
         except DamagedFile as error:
             what = _set_aside(path) if base == self.folder else "passed over"
             _say(f"{error} It is {what}, and will be computed anew.")
@@ -477,7 +485,16 @@ class Store:
     def find(self, key: str) -> Record | None:
         """The record of a finished training, or None."""
         _note_read(key)  # a miss too: a page that says "not run" is stale once it was
-        return self._first("runs", key, "record")
+        return self._read(self.folder, "runs", key, "record") or self._result(key)
+
+    def _result(self, key: str) -> Record | None:
+        """The record of a run in `results/`, read once: chapters ask for all of them many times."""
+        if self.results is not None and key not in self._evidence:
+            record = self._read(self.results, "runs", key, "record")
+            if record is None:
+                return None
+            self._evidence[key] = record
+        return self._evidence.get(key)
 
     def put(self, record: Record) -> None:
         """Write a record: the last file of a training, so that a record means a finished one."""
@@ -498,7 +515,7 @@ class Store:
         # A page that shows them is stale when others are added, too.
         for key in (*keys, "recorded"):
             _note_read(key)
-        records = [r for key in keys if (r := self._read(evidence, "runs", key, "record"))]
+        records = [r for key in keys if (r := self._result(key))]
 
         def fits(r: Record) -> bool:
             has = {
@@ -1013,9 +1030,12 @@ PARTS = {  # of a record: what is read of each without asking whether it is ther
 }
 
 
-def _opened(path: Path, base: Path, content: bytes, name: str) -> Any:
+def _opened(
+    path: Path, base: Path, content: bytes, name: str, texts: dict[Path, str] | None = None
+) -> Any:
     """What a file of the store in `base` holds: a Record, a table, a checkpoint's arrays and state,
-    a mask's bits, the plain data about a pruning, an array, or a text.
+    a mask's bits, the plain data about a pruning, an array, or a text. texts: that records share,
+    as far as they were read; what else a record needs of them is added.
 
     Raises DamagedFile, as `name`, for what must not lie at `path`: a damaged file, one of another
     kind, one whose content is not of its kind, what belongs under another key, and a mask that is
@@ -1026,7 +1046,7 @@ def _opened(path: Path, base: Path, content: bytes, name: str) -> Any:
     try:
         value, key = OPENERS[kind](payload)
         if kind == "record":
-            value = _whole_record(value, base, name)
+            value = _whole_record(value, base, name, {} if texts is None else texts)
         if kind == "mask":
             value = _whole_mask(value, base, name)
     except UNFIT as error:
@@ -1075,13 +1095,15 @@ def _texts_apart(record: Record) -> tuple[str, dict[str, str]]:
     return canonical(plain) + "\n", texts
 
 
-def _whole_record(record: Record, base: Path, name: str) -> Record:
+def _whole_record(record: Record, base: Path, name: str, texts: dict[Path, str]) -> Record:
     """A record with its texts back in place; see :func:`_texts_apart`."""
     hits = record.results["hits"]
     for part in SHARED:
         if isinstance(hits.get(part), dict):
             path = base / "texts" / hits[part]["text"]
-            hits[part] = _needed(path, base, f"{name}: its {part} are in {path}")
+            if path not in texts:
+                texts[path] = _needed(path, base, f"{name}: its {part} are in {path}")
+            hits[part] = texts[path]
     return record
 
 

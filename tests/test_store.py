@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import pickle
 import shutil
 import tarfile
 import time
@@ -349,8 +350,9 @@ class TestResultsFolder:
         # Weights are not there: they are replayed, into the store.
         assert np.array_equal(trained(second, data, spec).weights(), run.weights())
         assert [p.name for p in results.iterdir()] == ["record"]
-        # A damaged one is passed over, not touched.
+        # A damaged one is passed over, not touched (by a store that has not read it yet).
         (results / "record").write_bytes(b"torn")
+        second = Store(tmp_path / "two", tmp_path / "results")
         assert trained(second, data, spec).record.results_digest == run.record.results_digest
         assert "passed over" in capsys.readouterr().err
         assert keys == [run.key]
@@ -408,10 +410,26 @@ class TestResultsFolder:
         # One that is not there is named, and so are the runs that need it.
         lost = next(p for p in texts if hits[0]["relevant"].encode() in p.read_bytes())
         lost.unlink()
+        there = Store(tmp_path / "none", tmp_path / "r")
         assert {r.key for r in there.recorded()} == {run.key for run in runs[2:]}
         assert f"its relevant are in {lost}, which is not there." in capsys.readouterr().err
         places = {tmp_path / "r" / "runs" / run.key / "record" for run in runs[:2]}
         assert set(dict(there.verify())) == places
+
+    def test_a_record_is_read_once_and_not_sent_to_workers(self, tmp_path, monkeypatch):
+        store = Store(tmp_path / "s", tmp_path / "r")
+        run = trained(store, toy_data(), toy_spec())
+        store.record_result(run.key)
+        there = Store(tmp_path / "none", tmp_path / "r")
+        before = pickle.dumps(there)
+        [record] = there.recorded()
+        assert record == run.record
+        assert pickle.dumps(there) == before
+        another = pickle.loads(before)
+        monkeypatch.setattr("lthnb.store._content", lambda path: None)  # no file can be read now
+        assert there.find(run.key) is record
+        assert there.recorded() == [record]
+        assert another.find(run.key) is None
 
     @pytest.mark.parametrize("said", ["../../secret", "x" * 300, "0" * 32, 7, None, ["a"]])
     def test_a_record_that_names_no_text_is_damaged(self, tmp_path, said, capsys):
