@@ -7,13 +7,14 @@ import pytest
 
 from lthnb import answers, compression, draws, paper, plots, profiles
 from lthnb.budget import best_within, measured_costs
+from lthnb.config import Training
 from lthnb.plots.ladders import is_cell
 from lthnb.profiles import SMALL_SETS
 from lthnb.selection import pairs, selections
 from lthnb.standings import beside_narrow, difference, recorded_fields, records_in
 from lthnb.store import Store
 from lthnb.tuning import beside_tuned, tunings
-from lthnb.verdicts import sign
+from lthnb.verdicts import relative_difference, sign
 from lthnb.wanted import SMALL_SEEDS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -24,9 +25,15 @@ def store(tmp_path_factory):
     return Store(tmp_path_factory.mktemp("none"))
 
 
+def recorded(store, chapter, backbone):
+    """A chapter's recorded ladders with batches of the paper's size."""
+    found = recorded_fields(profiles.recorded_contests(chapter, [backbone]), store)
+    return [one for one in found if one.has_usual_batches]
+
+
 @pytest.fixture(scope="module")
 def ladders(store):
-    return recorded_fields(profiles.recorded_contests("baselines", ["mf"]), store)
+    return recorded(store, "baselines", "mf")
 
 
 def of(ladders, published, protocol, method="imp"):
@@ -105,7 +112,7 @@ def test_once_is_not_enough_and_random_never(ladders):
 
 def ways_of(store, backbone):
     """(source, way) → ladder of a backbone on a small set."""
-    found = recorded_fields(profiles.recorded_contests("rewinds", [backbone]), store)
+    found = recorded(store, "rewinds", backbone)
     return {(f.published, f.ladder.rewind): f for f in found if f.published in SMALL_SETS}
 
 
@@ -182,14 +189,24 @@ def test_what_the_draw_is_to_lightgcn_depends_on_the_data(store):
     anew_there = to_rewind(ways, "tiktok-mmssl", "reinit")
     assert all(sign(d) < 0 and d.mean < -0.3 for d in anew_there[5:])
     assert ways["tiktok-mmssl", "reinit"].seeds_that_win == 0
+    random = of(recorded(store, "baselines", "lightgcn"), "tiktok-mmssl", "validated", "rp")
+    for density in (0.21, 0.11):
+        drawn = at(ways["tiktok-mmssl", "reinit"], density)
+        assert sign(difference(drawn.records, at(random, density).records)) < 0
     for source, least in (("movielens", -0.07), ("lastfm", -0.12)):
         assert all(d.mean > least for d in to_rewind(ways, source, "continue"))
+    kept_there = to_rewind(ways, "tiktok-mmssl", "continue")
+    assert all(sign(d) < 0 and d.mean < -0.1 for d in kept_there[2:])
+    assert kept_there[-1].mean < -0.3
+    late_there = to_rewind(ways, "tiktok-mmssl", "late")
+    assert all(-0.08 < d.mean < 0 for d in late_there)
+    assert sum(sign(d) < 0 for d in late_there) == 2
     late = [d for source in anew for d in to_rewind(ways, source, "late")]
     assert (len(late), sum(sign(d) != 0 for d in late)) == (24, 2)
 
 
 def test_lightgcns_wide_tickets_lead_by_less(store):
-    fields = recorded_fields(profiles.recorded_contests("sizes", ["lightgcn"]), store)
+    fields = recorded(store, "sizes", "lightgcn")
     found = [
         one for one in beside_narrow(fields) if one.narrow.published in ("movielens", "lastfm")
     ]
@@ -209,7 +226,7 @@ def test_on_tiktok_new_values_are_not_told_from_the_first_draw(rewinds, ladders)
 
 
 def test_a_sparse_wide_table_beats_a_dense_narrow_one_until_that_is_tuned(store):
-    fields = recorded_fields(profiles.recorded_contests("sizes", ["mf"]), store)
+    fields = recorded(store, "sizes", "mf")
     found = beside_narrow(fields)
     pairs_of = {
         source: [sign(one.difference) for one in found if one.narrow.published == source]
@@ -245,9 +262,9 @@ def test_tickets_of_lightgcn_beat_lcm_and_at_a_quarter_the_small_table(store):
 
 
 def test_tuning_lambda_helps_more_than_any_ticket(store):
-    contests = profiles.recorded_contests("existence", ["mf"])
+    fields = recorded(store, "existence", "mf")
     dense = recorded_fields(profiles.recorded_tried("l2", ["mf"]), store, dense_alone=True)
-    tuned = {t.field.published: t for t in tunings("l2", recorded_fields(contests, store), dense)}
+    tuned = {t.field.published: t for t in tunings("l2", fields, dense)}
     assert set(tuned) == {"yelp2018", *SMALL_SETS}
     for source, one in tuned.items():
         assert one.verdict == "tuned, the dense model is better", source
@@ -257,9 +274,9 @@ def test_tuning_lambda_helps_more_than_any_ticket(store):
 
 
 def test_beside_the_tuned_lightgcn_no_lead_of_its_tickets_is_shown(store):
-    contests = profiles.recorded_contests("existence", ["lightgcn"])
+    fields = recorded(store, "existence", "lightgcn")
     dense = recorded_fields(profiles.recorded_tried("l2", ["lightgcn"]), store, dense_alone=True)
-    tuned = {t.field.published: t for t in tunings("l2", recorded_fields(contests, store), dense)}
+    tuned = {t.field.published: t for t in tunings("l2", fields, dense)}
     assert set(SMALL_SETS) <= set(tuned)
     for source, one in tuned.items():
         assert len(one.field.seeds) >= 3
@@ -358,3 +375,28 @@ def test_the_best_ticket_for_few_bytes_on_yelp2018(store, ladders):
     assert best.values == "int8"
     assert best.density < 0.5
     assert best.metrics["test"]["recall@20"] > costs[0].metrics["test"]["recall@20"]
+
+
+# Where learning rates were tried: source, and whether batches are of the paper's size.
+TRIED_RATES = {
+    "mf": {("movielens", False)},
+    "lightgcn": {("movielens", False), *((source, True) for source in SMALL_SETS)},
+}
+
+
+@pytest.mark.parametrize("backbone", ["mf", "lightgcn"])
+def test_learning_rates_that_are_not_the_papers_are_as_valid_would_have_them(store, backbone):
+    """Those of LightGCN, and those of larger batches: no other value that was tried is better on
+    valid by more than its seeds differ."""
+    fields = recorded_fields(profiles.recorded_contests("existence", [backbone]), store)
+    tried = profiles.recorded_tried("learning_rate", [backbone])
+    found = [
+        one
+        for one in tunings("learning_rate", fields, recorded_fields(tried, store, dense_alone=True))
+        if one.own != Training().learning_rate
+    ]
+    assert {(o.field.published, o.field.has_usual_batches) for o in found} >= TRIED_RATES[backbone]
+    for one in found:
+        own = [r.metric("recall@20", "valid") for r in one.runs[one.own]]
+        chosen = [r.metric("recall@20", "valid") for r in one.runs[one.chosen]]
+        assert sign(relative_difference(chosen, own)) <= 0, (one.field.title, one.chosen)
