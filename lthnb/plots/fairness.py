@@ -296,14 +296,16 @@ def effects_table(fields: Sequence[Field]):
     return shown.fmt_percent(["one seed to another", "best ticket"], decimals=1)
 
 
-def overview_figure(fields: Sequence[Field]):
-    """Every ladder, a panel a data set: Recall@20 on test to its own dense model, against density.
-    Bands are 95 % intervals over seeds, where there are three or more."""
+def overview_figure(fields: Sequence[Field], columns: int = 1):
+    """Every ladder, a panel a data set, in some columns: Recall@20 on test to its own dense model,
+    against density. Bands are 95 % intervals over seeds, where there are three or more."""
     there = [one for one in fields if one.best is not None]
     names = list(dict.fromkeys(one.source for one in there))
-    fig, axes = panels(len(names))
+    fig, axes = panels(len(names), columns=columns)
     if not there:
         say_not_run(axes[0], "nothing recorded")
+    for ax in axes[max(len(names), 1) :]:
+        ax.set_visible(False)
     for name, ax in zip(names, axes, strict=False):
         densities: set[float] = set()
         for one in (one for one in there if one.source == name):

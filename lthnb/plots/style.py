@@ -7,6 +7,7 @@ dark page, and are sized to be read at 390 px. Legends stand below the axes, nev
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
@@ -88,14 +89,14 @@ def use_style() -> None:
     )
 
 
-def panels(count: int, height: float = 4.2):
-    """A figure of `count` panels below each other, at least one, and their axes."""
+def panels(count: int, height: float = 4.2, columns: int = 1):
+    """A figure of `count` panels, at least one, below each other or in several columns, and their
+    axes, row by row."""
     use_style()
-    count = max(count, 1)
-    fig, axes = plt.subplots(
-        count, 1, figsize=(7.2, height * count), squeeze=False, layout="constrained"
-    )
-    return fig, axes[:, 0]
+    rows = max(math.ceil(count / columns), 1)
+    size = (7.2 * columns, height * rows)
+    fig, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
+    return fig, axes.ravel()
 
 
 def density_axis(ax, densities: Sequence[float]) -> None:
