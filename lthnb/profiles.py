@@ -231,7 +231,8 @@ LARGE = "large batches"
 RECORDED = {
     "paper": Setting("paper", 0.1, 30, (1, 3, 6, 10, 15, 20, 25, 29)),
     # At the paper's 1e-3 LightGCN takes hundreds of epochs; at five times that it is about as good
-    # on valid (the chapter *Is the comparison fair?* shows what was tried).
+    # on valid on MovieLens and lastfm, though not on TikTok's subset (the chapter *Is the
+    # comparison fair?* shows what was tried).
     "validated": Setting(
         "validated",
         0.2,
