@@ -12,6 +12,9 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from recorded import Recorded
+
+from lthnb.store import Store
 
 # No time limit per example: machines are shared, and numba compiles in the first one. Under CI the
 # examples are the same every time, so that what fails there fails here.
@@ -20,6 +23,12 @@ settings.load_profile("lthnb")
 
 ROOT = Path(__file__).resolve().parents[1]
 REQUIRED = {"needs_data": "LTHNB_REQUIRE_DATA", "browser": "LTHNB_REQUIRE_BROWSER"}
+
+
+@pytest.fixture(scope="session")
+def recorded(tmp_path_factory):
+    """The records of `results/`, read once for all tests of findings."""
+    return Recorded(Store(tmp_path_factory.mktemp("none")))
 
 
 def data_folder() -> Path | None:

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+from recorded import at
 
 from lthnb import answers, compression, draws, paper, plots, profiles
 from lthnb.budget import best_within, measured_costs
@@ -11,7 +12,6 @@ from lthnb.plots.ladders import is_cell
 from lthnb.profiles import SMALL_SETS
 from lthnb.selection import pairs, selections
 from lthnb.standings import beside_narrow, difference, recorded_fields, records_in
-from lthnb.store import Store
 from lthnb.tuning import beside_tuned, tunings
 from lthnb.verdicts import sign
 from lthnb.wanted import SMALL_SEEDS
@@ -20,19 +20,13 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    return Store(tmp_path_factory.mktemp("none"))
-
-
-def recorded(store, chapter, backbone):
-    """A chapter's recorded ladders with batches of the paper's size."""
-    found = recorded_fields(profiles.recorded_contests(chapter, [backbone]), store)
-    return [one for one in found if one.has_usual_batches]
+def store(recorded):
+    return recorded.store
 
 
 @pytest.fixture(scope="module")
-def ladders(store):
-    return recorded(store, "baselines", "mf")
+def ladders(recorded):
+    return recorded.fields("baselines", "mf")
 
 
 def of(ladders, published, protocol, method="imp"):
@@ -77,11 +71,6 @@ def test_resuming_takes_the_weights_of_the_dense_models_best_epoch(ladders):
     assert resumed.rewind_epoch == dense.best_epoch
 
 
-def at(field, density):
-    """The standing nearest to a density."""
-    return min((s for s in field.standings if s.number), key=lambda s: abs(s.density - density))
-
-
 def test_a_quarter_of_the_entries_does_as_well_and_half_do_better(ladders):
     one = of(ladders, "yelp2018", "paper")
     assert 0.2 < one.sparsest.density < 0.3
@@ -112,15 +101,15 @@ def test_once_is_not_enough_and_random_never(ladders):
     assert rp.sparsest is None
 
 
-def ways_of(store, backbone):
+def ways_of(recorded, backbone):
     """(source, way) → ladder of a backbone on a small set."""
-    found = recorded(store, "rewinds", backbone)
-    return {(f.published, f.ladder.rewind): f for f in found if f.published in SMALL_SETS}
+    found = recorded.ways("rewinds", backbone).items()
+    return {(source, way): one for (source, _, way), one in found if source in SMALL_SETS}
 
 
 @pytest.fixture(scope="module")
-def rewinds(store):
-    return ways_of(store, "mf")
+def rewinds(recorded):
+    return ways_of(recorded, "mf")
 
 
 def to_rewind(rewinds, source, way):
@@ -174,8 +163,8 @@ def test_without_rewinding_and_from_an_early_epoch(rewinds):
     assert all(d.mean > -0.03 for d in late[:3])
 
 
-def test_what_the_draw_is_to_lightgcn_depends_on_the_data(store):
-    ways = ways_of(store, "lightgcn")
+def test_what_the_draw_is_to_lightgcn_depends_on_the_data(recorded):
+    ways = ways_of(recorded, "lightgcn")
     anew = {source: to_rewind(ways, source, "reinit") for source in ("movielens", "lastfm")}
     assert all(sign(d) == 0 and d.mean > -0.03 for d in anew["movielens"])
     assert ways["movielens", "reinit"].seeds_that_win == 2
@@ -191,7 +180,7 @@ def test_what_the_draw_is_to_lightgcn_depends_on_the_data(store):
     anew_there = to_rewind(ways, "tiktok-mmssl", "reinit")
     assert all(sign(d) < 0 and d.mean < -0.3 for d in anew_there[5:])
     assert ways["tiktok-mmssl", "reinit"].seeds_that_win == 0
-    random = of(recorded(store, "baselines", "lightgcn"), "tiktok-mmssl", "validated", "rp")
+    random = of(recorded.fields("baselines", "lightgcn"), "tiktok-mmssl", "validated", "rp")
     for density in (0.21, 0.11):
         drawn = at(ways["tiktok-mmssl", "reinit"], density)
         assert sign(difference(drawn.records, at(random, density).records)) < 0
@@ -207,13 +196,11 @@ def test_what_the_draw_is_to_lightgcn_depends_on_the_data(store):
     assert (len(late), sum(sign(d) != 0 for d in late)) == (24, 2)
 
 
-def test_lightgcns_wide_tickets_lead_by_less(store):
-    fields = recorded(store, "sizes", "lightgcn")
-    found = beside_narrow(fields)
+def test_lightgcns_wide_tickets_lead_by_less(recorded):
+    found = beside_narrow(recorded.fields("sizes", "lightgcn"))
     assert all(one.narrow.seeds == SMALL_SEEDS["lightgcn"] for one in found)
     assert (len(found), sum(sign(one.difference) > 0 for one in found)) == (9, 6)
-    dense = recorded_fields(profiles.recorded_tried("l2", ["lightgcn"]), store, dense_alone=True)
-    tuned = tunings("l2", fields, dense)
+    tuned = recorded.tunings("lightgcn", "sizes")
     beside = {o.narrow.published: d for o in found if (d := beside_tuned(o, tuned)) is not None}
     assert {source: sign(d) for source, d in beside.items()} == {
         "movielens": 0,
@@ -229,9 +216,8 @@ def test_on_tiktok_new_values_are_not_told_from_the_first_draw(rewinds, ladders)
     assert sign(at(of(ladders, "tiktok-mmssl", "validated", "rp"), 0.41).difference) > 0
 
 
-def test_a_sparse_wide_table_beats_a_dense_narrow_one_until_that_is_tuned(store):
-    fields = recorded(store, "sizes", "mf")
-    found = beside_narrow(fields)
+def test_a_sparse_wide_table_beats_a_dense_narrow_one_until_that_is_tuned(recorded):
+    found = beside_narrow(recorded.fields("sizes", "mf"))
     pairs_of = {
         source: [sign(one.difference) for one in found if one.narrow.published == source]
         for source in SMALL_SETS
@@ -239,8 +225,7 @@ def test_a_sparse_wide_table_beats_a_dense_narrow_one_until_that_is_tuned(store)
     assert all(len(one.narrow.seeds) == 5 for one in found)
     assert pairs_of["movielens"] == pairs_of["lastfm"] == [1, 1, 1]
     assert sorted(pairs_of["tiktok-mmssl"]) == [0, 0, 1]
-    dense = recorded_fields(profiles.recorded_tried("l2", ["mf"]), store, dense_alone=True)
-    tuned = tunings("l2", fields, dense)
+    tuned = recorded.tunings("mf", "sizes")
     beside = {o.narrow.published: d for o in found if (d := beside_tuned(o, tuned)) is not None}
     assert {source: sign(d) for source, d in beside.items()} == {
         "movielens": 0,
@@ -249,12 +234,10 @@ def test_a_sparse_wide_table_beats_a_dense_narrow_one_until_that_is_tuned(store)
     }
 
 
-def test_tickets_of_lightgcn_beat_lcm_on_two_sets_and_at_a_quarter_the_small_table(store):
-    found = compression.recorded(profiles.recorded_matches(), store)
+def test_tickets_of_lightgcn_beat_lcm_on_two_sets_and_at_a_quarter_the_small_table(recorded):
     whole = {
-        (one.published, one.density): {two: sign(one.difference(*two)) for two in compression.PAIRS}
-        for one in found
-        if one.complete and len(one.seeds) >= 3
+        case: {two: sign(one.difference(*two)) for two in compression.PAIRS}
+        for case, one in recorded.compressed().items()
     }
     assert set(whole) == {(source, density) for source in SMALL_SETS for density in (0.5, 0.25)}
     for (source, density), signs in whole.items():
@@ -268,10 +251,8 @@ def test_tickets_of_lightgcn_beat_lcm_on_two_sets_and_at_a_quarter_the_small_tab
     assert min(over_small.values()) == 0
 
 
-def test_tuning_lambda_helps_more_than_any_ticket(store):
-    fields = recorded(store, "existence", "mf")
-    dense = recorded_fields(profiles.recorded_tried("l2", ["mf"]), store, dense_alone=True)
-    tuned = {t.field.published: t for t in tunings("l2", fields, dense)}
+def test_tuning_lambda_helps_more_than_any_ticket(recorded):
+    tuned = recorded.tuned("mf")
     assert set(tuned) == {"yelp2018", *SMALL_SETS}
     for source, one in tuned.items():
         assert one.verdict == "tuned, the dense model is better", source
@@ -280,10 +261,8 @@ def test_tuning_lambda_helps_more_than_any_ticket(store):
             assert sum(gain) < sum(one.recall(one.chosen)), (source, s.density)
 
 
-def test_beside_the_tuned_lightgcn_no_lead_of_its_tickets_is_shown(store):
-    fields = recorded(store, "existence", "lightgcn")
-    dense = recorded_fields(profiles.recorded_tried("l2", ["lightgcn"]), store, dense_alone=True)
-    tuned = {t.field.published: t for t in tunings("l2", fields, dense)}
+def test_beside_the_tuned_lightgcn_no_lead_of_its_tickets_is_shown(recorded):
+    tuned = recorded.tuned("lightgcn")
     assert set(SMALL_SETS) <= set(tuned)
     for source, one in tuned.items():
         assert len(one.field.seeds) >= 3
@@ -291,11 +270,10 @@ def test_beside_the_tuned_lightgcn_no_lead_of_its_tickets_is_shown(store):
         assert sign(one.lead) <= 0, source
 
 
-def test_tickets_of_the_tuned_model_are_about_level_and_not_far_down(store):
-    climbed = {f.published: f for f in recorded_fields(profiles.recorded_tuned(["mf"]), store)}
+def test_tickets_of_the_tuned_model_are_about_level_and_not_far_down(recorded):
+    climbed = recorded.climbed("mf")
     assert set(climbed) == set(SMALL_SETS)
     for source, one in climbed.items():
-        assert len(one.seeds) >= 3
         level = [s for s in one.standings if s.number and s.density > 0.63]
         assert all(abs(s.difference.mean) < 0.05 for s in level), source
         # Two thirds of the entries and half of them: no better; a third: behind.
@@ -322,9 +300,9 @@ def test_no_result_is_typed_into_the_introduction():
 
 
 def test_claims_of_the_readme_are_answered_by_records(store):
-    recorded = answers.recorded(["mf"], store)
+    asked = answers.recorded(["mf"], store)
     for claim in ("existence", "omp-recall", "omp-sparsity", "rp-finds"):
-        found = [a for a in answers.answers(claim, recorded) if "yelp2018" in a.about]
+        found = [a for a in answers.answers(claim, asked) if "yelp2018" in a.about]
         # Of OMP at few densities with three seeds, less is decided than as the authors' code does.
         decided = [a for a in found if "protocol paper" in a.about or not claim.startswith("omp")]
         assert decided, claim
@@ -343,18 +321,18 @@ def served(store):
 
 
 def test_sparse_tickets_are_served_faster_and_from_less(store):
-    sparse = {at: who for at, who in served(store).items() if at[2] <= 0.1}
-    assert {at[0] for at in sparse} == set(plots.CATALOGUES)
+    sparse = {case: who for case, who in served(store).items() if case[2] <= 0.1}
+    assert {case[0] for case in sparse} == set(plots.CATALOGUES)
 
     def median(who, engine, measure):
         return who[engine]["spread"][measure]["median"]
 
-    for at, who in sparse.items():
-        assert median(who, "ours", "bulk") < median(who, "dense", "bulk"), at
-        assert who["ours"]["facts"]["held"] < who["dense"]["facts"]["held"] / 5, at
+    for case, who in sparse.items():
+        assert median(who, "ours", "bulk") < median(who, "dense", "bulk"), case
+        assert who["ours"]["facts"]["held"] < who["dense"]["facts"]["held"] / 5, case
         assert who["ours"]["facts"]["agreement"] == who["ours-index"]["facts"]["agreement"] == 1
-        if at[0] != "serving-yelp2018":  # a table that a cache holds is another matter
-            assert median(who, "ours-index", "one") < median(who, "dense", "one"), at
+        if case[0] != "serving-yelp2018":  # a table that a cache holds is another matter
+            assert median(who, "ours-index", "one") < median(who, "dense", "one"), case
 
 
 def test_the_sparsest_winner_packed(store, ladders):
