@@ -1,6 +1,9 @@
 """pyproject.toml is the one list of dependencies; the lock and environment.yml agree with it."""
 
+import os
 import re
+import subprocess
+import sys
 import tomllib
 from importlib import metadata
 from pathlib import Path
@@ -90,3 +93,24 @@ def test_lock_holds_what_its_packages_need():
         for need in map(Requirement, needs):
             if need.marker is None or need.marker.evaluate({"extra": ""}):
                 assert canonicalize_name(need.name) in lock, f"{name} needs {need}: make lock"
+
+
+def test_tests_of_one_group_share_a_worker(tmp_path):
+    """Else each worker would build the book; a release of pytest broke this without a word."""
+    (tmp_path / "test_grouped.py").write_text(
+        "import pytest\n"
+        "@pytest.mark.xdist_group('one')\n"
+        "@pytest.mark.parametrize('n', range(8))\n"
+        "def test_worker(n, worker_id, tmp_path_factory):\n"
+        "    (tmp_path_factory.getbasetemp().parent / worker_id).touch()\n"
+    )
+    options = ["-n", "2", "--dist", "loadgroup", "-p", "no:cacheprovider"]
+    subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", *options, "--basetemp", "base", "."],
+        cwd=tmp_path,
+        env={k: v for k, v in os.environ.items() if not k.startswith("PYTEST")},
+        check=True,
+        capture_output=True,
+        timeout=120,
+    )
+    assert len(list((tmp_path / "base").glob("gw?"))) == 1
