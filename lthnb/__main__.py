@@ -425,15 +425,20 @@ def do_runs(args: argparse.Namespace) -> int:
 def _replay(args: argparse.Namespace, store) -> int:
     from lthnb.replays import replay
     from lthnb.sources import load_again
+    from lthnb.store import StoreError
     from lthnb.training import Control
 
     control = Control(store, progress=not args.quiet, device=args.device)
     agree = True
-    for prefix in args.run:
-        record = _found(store, prefix)
+    for record in [_found(store, prefix) for prefix in args.run]:
         protocol = record.spec["training"]["protocol"]
         data = load_again(record.data, protocol, not args.quiet, args.source)
-        done = replay(record, data, control)
+        try:
+            done = replay(record, data, control)
+        except StoreError as error:  # of this run alone: the others can be replayed all the same
+            print(f"lthnb: {error}", file=sys.stderr, flush=True)
+            agree = False
+            continue
         print(done, flush=True)
         agree = agree and done.agrees
     return 0 if agree else 1

@@ -28,10 +28,9 @@ from lthnb.config import (
 )
 from lthnb.data import Interactions, Shape, card
 from lthnb.pruning import (
-    CRITERIA,
     Mask,
     drawn,
-    prune,
+    pruned,
     range_sizes,
     targets_by_density,
     targets_by_rate,
@@ -213,22 +212,21 @@ def _pruned(ladder: Ladder, source: TrainedRun, before: Mask | StoredMask, keep)
 
     def compute() -> Mask:
         if ladder.method in RANDOM:
-            pruned = drawn(about)
+            mask = drawn(about)
         else:
-            scores = CRITERIA[about["criterion"]](source.weights(ladder.prune_from), 0)
-            pruned = prune(Mask(before.kept), scores, keep, users=data.users, scope=ladder.scope)
+            mask = pruned(about, Mask(before.kept), source.weights(ladder.prune_from))
         known = store.find_pruning(key)
-        if known is not None and known["digest"] != pruned.digest:
+        if known is not None and known["digest"] != mask.digest:
             # Going on would train one mask under the key of another.
             raise StoreError(
-                f"mask {key[:8]}: pruned again here it is {pruned.digest[:8]}, recorded is "
+                f"mask {key[:8]}: pruned again here it is {mask.digest[:8]}, recorded is "
                 f"{known['digest'][:8]}: this machine's replay of run {source.key[:8]} gives other "
                 "bits. Import the recorded mask (`runs export`), or climb in an empty store."
             )
-        result = {"digest": pruned.digest, "entries": pruned.entries}
+        result = {"digest": mask.digest, "entries": mask.entries}
         with store.lock(key):
-            store.put_mask(key, pruned.kept, {**about, **result})
-        return pruned
+            store.put_mask(key, mask.kept, {**about, **result})
+        return mask
 
     def fetch() -> np.ndarray:
         bits = store.find_mask_bits(key)

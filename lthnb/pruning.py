@@ -183,10 +183,16 @@ def prune(
 def drawn(about: Mapping[str, Any]) -> Mask:
     """A random mask, of which all is told by what its pruning depends on: `criterion` (``random``),
     `seed`, `shape`, `users`, `scope` and `keep`. Raises KeyError where one of them is lacking."""
-    shape = tuple(about["shape"])
-    scores = CRITERIA[about["criterion"]](np.broadcast_to(0.0, shape), about["seed"])
+    shape, seed = tuple(about["shape"]), about["seed"]
+    return pruned(about, Mask.dense(*shape), np.broadcast_to(0.0, shape), seed)
+
+
+def pruned(about: Mapping[str, Any], before: Mask, weights: np.ndarray, seed: int = 0) -> Mask:
+    """The mask that a pruning gives: what it depends on, the mask and the weights (rows, F) that
+    are pruned, and a random one's seed. Raises what :func:`prune` does."""
+    scores = CRITERIA[about["criterion"]](weights, seed)
     keep = tuple(about["keep"])
-    return prune(Mask.dense(*shape), scores, keep, users=about["users"], scope=about["scope"])
+    return prune(before, scores, keep, users=about["users"], scope=about["scope"])
 
 
 def _ranges(scope: str, users: int, rows: int) -> list[tuple[int, int]]:

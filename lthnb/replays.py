@@ -12,9 +12,19 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from lthnb.config import Compressed, Init, Rotated, Signs, Snapshot, init_from, run_key, spec_from
+from lthnb.config import (
+    DENSE,
+    Compressed,
+    Init,
+    Rotated,
+    Signs,
+    Snapshot,
+    init_from,
+    run_key,
+    spec_from,
+)
 from lthnb.data import DataError, Interactions
-from lthnb.pruning import Mask
+from lthnb.pruning import Mask, pruned
 from lthnb.store import Record, Store, StoreError
 from lthnb.training import REPLAY_TOLERANCE, Control, TrainedRun, train
 
@@ -61,21 +71,24 @@ class Replay:
 def replay(record: Record, data: Interactions, control: Control) -> Replay:
     """Train a record's run again, from nothing and in a store of its own, and compare.
 
-    data: as the record's were split. control: its store has the mask, and the weights that the run
-    started from where it did not start from a seed. Raises DataError where the data are others,
-    StoreError where mask or weights are missing, and what :func:`training.train` raises.
+    data: as the record's were split. control: its store has the records. A mask that is not kept
+    there is pruned again, from weights that are trained again where they are not kept either, and
+    so are weights that the run started from. Raises DataError where the data are others, StoreError
+    where a record or a pruning of those is missing, or a mask comes out otherwise, and what
+    :func:`training.train` raises.
     """
-    run = reopen(record, data, control)
-    key = run_key(run.spec, data.digest, run.init, run.mask.digest)
+    _check_data(record, data)
+    spec, init = spec_from(record.spec), init_from(record.init)
+    key = run_key(spec, data.digest, init, record.mask["digest"])
     if key != record.key:
         raise StoreError(
             f"run {record.key[:8]}: from what its record says the key is {key[:8]} now: components "
             "compute otherwise since then (`numerics`), so there is nothing to compare."
         )
     with tempfile.TemporaryDirectory() as folder:
-        apart = Store(folder, results=None)
-        _bring(run.init, control.store, apart)
-        again = train(run.spec, data, run.init, run.mask, replace(control, store=apart)).record
+        apart = replace(control, store=Store(folder, results=None))
+        run = _Again(data, control.store, apart).run(record)
+        again = train(spec, data, init, run.mask, apart).record
     return compare(record, again)
 
 
@@ -88,14 +101,18 @@ def reopen(
     trained again, and the mask where none is given. Raises DataError where the data are others,
     and StoreError where the mask is missing.
     """
+    _check_data(record, data)
+    spec, init = spec_from(record.spec), init_from(record.init)
+    mask = mask or mask_of(record, control.store)
+    return TrainedRun(record, spec, data, init, mask, control)
+
+
+def _check_data(record: Record, data: Interactions) -> None:
     if data.digest != record.data["digest"]:
         raise DataError(
             f"run {record.key[:8]}: the data here are {data.digest[:8]}, those of the record "
             f"{record.data['digest'][:8]}; another version, another split, or other options."
         )
-    spec, init = spec_from(record.spec), init_from(record.init)
-    mask = mask or mask_of(record, control.store)
-    return TrainedRun(record, spec, data, init, mask, control)
 
 
 def compare(record: Record, again: Record) -> Replay:
@@ -116,34 +133,86 @@ def compare(record: Record, again: Record) -> Replay:
 
 def mask_of(record: Record, store: Store) -> Mask:
     """The mask of a record. Raises StoreError where its bits are not kept."""
-    shape = record.data["users"] + record.data["items"], record.spec["model"]["embedding_size"]
-    if record.mask["digest"] == "dense":
-        return Mask.dense(*shape)
-    bits = store.find_mask(record.mask["digest"])
-    if bits is None:
+    mask = _kept(record.mask["digest"], _shape(record), store)
+    if mask is None:
         raise StoreError(
             f"run {record.key[:8]}: its mask {record.mask['digest'][:8]} is neither in the store "
             "nor in results/; climb its ladder again, or import the mask (`runs export`)."
         )
-    return Mask(np.asarray(bits))
+    return mask
 
 
-def _bring(init: Init, here: Store, there: Store) -> None:
-    """What a start needs, from one store into another."""
-    match init:
-        case Signs() | Rotated():
-            if isinstance(init, Rotated):
-                there.put_array(here.get_array(init.rotation))
-            _bring(init.base, here, there)
-        case Snapshot() | Compressed():
-            if isinstance(init, Snapshot):
-                key, epoch, how = init.run, init.epoch, "climb the ladder again, rewound as it was"
-            else:
-                key, epoch, how = init.teacher, "best", "run the chapter on LCM, which makes them"
-            table = here.find_weights(key, epoch)
-            if table is None:
-                raise StoreError(
-                    f"run {key[:8]}: its weights of epoch {epoch!r}, from which this one starts, "
-                    f"are not in the store; {how}."
-                )
-            there.put_weights(key, epoch, table)
+def _shape(record: Record) -> tuple[int, int]:
+    """Of a record's table: (users + items, F)."""
+    return record.data["users"] + record.data["items"], record.spec["model"]["embedding_size"]
+
+
+def _kept(digest: str, shape: tuple[int, int], store: Store) -> Mask | None:
+    if digest == DENSE:
+        return Mask.dense(*shape)
+    bits = store.find_mask(digest)
+    return None if bits is None else Mask(np.asarray(bits))
+
+
+@dataclass(frozen=True)
+class _Again:
+    """Runs of one split, made again from their records, each with all that it came of.
+
+    store: has the records. apart: its store takes what is made here, so that each is made once.
+    """
+
+    data: Interactions
+    store: Store
+    apart: Control
+
+    def run(self, record: Record) -> TrainedRun:
+        """A record's run with its mask, and with what it starts from in the store apart."""
+        mask = self._mask(record.mask["digest"], _shape(record))
+        run = reopen(record, self.data, self.apart, mask)
+        self._bring(run.init)
+        return run
+
+    def _bring(self, init: Init) -> None:
+        match init:
+            case Signs() | Rotated():
+                if isinstance(init, Rotated):
+                    self.apart.store.put_array(self.store.get_array(init.rotation))
+                self._bring(init.base)
+            case Snapshot(run=key, epoch=epoch):
+                self.apart.store.put_weights(key, epoch, self._weights(key, epoch))
+            case Compressed(teacher=key):
+                self.apart.store.put_weights(key, "best", self._weights(key, "best"))
+
+    def _weights(self, key: str, epoch: int | str) -> np.ndarray:
+        table = self.store.find_weights(key, epoch)
+        if table is not None:
+            return table
+        record = self.store.find(key)
+        if record is None:
+            raise StoreError(
+                f"run {key[:8]}: neither its weights of epoch {epoch!r} are in the store, of which "
+                "another run comes, nor its record, to train them again; climb the ladder again, "
+                "or import them (`runs export`)."
+            )
+        return self.run(record).weights(epoch)
+
+    def _mask(self, digest: str, shape: tuple[int, int]) -> Mask:
+        for store in (self.apart.store, self.store):
+            if (mask := _kept(digest, shape, store)) is not None:
+                return mask
+        key, about = next(self.store.find_prunings(digest), ("", {}))
+        if "run" not in about:
+            raise StoreError(
+                f"mask {digest[:8]}: neither its bits nor how it was pruned are in the store or in "
+                "results/; climb its ladder again, or import it (`runs export`)."
+            )
+        before = self._mask(about["mask"], shape)
+        mask = pruned(about, before, self._weights(about["run"], about["weights"]))
+        if mask.digest != digest:
+            raise StoreError(
+                f"mask {digest[:8]}: pruned again from run {about['run'][:8]} it is "
+                f"{mask.digest[:8]}, since weights come out in other bits here, as on another kind "
+                "of processor; replay a run whose mask is kept (the first seed's)."
+            )
+        self.apart.store.put_mask(key, mask.kept, about)
+        return mask

@@ -636,14 +636,16 @@ class Store:
     def find_mask(self, digest: str) -> np.ndarray | None:
         """The bits of a mask known by its own digest, bool (rows, F), or None; every pruning is
         looked at."""
+        kept = (self.find_mask_bits(key) for key, _ in self.find_prunings(digest))
+        return next((bits for bits in kept if bits is not None), None)
+
+    def find_prunings(self, digest: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Key of each pruning that gave the mask of this digest, and the plain data about it."""
         for base in self._places():
             for path in _entries(base / "masks"):
                 about = None if path.suffix else self._read(base, "masks", path.name)
                 if about is not None and about["digest"] == digest:
-                    bits = self.find_mask_bits(path.name)
-                    if bits is not None:
-                        return bits
-        return None
+                    yield path.name, about
 
     def put_array(self, values: np.ndarray) -> str:
         """Keep an array that a run starts from, such as a rotation; returns its digest."""

@@ -1,19 +1,22 @@
 """Records trained again from what they say of themselves, and compared with what they say."""
 
 import copy
+import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from toys import TINY, command, dense, quiet, toy_data, toy_spec, trained
 
-from lthnb.config import Ladder, Seeded, Snapshot
+from lthnb.config import Compressed, Ladder, Seeded, Snapshot
 from lthnb.data import DataError
 from lthnb.lottery import run_ladder
 from lthnb.pruning import Mask
 from lthnb.replays import compare, replay
+from lthnb.sampling import initial_table
 from lthnb.sources import load_again
 from lthnb.store import Store, StoreError, pack_hits
+from lthnb.training import TrainedRun
 
 DATA, SPEC = toy_data(), toy_spec(step="cpu")
 
@@ -71,12 +74,58 @@ def test_other_data_a_missing_mask_and_missing_weights_are_said(store, tmp_path)
         replay(record, toy_data(seed=3), quiet(store))
     mask = Mask(np.arange(DATA.rows * 4).reshape(-1, 4) % 2 == 0)
     ticket = trained(store, DATA, SPEC, mask=mask).record
-    with pytest.raises(StoreError, match="neither in the store"):
+    with pytest.raises(StoreError, match="neither its bits nor how it was pruned"):
         replay(ticket, DATA, quiet(store))
     continued = trained(store, DATA, SPEC, init=Snapshot(record.key, "best")).record
     empty = Store(tmp_path / "empty", results=None)
-    with pytest.raises(StoreError, match=f"run {record.key[:8]}: its weights of epoch 'best'"):
+    with pytest.raises(StoreError, match=f"run {record.key[:8]}: neither its weights of epoch 'be"):
         replay(continued, DATA, quiet(empty))
+
+
+@pytest.fixture
+def bare(tmp_path):
+    """Records a run in `results/`, and a store that has these alone: no weights, no masks' bits."""
+    store = Store(tmp_path / "store", results=tmp_path / "results")
+
+    def recorded(run):
+        store.record_result(run.key, bits=False)
+        return run.record
+
+    return store, recorded, quiet(Store(tmp_path / "other", results=tmp_path / "results"))
+
+
+def test_weights_that_are_not_kept_are_trained_again(bare):
+    """Those of a run that itself went on from another, of an early epoch, and of LCM's teacher."""
+    store, recorded, control = bare
+    run = trained(store, DATA, SPEC)
+    run.weights(2)  # kept for what starts from there
+    first = recorded(run)
+    late = recorded(trained(store, DATA, SPEC, init=Snapshot(first.key, 2)))
+    last = recorded(trained(store, DATA, SPEC, init=Snapshot(late.key, "best")))
+    model = replace(SPEC.model, embedding_size=2, compression="linear")
+    small = replace(SPEC.with_training(step="reference"), model=model)
+    lcm = recorded(trained(store, DATA, small, init=Compressed(first.key, 1)))
+    for record in (late, last, lcm):
+        assert replay(record, DATA, control).same_bits
+    assert control.store.find_weights(first.key, "best") is None  # made apart, and gone
+
+
+@pytest.mark.parametrize("ladder", [Ladder("imp", 0.4, 3), Ladder("omp", 0.4, 2)], ids=str)
+def test_masks_that_are_not_kept_are_pruned_again(bare, ladder):
+    store, recorded, control = bare
+    rungs = run_ladder(ladder, SPEC, DATA, quiet(store))
+    last = [recorded(rung.run) for rung in rungs][-1]
+    assert control.store.find_mask(last.mask["digest"]) is None
+    assert replay(last, DATA, control).same_bits
+
+
+def test_a_mask_that_comes_out_otherwise_is_not_trained(bare, monkeypatch):
+    store, recorded, control = bare
+    rungs = run_ladder(Ladder("imp", 0.4, 1), SPEC, DATA, quiet(store))
+    last = [recorded(rung.run) for rung in rungs][-1]
+    monkeypatch.setattr(TrainedRun, "weights", lambda run, epoch: initial_table(3, *run.mask.shape))
+    with pytest.raises(StoreError, match=f"mask {last.mask['digest'][:8]}: pruned again from run"):
+        replay(last, DATA, control)
 
 
 def test_a_record_of_other_numerics_has_nothing_to_compare(store, monkeypatch):
@@ -95,6 +144,11 @@ def test_from_the_command_line(tmp_path):
     done = command(tmp_path, "runs", "replay", *keys, "--quiet")
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("the same bits") == 2
+    shutil.rmtree(tmp_path / "store" / "masks")
+    done = command(tmp_path, "runs", "replay", *keys, "--quiet")
+    assert done.returncode == 1
+    assert done.stdout.count("the same bits") == 1  # of the dense run, whichever comes first
+    assert done.stderr.count("neither its bits nor how it was pruned") == 1
 
 
 def test_a_recorded_run_again(tmp_path):
