@@ -284,6 +284,17 @@ def test_tickets_of_the_tuned_model_are_about_level_and_not_far_down(recorded):
     assert better == {"tiktok-mmssl"}
 
 
+def test_tickets_of_the_tuned_lightgcn_hold_out_further(recorded):
+    climbed = recorded.climbed("lightgcn")
+    assert {"movielens", "lastfm"} <= set(climbed)
+    behind = {"movielens": 0.1, "lastfm": 0.3}
+    for source, density in behind.items():
+        tickets = [s for s in climbed[source].standings if s.number]
+        assert all(abs(s.difference.mean) < 0.02 for s in tickets if s.density > 0.5), source
+        assert all((sign(s.difference) < 0) == (s.density < density) for s in tickets[1:]), source
+        assert sign(tickets[0].difference) >= 0, source
+
+
 def test_choosing_on_test_flatters_the_dense_model_at_least_as_much(ladders):
     [(ours, beside)] = [p for p in pairs(ladders) if p[0].ladder.method == "imp"]
     found = selections(ours, beside)
