@@ -306,8 +306,8 @@ def terminal() -> tuple[int, dict]:
 
 
 def read_all(ours: int) -> str:
-    """What was said to a terminal that nobody else has open any more, which is closed then: one read
-    gives 4 KB at most, and a slow start draws many progress bars."""
+    """What was said to a terminal that nobody else has open any more, which is closed then. One
+    read gives 4 KB at most, and a slow start draws many progress bars."""
     said = b""
     with contextlib.suppress(OSError):  # its end
         while piece := os.read(ours, 2**12):
