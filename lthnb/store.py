@@ -769,8 +769,8 @@ class Store:
         gave it; no tables of weights. Returns the files written there; what others of its split
         share with it is among them where it was not there yet.
 
-        bits: with the mask's bits, by which the run can be replayed at once. Without them its
-        ladder is known and has to be climbed again for that. Those of a random mask are never
+        bits: with the mask's bits, by which the run can be replayed at once. Without them a replay
+        first trains again the runs from which the mask was pruned. Those of a random mask are never
         copied, since they can be drawn. prunings: what :meth:`prunings` gives, for who records
         many runs.
 
