@@ -364,7 +364,9 @@ def _runs_command(commands) -> None:
     keep = verbs.add_parser("record", help="copy records into results/, as the book's evidence")
     keep.add_argument("run", nargs="+", help="the first digits of each key")
     keep.add_argument(
-        "--without-masks", action="store_true", help="smaller; a replay trains again what the mask was pruned from"
+        "--without-masks",
+        action="store_true",
+        help="smaller; a replay trains first what they came of",
     )
     verbs.add_parser("verify", help="read every file; exit 1, naming it, where one is not good")
     again = verbs.add_parser(
