@@ -212,7 +212,7 @@ class _Again:
             raise StoreError(
                 f"mask {digest[:8]}: pruned again from run {about['run'][:8]} it is "
                 f"{mask.digest[:8]}, since weights come out in other bits here, as on another kind "
-                "of processor; replay a run whose mask is kept (the first seed's)."
+                "of processor; replay a run whose mask is kept in results/."
             )
         self.apart.store.put_mask(key, mask.kept, about)
         return mask
