@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from conftest import toc_files
+from toys import PATIENCE
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("book")]
 
@@ -75,8 +76,8 @@ def driver(tmp_path_factory):
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     driver = webdriver.Chrome(options=options, service=Service("/usr/bin/chromedriver"))
-    driver.set_page_load_timeout(60)
-    driver.set_script_timeout(60)
+    driver.set_page_load_timeout(PATIENCE)
+    driver.set_script_timeout(PATIENCE)
     yield driver
     driver.quit()
 
@@ -94,7 +95,7 @@ def visit(driver, page: Path, width: int, query: str = "") -> Visit:
     )
     # Lazy images load when they come into view.
     driver.execute_script("document.querySelectorAll('img').forEach((i) => (i.loading = 'eager'))")
-    until = time.monotonic() + 10
+    until = time.monotonic() + PATIENCE
     while time.monotonic() < until and not driver.execute_script(
         "return [...document.images].every((i) => i.complete)"
     ):
@@ -159,7 +160,7 @@ def test_no_page_scrolls_sideways(visits):
 
 def test_search_finds_a_word(driver, book):
     found = visit(driver, book / "search.html", WIDTHS["screen"], "?q=ticket")
-    until = time.monotonic() + 10
+    until = time.monotonic() + PATIENCE
     while time.monotonic() < until:
         titles = driver.execute_script(
             "return [...document.querySelectorAll('#search-results li a')].map((a) => a.href)"

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from toys import PATIENCE
 
 ROOT = Path(__file__).resolve().parents[1]
 CONDA_NAMES = {"torch": "pytorch"}  # conda-forge's name where it is another one
@@ -111,6 +112,6 @@ def test_tests_of_one_group_share_a_worker(tmp_path):
         env={k: v for k, v in os.environ.items() if not k.startswith("PYTEST")},
         check=True,
         capture_output=True,
-        timeout=120,
+        timeout=PATIENCE,
     )
     assert len(list((tmp_path / "base").glob("gw?"))) == 1

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from toys import environment
+from toys import PATIENCE, environment
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = (ROOT / "book/extending.md").read_text(encoding="utf-8")
@@ -83,7 +83,7 @@ class Extended:
             cwd=self.folder,
             capture_output=True,
             text=True,
-            timeout=600,
+            timeout=PATIENCE,
         )
         assert done.returncode == 0, f"{script}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
         return done.stdout

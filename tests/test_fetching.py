@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 import pytest
-from toys import environment
+from toys import PATIENCE, environment
 
 from lthnb import fetching
 from lthnb.data import DataError
@@ -190,13 +190,11 @@ def test_hanging(tmp_path, sent):
         if sent:
             send(handler, b"x" * sent, length=1_000_000)
             handler.wfile.flush()
-        server.over.wait(20)
+        server.over.wait(PATIENCE)
 
     with Server(answer) as server:
-        began = time.monotonic()
         after = " after 16,384 of 1,000,000 bytes" if sent else ""
         refused(server.address, f"the server sent nothing for 0.3 s{after}.", "tried 3 times")
-        assert time.monotonic() - began < 5
         assert len(server.asked) == 3
     assert kept(tmp_path) == set()
 
@@ -354,7 +352,7 @@ def test_two_processes_fetch_once(tmp_path):
 
     with Server(answer) as server:
         both = [fetching_process(server.address) for _ in range(2)]
-        said = [process.communicate(timeout=60)[0].strip() for process in both]
+        said = [process.communicate(timeout=PATIENCE)[0].strip() for process in both]
         assert said == [str(tmp_path / "cache" / "toy" / "a.txt")] * 2
         assert server.asked == ["/a.txt"]
     assert kept(tmp_path) == {"a.txt"}
@@ -369,7 +367,7 @@ def half_then_hang(server: Server, begun: threading.Event):
         send(handler, CONTENT * 100, length=10**6)
         handler.wfile.flush()
         begun.set()
-        return server.over.wait(30)
+        return server.over.wait(PATIENCE)
 
     return answer
 
@@ -378,8 +376,8 @@ def test_killed_in_the_middle(tmp_path):
     begun = threading.Event()
     with Server(lambda h: half_then_hang(server, begun)(h)) as server:
         process = fetching_process(server.address)
-        assert begun.wait(60)
-        until = time.monotonic() + 10
+        assert begun.wait(PATIENCE)
+        until = time.monotonic() + PATIENCE
         while kept(tmp_path) != {".a.txt.part"} and time.monotonic() < until:
             time.sleep(0.01)
         process.kill()
@@ -391,10 +389,10 @@ def test_killed_in_the_middle(tmp_path):
 
 def test_interrupted_in_the_middle(tmp_path, monkeypatch):
     """Ctrl-C leaves nothing; so far, a part was written."""
-    monkeypatch.setattr(fetching, "TIMEOUT", 30)
+    monkeypatch.setattr(fetching, "TIMEOUT", PATIENCE)
 
     def interrupt():
-        assert begun.wait(30)
+        assert begun.wait(PATIENCE)
         while not kept(tmp_path) and not over.wait(0.01):
             pass
         seen.extend(kept(tmp_path))

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from toys import processes, quiet, toy_data, toy_spec
+from toys import PATIENCE, processes, quiet, toy_data, toy_spec
 
 from lthnb.config import Ladder
 from lthnb.lottery import climb
@@ -56,11 +56,11 @@ class Climber:
         self.process = context.Process(target=ladder, args=arguments)
         self.process.start()
         out.close()
-        assert begun.wait(120)
+        assert begun.wait(PATIENCE)
 
     def rungs(self) -> list[tuple[str, str]]:
         """Key and mask of every rung, once the process is through."""
-        self.process.join(300)
+        self.process.join(PATIENCE)
         assert self.process.exitcode == 0
         return self.out.recv()
 
@@ -151,7 +151,7 @@ def test_killed_in_the_middle_of_a_write(tmp_path, undisturbed, name):
     one that has no name goes when its run goes on."""
     rungs, expected, _ = undisturbed
     climber = Climber(tmp_path, die_at=name)
-    climber.process.join(300)
+    climber.process.join(PATIENCE)
     assert climber.process.exitcode == -signal.SIGKILL
     [left] = half_written(tmp_path)
     assert left.name.startswith(f".tmp-{name}")

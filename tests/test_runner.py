@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from toys import command
+from toys import PATIENCE, command
 
 from lthnb import runner, store
 from lthnb.config import ConfigError
@@ -340,16 +340,16 @@ def test_stopped_from_outside_it_stops_everything(tmp_path):
         stderr=subprocess.DEVNULL,
     )
     try:
-        until = time.monotonic() + 90
+        until = time.monotonic() + PATIENCE
         while len(list(pids.iterdir())) < 2:
             assert time.monotonic() < until, "the notebooks did not start"
             time.sleep(0.1)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=40) != 0
+        assert process.wait(timeout=PATIENCE) != 0
     finally:
         process.kill()
         process.wait()
-    until = time.monotonic() + 10
+    until = time.monotonic() + PATIENCE
     while alive := [path.name for path in pids.iterdir() if is_running(int(path.name))]:
         assert time.monotonic() < until, f"kernels {alive} go on"
         time.sleep(0.1)

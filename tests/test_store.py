@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from toys import count_trainings, half, processes, toy_data, toy_spec, trained
+from toys import PATIENCE, count_trainings, half, processes, toy_data, toy_spec, trained
 
 from lthnb import store as store_module
 from lthnb.config import Seeded, canonical, digest_text
@@ -649,11 +649,11 @@ def test_two_processes_train_it_once(tmp_path):
     for process in asking:
         process.start()
     for _ in asking:
-        assert ready.acquire(timeout=60)
+        assert ready.acquire(timeout=PATIENCE)
     go.set()
-    said = [out.get(timeout=60) for _ in range(3)]
+    said = [out.get(timeout=PATIENCE) for _ in range(3)]
     for process in asking:
-        process.join(60)
+        process.join(PATIENCE)
         assert process.exitcode == 0
     assert out.empty()
     assert said[0] == "trained"

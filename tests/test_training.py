@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from toys import (
+    PATIENCE,
     TINY,
     count_epochs,
     count_trainings,
@@ -287,7 +288,7 @@ class TestProcesses:
         )
         assert process.stdout.readline() == "training\n", process.stderr.read()
         process.send_signal(number)
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=PATIENCE)
         assert process.returncode == code, err
         assert f"stopped ({reason})" in err
         assert "run the same command again" in err

@@ -27,6 +27,10 @@ torch.set_num_threads(1)
 if numba.config.NUMBA_NUM_THREADS > 1:  # starts threads, after which a process must not fork
     numba.set_num_threads(1)
 
+# Seconds after which a test gives another process up: so many that a busy machine, which compiles
+# all kernels first in a fresh checkout, fails none. Nothing is measured by it.
+PATIENCE = 900
+
 # The synthetic source at its smallest, as options of the command line.
 TINY = ["--source", "synthetic"]
 for option in ("users=60", "items=40", "interactions=600", "rank=2"):
@@ -103,7 +107,7 @@ def command(folder: Path, *words: str, **more: str) -> subprocess.CompletedProce
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=PATIENCE,
     )
 
 
