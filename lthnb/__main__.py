@@ -245,10 +245,8 @@ def _prepared(args: argparse.Namespace):
     from lthnb.profiles import profile
 
     base = profile(args.profile)
-    spec = base.spec(args.backbone or "mf")
-    spec = dataclasses.replace(
-        spec, model=dataclasses.replace(spec.model, **_given(args, Model))
-    ).with_training(**_given(args, Training))
+    spec = base.spec(args.backbone or "mf").with_model(**_given(args, Model))
+    spec = spec.with_training(**_given(args, Training))
     data = _load(args, spec.training.protocol)
     return base, spec, data, _control(args)
 

@@ -7,14 +7,13 @@ ordinary dense model of p·d columns, trained from nothing. All three serve as m
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
 
-from lthnb.config import DENSE, Compressed, Ladder, Seeded, Spec, run_key
+from lthnb.config import DENSE, Compressed, Match, Seeded, Spec, run_key
 from lthnb.data import Interactions, Shape
 from lthnb.lottery import plan, targets
 from lthnb.pruning import Mask
@@ -36,46 +35,6 @@ from lthnb.verdicts import Interval, sign
 METHODS = ("dense", "ticket", "lcm", "small")
 # What is compared: the paper's comparison first, then the two that it leaves out.
 PAIRS = (("ticket", "lcm"), ("ticket", "small"), ("lcm", "small"))
-
-
-@dataclass(frozen=True)
-class Match:
-    """One original size, and the densities that its table is brought down to.
-
-    dense: spec of the dense model, whose embedding size d is the original one; it is LCM's teacher
-    and rung 0 of the ladder. densities: p, falling. rate: about the share of the survivors that a
-    rung of the ladder prunes. for_lcm: settings of `config.Training` that LCM has otherwise.
-    """
-
-    dense: Spec
-    densities: tuple[float, ...]
-    rate: float = 0.1
-    for_lcm: tuple[tuple[str, float], ...] = ()
-
-    @property
-    def ladder(self) -> Ladder:
-        """The IMP ladder that comes by every density, in equal steps from one to the next."""
-        stones: list[float] = []
-        for above, below in zip((1.0, *self.densities), self.densities, strict=False):
-            steps = math.ceil(math.log(below / above) / math.log(1 - self.rate) - 1e-9)
-            between = (above * (below / above) ** (k / steps) for k in range(1, steps))
-            stones += [*(round(d, 4) for d in between), below]
-        return Ladder("imp", densities=tuple(stones))
-
-    def size(self, density: float) -> int:
-        """Columns of the small tables: round(p·d), at least one."""
-        return max(1, round(density * self.dense.model.embedding_size))
-
-    def small(self, density: float) -> Spec:
-        """The ordinary dense model of as many entries."""
-        return replace(
-            self.dense, model=replace(self.dense.model, embedding_size=self.size(density))
-        )
-
-    def lcm(self, density: float) -> Spec:
-        """LCM to a density: the small model's spec, compressed from a teacher."""
-        spec = self.small(density).with_training(**dict(self.for_lcm))
-        return replace(spec, model=replace(spec.model, compression="linear"))
 
 
 @dataclass(frozen=True, eq=False)

@@ -269,6 +269,10 @@ class Spec(_Checked):
     model: Model = field(default_factory=Model)
     training: Training = field(default_factory=Training)
 
+    def with_model(self, **changes: Any) -> Spec:
+        """The same, with some settings of :class:`Model` changed."""
+        return dataclasses.replace(self, model=dataclasses.replace(self.model, **changes))
+
     def with_training(self, **changes: Any) -> Spec:
         """The same, with some settings of :class:`Training` changed."""
         return dataclasses.replace(self, training=dataclasses.replace(self.training, **changes))
@@ -499,3 +503,41 @@ class Ladder(_Checked):
                     f"Ladder.densities: found {densities!r}, expected falling numbers, each > 0 "
                     "and < 1 (the dense model is rung 0 and needs no entry)."
                 )
+
+
+@dataclass(frozen=True)
+class Match:
+    """One original size, and the densities that its table is brought down to.
+
+    dense: spec of the dense model, whose embedding size d is the original one; it is LCM's teacher
+    and rung 0 of the ladder. densities: p, falling. rate: about the share of the survivors that a
+    rung of the ladder prunes. for_lcm: settings of :class:`Training` that LCM has otherwise.
+    """
+
+    dense: Spec
+    densities: tuple[float, ...]
+    rate: float = 0.1
+    for_lcm: tuple[tuple[str, float], ...] = ()
+
+    @property
+    def ladder(self) -> Ladder:
+        """The IMP ladder that comes by every density, in equal steps from one to the next."""
+        stones: list[float] = []
+        for above, below in zip((1.0, *self.densities), self.densities, strict=False):
+            steps = math.ceil(math.log(below / above) / math.log(1 - self.rate) - 1e-9)
+            between = (above * (below / above) ** (k / steps) for k in range(1, steps))
+            stones += [*(round(d, 4) for d in between), below]
+        return Ladder("imp", densities=tuple(stones))
+
+    def size(self, density: float) -> int:
+        """Columns of the small tables: round(p·d), at least one."""
+        return max(1, round(density * self.dense.model.embedding_size))
+
+    def small(self, density: float) -> Spec:
+        """The ordinary dense model of as many entries."""
+        return self.dense.with_model(embedding_size=self.size(density))
+
+    def lcm(self, density: float) -> Spec:
+        """LCM to a density: the small model's spec, compressed from a teacher."""
+        small = self.small(density).with_training(**dict(self.for_lcm))
+        return small.with_model(compression="linear")

@@ -11,8 +11,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from lthnb.compression import Match
-from lthnb.config import METHODS, REWINDS, ConfigError, Ladder, Model, Spec, Training, nearest
+from lthnb.config import (
+    METHODS,
+    REWINDS,
+    ConfigError,
+    Ladder,
+    Match,
+    Model,
+    Spec,
+    Training,
+    nearest,
+)
 from lthnb.paper import REFERENCES, Reference
 
 
@@ -111,10 +120,6 @@ def _beside(base: Profile, method: str) -> Ladder:
     return replace(ladder, densities=tuple(kept**i for i in base.few_rungs))
 
 
-def _sized(spec: Spec, size: int) -> Spec:
-    return replace(spec, model=replace(spec.model, embedding_size=size))
-
-
 def _at(base: Profile, rate: float) -> Ladder:
     """IMP at a rate, with as many rungs as bring it to the profile's floor."""
     rungs = math.ceil(math.log(base.floor) / math.log(1 - rate) - 1e-9)
@@ -127,7 +132,9 @@ CONTESTS: dict[str, Callable[[Profile, Spec], list[tuple[Ladder, Spec]]]] = {
     "baselines": lambda base, spec: [
         (base.ladder_of() if m == "imp" else _beside(base, m), spec) for m in METHODS
     ],
-    "sizes": lambda base, spec: [(base.ladder_of(), _sized(spec, f)) for f in base.sizes],
+    "sizes": lambda base, spec: [
+        (base.ladder_of(), spec.with_model(embedding_size=size)) for size in base.sizes
+    ],
     "rates": lambda base, spec: [(_at(base, rate), spec) for rate in base.rates],
     "rewinds": lambda base, spec: [
         # Only `late` reads the epoch, and a ladder that does not should look the same everywhere.

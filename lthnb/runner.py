@@ -44,7 +44,7 @@ from lthnb.parameters import assigned_names, declared_types, unknown_parameters,
 from lthnb.profiles import profile as profile_named
 
 READ_LOG = "LTHNB_READ_LOG"  # names a file to which the store appends the keys it was asked for
-TEMPORARY = ".tmp-"  # what write_file calls an unfinished file; the store takes seconds to load
+TEMPORARY = ".tmp-"  # what write_file calls an unfinished file; the store takes a second to load
 EXECUTED = "LTHNB_EXECUTED"  # tells book/_ext/executed.py where the executed copies are
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 # What looks up the runs of all other notebooks: it waits until they have made them.
@@ -193,7 +193,7 @@ def execute(
         unfinished, read_log = folder / "copy.ipynb", folder / "keys"
         with _environment({READ_LOG: str(read_log)}):
             cell, failure = _run(notebook, unfinished, given, progress, kernel)
-        from lthnb.store import record_digest, write_file  # here: it takes seconds to load
+        from lthnb.store import record_digest, write_file  # here: it takes a second to load
 
         if failure is None:
             copy = _settled(unfinished, given, dependencies)
@@ -425,7 +425,7 @@ def is_fresh(
             return False
     except (OSError, ValueError, KeyError, AttributeError, TypeError):
         return False
-    from lthnb.store import StoreError, record_digest  # here: it takes seconds to load
+    from lthnb.store import StoreError, record_digest  # here: it takes a second to load
 
     try:
         return all(record_digest(key) == digest for key, digest in records.items())
@@ -879,6 +879,9 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.command == "clean":
         return _clean(options.notebooks, options.check)
+    # jsonschema, which nbformat loads, looks for a checker of web addresses, and that compiles its
+    # grammar anew in each process, for longer than all else takes. No notebook's schema needs it.
+    sys.modules.setdefault("rfc3987_syntax", None)
     if options.command == "jupyter-book":
         from jupyter_book.cli.main import main as jupyter_book
 

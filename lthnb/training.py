@@ -209,7 +209,7 @@ def _plain(labels: np.ndarray) -> np.ndarray:
 def _outputs(spec, data, table: np.ndarray, mask: Mask, control: Control) -> torch.Tensor:
     """Rows to score with, from a table of weights (rows, F). What a compression has trained is a
     table like any other by then, and scores as one."""
-    plain = replace(spec, model=replace(spec.model, compression="none"))
+    plain = spec.with_model(compression="none")
     return new_step(plain, data, table, mask.kept, control.device).outputs()
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import numba as nb
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from lthnb.evaluation import Hits
 from lthnb.stream import below, bits_at, stream_start
@@ -48,7 +48,7 @@ def t_interval(values: Sequence[float], level: float = LEVEL) -> Interval:
     n, mean = len(values), float(np.mean(values))
     if n < 2:
         return Interval(mean, float("nan"), float("nan"), "none", n)
-    half = float(stats.t.ppf((1 + level) / 2, n - 1) * np.std(values, ddof=1) / np.sqrt(n))
+    half = float(special.stdtrit(n - 1, (1 + level) / 2) * np.std(values, ddof=1) / np.sqrt(n))
     return Interval(mean, mean - half, mean + half, "t over seeds", n)
 
 

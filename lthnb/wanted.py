@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from lthnb import draws
-from lthnb.compression import Match, compressions_of
-from lthnb.config import Ladder, Spec
+from lthnb.compression import compressions_of
+from lthnb.config import Ladder, Match, Spec
 from lthnb.data import Interactions, Shape
 from lthnb.lottery import plan
 from lthnb.profiles import (

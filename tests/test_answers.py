@@ -157,7 +157,7 @@ def test_random_pruning_should_find_nothing():
 
 def sized(rungs, size, **more):
     one = field(rungs, **more)
-    spec = dataclasses.replace(SPEC, model=dataclasses.replace(SPEC.model, embedding_size=size))
+    spec = SPEC.with_model(embedding_size=size)
     return dataclasses.replace(one, spec=spec)
 
 

@@ -14,12 +14,21 @@ from lthnb.compression import (
     METHODS,
     PAIRS,
     Compression,
-    Match,
     compressions_of,
     recorded,
     verdict,
 )
-from lthnb.config import DENSE, Compressed, ConfigError, Model, Seeded, Spec, init_from, run_key
+from lthnb.config import (
+    DENSE,
+    Compressed,
+    ConfigError,
+    Match,
+    Model,
+    Seeded,
+    Spec,
+    init_from,
+    run_key,
+)
 from lthnb.data import Shape
 from lthnb.evaluation import Hits
 from lthnb.models import LinearMaps, LinearStart, adjacency
@@ -46,7 +55,7 @@ def store(tmp_path):
 
 def lcm_spec(backbone="lightgcn", size=3, **training):
     spec = toy_spec(backbone, size, **training)
-    return replace(spec, model=replace(spec.model, compression="linear"))
+    return spec.with_model(compression="linear")
 
 
 def teacher_in(store, data=DATA, size=5):
@@ -109,7 +118,7 @@ class TestMaps:
     @pytest.mark.parametrize("combination", ["mean", "sum"])
     def test_propagation_on_top_against_dense_matrices(self, combination):
         spec = lcm_spec(dtype="float64")
-        spec = replace(spec, model=replace(spec.model, layer_combination=combination))
+        spec = spec.with_model(layer_combination=combination)
         step = step_of(spec)
         a, layer = adjacency(DATA.train).toarray(), by_hand(start())
         np.testing.assert_allclose(step.weights(), layer, rtol=1e-12, atol=1e-14)

@@ -283,6 +283,20 @@ def test_what_a_dead_owner_left_is_cleared_and_a_living_ones_is_not(executed):
     other.unlink()
 
 
+def test_who_runs_a_notebook_loads_little(tmp_path):
+    """No torch, and no grammar of web addresses: both would be loaded again for each chapter."""
+    program = (
+        "import sys\nfrom lthnb import runner\n"
+        "def execute(*_, **__):\n    import papermill, lthnb.store\n"
+        "runner.execute = execute\n"
+        "assert runner.main(['execute', 'a', 'b']) == 0\n"
+        "assert 'papermill' in sys.modules\n"
+        "print(sorted({'torch', 'lark', 'scipy.stats', 'matplotlib'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("[]\n", "")
+
+
 def test_the_temporary_name_is_the_stores():
     assert runner.TEMPORARY == store.TEMPORARY
 

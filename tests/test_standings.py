@@ -63,9 +63,7 @@ class TestNarrow:
         ladder = Ladder(densities=(0.8, 0.51, 0.3))
         fields = []
         for size in (8, 4):
-            spec = dataclasses.replace(
-                SPEC, model=dataclasses.replace(SPEC.model, embedding_size=size)
-            )
+            spec = SPEC.with_model(embedding_size=size)
             fields += fields_of([(ladder, spec)], DATA, (0, 1), quiet(store))
         return fields
 

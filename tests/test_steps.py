@@ -4,8 +4,6 @@ A state goes on to the same bits; the CPU step agrees with the reference to roun
 and setting; its lazily caught-up rows are those of dense Adam.
 """
 
-from dataclasses import replace
-
 import numba
 import numpy as np
 import pytest
@@ -160,7 +158,7 @@ class TestCpu:
     def test_is_the_reference_after_200_steps(self, model, scope, density, dtype):
         data = toy_data()
         spec = toy_spec(dtype=dtype, l2_scope=scope, learning_rate=5e-3, l2=1e-2)
-        spec = replace(spec, model=replace(spec.model, **MODELS[model], embedding_size=20))
+        spec = spec.with_model(**MODELS[model], embedding_size=20)
         steps = -(-data.train.nnz // spec.training.batch_size)
         ours, reference, start = both(spec, data, density, -(-200 // steps))
         assert distance(ours.weights(), reference.weights(), start) < TOLERANCE[dtype]
@@ -178,7 +176,7 @@ class TestCpu:
         """But for users whose places are decided by less than rounding, who are counted."""
         data = toy_data(300, 200, 0.2)
         spec = toy_spec(dtype="float32", learning_rate=5e-3)
-        spec = replace(spec, model=replace(spec.model, **MODELS[model], embedding_size=16))
+        spec = spec.with_model(**MODELS[model], embedding_size=16)
         ours, reference, _ = both(spec, data, density, 3)
         outputs = [step.outputs() for step in (ours, reference)]
         lists = [rank(x[: data.users], x[data.users :], data.train, 21) for x in outputs]
@@ -197,7 +195,7 @@ class TestCpu:
     @pytest.mark.parametrize("model", ["mf", "mean"])
     def test_any_size(self, model, size):
         spec = toy_spec(dtype="float64")
-        spec = replace(spec, model=replace(spec.model, **MODELS[model], embedding_size=size))
+        spec = spec.with_model(**MODELS[model], embedding_size=size)
         ours, reference, start = both(spec, toy_data(), 0.5, 4)
         assert ours.weights().shape == (70, size)
         assert distance(ours.weights(), reference.weights(), start) < 1e-9
@@ -218,7 +216,7 @@ class TestCpu:
         data = toy_data()
         assert data.train.nnz % 7
         spec = toy_spec(dtype="float64", batch_size=batch_size)
-        spec = replace(spec, model=replace(spec.model, **MODELS[model]))
+        spec = spec.with_model(**MODELS[model])
         ours, reference, start = both(spec, data, 1.0, 3)
         assert distance(ours.weights(), reference.weights(), start) < 1e-9
 
@@ -237,7 +235,7 @@ class TestCpu:
             data.item_labels,
         )
         spec = toy_spec(dtype="float64", l2=0.0)
-        spec = replace(spec, model=replace(spec.model, **MODELS[model]))
+        spec = spec.with_model(**MODELS[model])
         ours, reference, start = both(spec, data, 1.0, 4)
         assert distance(ours.weights(), reference.weights(), start) < 1e-9
         assert np.array_equal(ours.weights()[[3, 17]], start[[3, 17]])
@@ -248,7 +246,7 @@ class TestCpu:
     def test_pruned_entries_get_nothing(self, model, dtype):
         data = toy_data()
         spec = toy_spec(dtype=dtype, l2=0.5)
-        spec = replace(spec, model=replace(spec.model, **MODELS[model]))
+        spec = spec.with_model(**MODELS[model])
         start, mask = start_and_mask(data, 4, 0.5)
         mask[5] = False  # a whole row
         step = step_class("cpu")(spec, data, start, mask)
@@ -262,7 +260,7 @@ class TestCpu:
     @pytest.mark.parametrize("model", ["mf", "mean"])
     def test_goes_on_from_the_references_state(self, model):
         data, spec = toy_data(), toy_spec(dtype="float64")
-        spec = replace(spec, model=replace(spec.model, **MODELS[model]))
+        spec = spec.with_model(**MODELS[model])
         start, mask = start_and_mask(data, 4, 0.5)
         first, second = (step_class(n)(spec, data, start, mask) for n in ("reference", "cpu"))
         for epoch in range(3):
