@@ -286,12 +286,16 @@ def test_tickets_of_the_tuned_model_are_about_level_and_not_far_down(recorded):
 
 def test_tickets_of_the_tuned_lightgcn_hold_out_further(recorded):
     climbed = recorded.climbed("lightgcn")
-    assert {"movielens", "lastfm"} <= set(climbed)
-    behind = {"movielens": 0.1, "lastfm": 0.3}
+    assert set(climbed) == set(SMALL_SETS)
+    behind = {"movielens": 0.1, "lastfm": 0.3, "tiktok-mmssl": 0.14}
     for source, density in behind.items():
         tickets = [s for s in climbed[source].standings if s.number]
         assert all(abs(s.difference.mean) < 0.02 for s in tickets if s.density > 0.5), source
-        assert all((sign(s.difference) < 0) == (s.density < density) for s in tickets[1:]), source
+        shown = [s for s in tickets[1:] if s.density < density and sign(s.difference) < 0]
+        assert all(sign(s.difference) == 0 for s in tickets[1:] if s.density > density), source
+        assert shown[0].density > 0.8 * density, source
+        if source != "tiktok-mmssl":  # its seeds differ more: not at each rung from there on
+            assert shown == [s for s in tickets[1:] if s.density < density], source
         assert sign(tickets[0].difference) >= 0, source
 
 
