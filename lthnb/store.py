@@ -498,8 +498,7 @@ class Store:
 
     def put(self, record: Record) -> None:
         """Write a record: the last file of a training, so that a record means a finished one."""
-        text = canonical(asdict(record)) + "\n"
-        write_file(self._run(record.key, "record"), seal("record", text.encode()))
+        write_file(self._run(record.key, "record"), _sealed_record(record))
 
     def run_keys(self) -> list[str]:
         """Keys of all finished trainings, in the store and in `results/`, sorted."""
@@ -612,7 +611,7 @@ class Store:
     def put_mask(self, key: str, kept: np.ndarray, about: dict[str, Any]) -> None:
         """Write what a pruning gave: the bits, and the plain data `about` them: what the pruning
         depended on, of which `key` is the digest, and the mask's `digest` and `entries`."""
-        write_file(self.folder / "masks" / f"{key}.bits", seal("mask", _pack_mask(kept)))
+        write_file(self.folder / "masks" / f"{key}.bits", _sealed_mask(kept))
         text = canonical(about).encode() + b"\n"
         write_file(self.folder / "masks" / key, seal("pruning", text))
 
@@ -845,15 +844,16 @@ class Store:
                 files = self._mask_to_record(earlier, prunings, bits)
             elif not np.array_equal(before, there):
                 before = None  # another machine's: this one is kept whole
-        content = seal("mask", _pack_mask(kept, earlier, before))
+        content = _sealed_mask(kept, earlier, before)
         return {**files, path: path.read_bytes(), path.with_name(f"{pruning}.bits"): content}
 
     def export(self, keys: list[str], target: Path, *, weights: bool = False) -> list[Path]:
         """Write runs, and all prunings, into tar files of at most 15 MB: `target`-01.tar, …
 
         keys: runs to take. weights: with tables of weights, which are large; masks go along always,
-        since another machine may not get the same bits again. Returns the pieces. Raises StoreError
-        where one file alone is larger than a piece, or there is nothing to write.
+        since another machine may not get the same bits again. Each file needs no other, also where
+        this folder is one of recorded results. Returns the pieces. Raises StoreError where one file
+        alone is larger than a piece, or there is nothing to write.
         """
         paths = [
             path
@@ -862,18 +862,16 @@ class Store:
             if path.name == "record" or (weights and path.name.startswith("weights-"))
         ]
         files = [
-            (path, name)
+            (path, path.relative_to(self.folder), len(content))
             for path in (*paths, *self._masks())
-            for name in [path.relative_to(self.folder)]
-            # A damaged one is named and set aside here, not carried on.
-            if _is_ours(path, self.folder) and self._read(self.folder, *name.parts) is not None
+            if _is_ours(path, self.folder) and (content := self._to_carry(path)) is not None
         ]
         if not files:
             raise StoreError(f"export: none of the {len(keys)} runs lies in {self.folder}.")
         pieces: list[list] = [[]]
         size = 0
-        for path, name in files:
-            length = path.stat().st_size + 2048  # a tar header and padding
+        for path, name, held in files:
+            length = held + 2048  # a tar header and padding
             if length > PIECE_BYTES:
                 raise StoreError(
                     f"{path}: {length / 1e6:.1f} MB, more than a piece of "
@@ -890,13 +888,23 @@ class Store:
             with tarfile.open(fileobj=buffer, mode="w") as tar:
                 for path, name in piece:
                     info = tarfile.TarInfo(name.as_posix())
-                    content = path.read_bytes()
+                    content = self._to_carry(path)
                     info.size = len(content)
                     tar.addfile(info, io.BytesIO(content))
             out = target.with_name(f"{target.name}-{number:02d}.tar")
             write_file(out, buffer.getvalue())
             written.append(out)
         return written
+
+    def _to_carry(self, path: Path) -> bytes | None:
+        """A file of the store as one that needs no other, as records and masks of `results/` do;
+        None for a damaged one, which is named and set aside here, not carried on."""
+        value = self._read(self.folder, *path.relative_to(self.folder).parts)
+        if value is None:
+            return None
+        if isinstance(value, Record):
+            return _sealed_record(value)
+        return _sealed_mask(value) if path.suffix == ".bits" else path.read_bytes()
 
     def import_(self, pieces: list[Path]) -> int:
         """Take in what :meth:`export` wrote; returns the files taken.
@@ -1140,14 +1148,18 @@ def _open_checkpoint(payload: bytes) -> tuple[tuple[dict[str, np.ndarray], dict]
     return (arrays, state), None
 
 
-def _pack_mask(kept: np.ndarray, within: str = "", before: np.ndarray | None = None) -> bytes:
+def _sealed_record(record: Record) -> bytes:
+    return seal("record", (canonical(asdict(record)) + "\n").encode())
+
+
+def _sealed_mask(kept: np.ndarray, within: str = "", before: np.ndarray | None = None) -> bytes:
     """The bits of a mask, bool (rows, F); or which are left of the entries of `before`, the mask of
     the pruning `within`."""
     some = kept if before is None else kept[before]
     arrays = {"bits": np.packbits(some), "shape": np.array(kept.shape)}
     if before is not None:
         arrays["within"] = np.array(within)
-    return pack_arrays(arrays, compress=True)
+    return seal("mask", pack_arrays(arrays, compress=True))
 
 
 def _open_mask(payload: bytes) -> tuple[dict[str, np.ndarray], None]:
@@ -1155,8 +1167,8 @@ def _open_mask(payload: bytes) -> tuple[dict[str, np.ndarray], None]:
 
 
 def _whole_mask(arrays: dict[str, np.ndarray], base: Path, name: str) -> np.ndarray:
-    """What :func:`_pack_mask` packed. Raises DamagedFile where the mask that it lies within is not
-    in `base` too."""
+    """What :func:`_sealed_mask` packed. Raises DamagedFile where the mask that it lies within is
+    not in `base` too."""
     rows, size = arrays["shape"]
     kept = np.ones((rows, size), bool)
     if within := str(arrays.get("within", "")):

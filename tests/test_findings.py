@@ -133,6 +133,21 @@ def test_the_draw_matters_and_the_mask_more(rewinds, ladders, source):
     assert at(rewinds[source, "reinit"], 0.21).results["recall@20"] > 2.5 * random
 
 
+def test_drawn_anew_falls_behind_on_yelp2018_too(recorded, ladders):
+    """With one seed: the intervals are over users."""
+    ways = recorded.ways("rewinds", "mf")
+    anew = ways["yelp2018", "imp", "reinit"]
+    rewound = ways["yelp2018", "imp", "rewind"].with_seeds(anew.seeds)
+    tickets = [s.number for s in anew.standings if s.number]
+    assert len(tickets) == 12
+    to_rewound = [difference(anew.records(n), rewound.records(n)) for n in tickets]
+    assert all(sign(d) < 0 for d in to_rewound)
+    assert all(sign(s.difference) < 0 for s in anew.standings if s.number)
+    assert (anew.seeds_that_win, rewound.seeds_that_win) == (0, 1)
+    random = at(of(ladders, "yelp2018", "validated", "rp"), 0.21).results["recall@20"]
+    assert at(anew, 0.21).results["recall@20"] > 2 * random
+
+
 def test_a_mask_goes_with_the_draw_and_not_with_the_order(rewinds, store):
     numbers = profiles.RECORDED["validated"].base.taken_apart
     for source in ("movielens", "lastfm"):

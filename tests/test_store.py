@@ -14,11 +14,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from toys import PATIENCE, count_trainings, half, processes, toy_data, toy_spec, trained
+from toys import PATIENCE, count_trainings, half, processes, quiet, toy_data, toy_spec, trained
 
 from lthnb import store as store_module
-from lthnb.config import Seeded, canonical, digest_text
+from lthnb.config import Ladder, Seeded, canonical, digest_text
 from lthnb.evaluation import Hits
+from lthnb.lottery import climb
 from lthnb.pruning import Mask
 from lthnb.store import (
     DamagedFile,
@@ -452,6 +453,24 @@ class TestResultsFolder:
         whole = store.folder / "runs" / run.key / "record"
         shutil.copytree(whole.parent, tmp_path / "r" / "runs" / run.key)
         assert Store(tmp_path / "none", tmp_path / "r").recorded() == [run.record]
+
+    def test_results_are_exported_as_files_that_stand_by_themselves(self, tmp_path):
+        """There, records name their texts, and a mask says what is left of the one before."""
+        store = Store(tmp_path / "s", tmp_path / "r")
+        rungs = list(climb(Ladder("imp", 0.3, 2), toy_spec(), toy_data(), quiet(store)))
+        for rung in rungs:
+            store.record_result(rung.run.key)
+        results = Store(tmp_path / "r", results=None)
+        other = Store(tmp_path / "other", results=None)
+        # The sparsest alone, but all prunings: without the mask before, its own would be no whole.
+        keys = [rungs[-1].run.key]
+        other.import_(results.export(keys, tmp_path / "out"))
+        assert list(other.verify()) == []
+        assert [other.find(key) for key in other.run_keys()] == [rungs[-1].run.record]
+        assert [p.name for p in other.folder.iterdir() if p.name == "texts"] == []
+        first, last = (store.prunings()[r.mask.digest][0] for r in rungs[1:])
+        (other.folder / "masks" / f"{first}.bits").unlink()
+        assert np.array_equal(other.find_mask_bits(last), rungs[-1].mask.kept)
 
     def test_a_run_on_a_stand_in_is_no_evidence(self, tmp_path):
         store = Store(tmp_path / "s", tmp_path / "r")
