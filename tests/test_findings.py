@@ -164,6 +164,23 @@ def test_a_mask_goes_with_the_draw_and_not_with_the_order(rewinds, store):
         assert sign(one.difference("draw")) == sign(one.difference("order")) == 0
 
 
+def test_a_ladder_that_draws_anew_also_finds_other_masks(recorded, store):
+    """LightGCN on TikTok's subset: under the masks of rewinding, another draw costs little."""
+    ways = ways_of(recorded, "lightgcn")
+    numbers = profiles.RECORDED["validated"].base.taken_apart
+    found = {
+        source: draws.looked_up([ways[source, "rewind"]], numbers, store) for source in SMALL_SETS
+    }
+    for changed in found.values():
+        assert [(one.number, len(one.field.seeds)) for one in changed] == [(n, 3) for n in numbers]
+        assert all(sign(one.difference("order")) == 0 for one in changed)
+    assert all(sign(one.difference("draw")) < 0 for one in found["lastfm"])
+    for source in ("movielens", "tiktok-mmssl"):
+        assert all(sign(one.difference("draw")) == 0 for one in found[source])
+    ladder = to_rewind(ways, "tiktok-mmssl", "reinit")[numbers[-1] - 1]
+    assert ladder.high < -0.3 < -0.2 < found["tiktok-mmssl"][-1].difference("draw").low
+
+
 def test_without_rewinding_and_from_an_early_epoch(rewinds):
     for source in ("movielens", "lastfm"):
         kept = to_rewind(rewinds, source, "continue")
