@@ -193,14 +193,15 @@ def execute(
         unfinished, read_log = folder / "copy.ipynb", folder / "keys"
         with _environment({READ_LOG: str(read_log)}):
             cell, failure = _run(notebook, unfinished, given, progress, kernel)
-        from lthnb.store import record_digest, write_file  # here: it takes a second to load
+        from lthnb.store import Store, record_digest, write_file  # here: it takes a second to load
 
         if failure is None:
+            store = Store()
             copy = _settled(unfinished, given, dependencies)
             keys = sorted(set(read_log.read_text().split())) if read_log.exists() else []
             sidecar = {
                 **dependencies,
-                "records": {key: record_digest(key) for key in keys},
+                "records": {key: record_digest(key, store) for key in keys},
                 "copy": _sha256(copy.encode()),
             }
             write_file(output, copy.encode())
@@ -425,10 +426,11 @@ def is_fresh(
             return False
     except (OSError, ValueError, KeyError, AttributeError, TypeError):
         return False
-    from lthnb.store import StoreError, record_digest  # here: it takes a second to load
+    from lthnb.store import Store, StoreError, record_digest  # here: it takes a second to load
 
     try:
-        return all(record_digest(key) == digest for key, digest in records.items())
+        store = Store()
+        return all(record_digest(key, store) == digest for key, digest in records.items())
     except (OSError, ValueError, StoreError):
         return False
 

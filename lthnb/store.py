@@ -1283,14 +1283,24 @@ def _note_read(key: str) -> None:
             file.write(key + "\n")
 
 
-def record_digest(key: str) -> str | None:
-    """The results digest of a run in the default store, or None where there is none; of the words
-    ``recorded`` and ``measured``, a digest of which runs and benchmarks lie in `results/`."""
+def record_digest(key: str, store: Store | None = None) -> str | None:
+    """What changes when a page that read a run is to be made anew, or None where there is no run:
+    its results digest, or, of one in `results/` alone, a digest of its file, since chapters read
+    thousands of those. Of the words ``recorded`` and ``measured``, a digest of which runs and
+    benchmarks lie in `results/`.
+
+    store: the default one, for who asks for many keys.
+    """
     if key == "recorded":
         evidence = results_folder() / "runs"
         return digest_text(canonical(sorted(p.name for p in evidence.glob("*"))))
     if key == "measured":
         found = [measured.load(path)["checksum"] for path in _benchmarks(results_folder())]
         return digest_text(canonical(sorted(found)))
-    record = Store().find(key)
-    return None if record is None else record.results_digest
+    store = Store() if store is None else store
+    record = store._read(store.folder, "runs", key, "record")
+    if record is not None:
+        return record.results_digest
+    path = None if store.results is None else store.results / "runs" / key / "record"
+    content = None if path is None else _content(path)
+    return None if content is None else hashlib.sha256(content).hexdigest()

@@ -111,7 +111,7 @@ def test_a_copy_is_stale_when_what_it_depends_on_changed(executed, monkeypatch):
         assert not fresh(executed), path
         path.write_bytes(before)
         assert fresh(executed)
-    monkeypatch.setattr("lthnb.store.record_digest", lambda key: f"another {key}")
+    monkeypatch.setattr("lthnb.store.record_digest", lambda key, store: f"another {key}")
     assert not fresh(executed)
 
 

@@ -368,6 +368,7 @@ class TestResultsFolder:
         assert record_digest(KEY) is None
         put_record(store)
         assert record_digest(KEY) == record_of().results_digest
+        store.find(KEY)
         assert set((tmp_path / "log").read_text().split()) == {KEY}
 
     def test_record_result_copies_what_is_evidence(self, tmp_path):
@@ -416,6 +417,20 @@ class TestResultsFolder:
         assert f"its relevant are in {lost}, which is not there." in capsys.readouterr().err
         places = {tmp_path / "r" / "runs" / run.key / "record" for run in runs[:2]}
         assert set(dict(there.verify())) == places
+
+    def test_what_a_page_depends_on_is_told_without_reading_records(self, tmp_path, monkeypatch):
+        store = Store(tmp_path / "s", tmp_path / "r")
+        run = trained(store, toy_data(), toy_spec())
+        [*_, written] = store.record_result(run.key)
+        there = Store(tmp_path / "none", tmp_path / "r")
+        monkeypatch.setattr(store_module, "_opened", None)  # so that nothing can be
+        before = record_digest(run.key, there)
+        assert len(before) == 64
+        assert record_digest(run.key, there) == before
+        written.write_bytes(written.read_bytes() + b"x")
+        assert record_digest(run.key, there) not in (before, None)
+        written.unlink()
+        assert record_digest(run.key, there) is None
 
     def test_a_record_is_read_once_and_not_sent_to_workers(self, tmp_path, monkeypatch):
         store = Store(tmp_path / "s", tmp_path / "r")
