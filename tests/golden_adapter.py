@@ -1,0 +1,39 @@
+"""The one place where the golden test touches the package (at most 40 lines).
+
+The values in `tests/golden/` never change. When the package's names do, this file follows them.
+"""
+
+from lthnb import sources
+from lthnb.config import Compressed, Ladder, Model, Seeded, Spec, Training
+from lthnb.lottery import climb
+from lthnb.pruning import Mask
+from lthnb.store import Store
+from lthnb.training import Control, train
+
+
+def load(name, protocol):
+    """MovieLens by its name, or a table by its path; split with seed 0."""
+    return sources.load(name, protocol=protocol, progress=False)
+
+
+def runs(case, data, folder):
+    """The trainings of a case, in the order of its rounds, as plain values."""
+    model = Model(case["backbone"], case["size"])
+    spec = Spec(model, Training(**case["training"], order_seed=case["seed"]))
+    control = Control(Store(folder, results=None), progress=False)
+    if case["method"] != "lcm":
+        ladder = Ladder(case["method"], seed=case["seed"], **case["search"])
+        return [values(round.run.record) for round in climb(ladder, spec, data, control)]
+    whole = Mask.dense(data.rows, case["size"])
+    teacher = train(spec, data, Seeded(case["seed"]), whole, control)
+    small = spec.with_model(embedding_size=case["to"], compression="linear")
+    mask, start = Mask.dense(data.rows, case["to"]), Compressed(teacher.key, case["seed"])
+    return [values(r.record) for r in (teacher, train(small, data, start, mask, control))]
+
+
+def values(record):
+    """What must stay the same of a training."""
+    names = ("best_epoch", "epochs", "losses", "evaluations", "test", "valid")
+    return {"key": record.key, "mask": record.mask["digest"]} | {
+        name: record.results[name] for name in names
+    }
