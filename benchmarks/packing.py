@@ -22,7 +22,7 @@ from lthnb.measured import short, spreads
 from lthnb.packing import VALUES, Ticket, compare
 from lthnb.pruning import Mask, magnitude, prune, random_score
 from lthnb.replays import mask_of
-from lthnb.store import Store
+from lthnb.store.runs import Store
 
 SCALES = 0.5  # standard deviation of the log of a planted row's scale
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lthnb.measured import RecordError, check, checksum, short
-from lthnb.store import write_file
+from lthnb.store.files import write_file
 
 ROOT = Path(__file__).resolve().parents[1]
 

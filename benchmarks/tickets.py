@@ -16,7 +16,7 @@ from benchmarks.pool import say
 from benchmarks.record import ROOT
 from lthnb import budget, profiles, sources, standings
 from lthnb.config import PROTOCOLS
-from lthnb.store import Store
+from lthnb.store.runs import Store
 from lthnb.training import Control
 
 

@@ -38,7 +38,7 @@ examples:
                                                 what it will cost, before anything runs
   python -m lthnb ladder --source my.csv --seeds 0,1,2 --time-budget 600
                                                 ten minutes of it; the same again goes on
-  python -m lthnb runs list                     what has been trained
+  python -m lthnb results list                  what has been trained
   python -m lthnb wanted lastfm LightGCN        what the book wants recorded; --train trains it
   python -m lthnb export 1a2b3c ticket.safetensors --values float16
                                                 a trained ticket as one small file
@@ -60,7 +60,7 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _run_command(commands)
     _ladder_command(commands)
-    _runs_command(commands)
+    _results_command(commands)
     _wanted_command(commands)
     _export_command(commands)
     _data_command(commands)
@@ -252,7 +252,7 @@ def _prepared(args: argparse.Namespace):
 
 
 def _control(args: argparse.Namespace):
-    from lthnb.store import Store
+    from lthnb.store.runs import Store
     from lthnb.training import Control
 
     deadline = None if args.time_budget is None else time.monotonic() + args.time_budget
@@ -260,14 +260,11 @@ def _control(args: argparse.Namespace):
 
 
 def do_run(args: argparse.Namespace) -> int:
-    from lthnb.config import Seeded
-    from lthnb.pruning import Mask
-    from lthnb.training import train
+    from lthnb.lottery import train_dense
 
     _, spec, data, control = _prepared(args)
-    mask = Mask.dense(data.rows, spec.model.embedding_size)
     spec = spec.with_training(order_seed=args.seed)
-    _print_records([train(spec, data, Seeded(args.seed), mask, control).record])
+    _print_records([train_dense(spec, data, args.seed, control).record])
     return 0
 
 
@@ -338,35 +335,42 @@ def _duration(seconds: float) -> str:
 def _print_records(records) -> None:
     print("run       data        backbone  seed  density  epoch  Recall@20  NDCG@20  seconds")
     for r in records:
-        model, training = r.spec["model"], r.spec["training"]
         print(
-            f"{r.key[:8]}  {r.data['name'][:10]:10}  {model['backbone']:8}  "
-            f"{training['order_seed']:4}  {r.density:7.4f}  {r.best_epoch:5}  "
+            f"{r.key[:8]}  {r.row['dataset'][:10]:10}  {r.row['backbone']:8}  "
+            f"{r.row['seed']:4}  {r.density:7.4f}  {r.best_epoch:5}  "
             f"{r.metric('recall@20'):9.4f}  {r.metric('ndcg@20'):7.4f}  {r.seconds:7.1f}"
         )
 
 
-# runs
+# results
 
 
-def _runs_command(commands) -> None:
-    p = commands.add_parser("runs", help="the store: list, show, remove, record, verify, …")
+def _results_command(commands) -> None:
+    p = commands.add_parser(
+        "results", help="recorded runs and one's own: list, show, add, verify, replay, …"
+    )
     verbs = p.add_subparsers(dest="verb", required=True, metavar="VERB")
-    p.set_defaults(do=do_runs)
+    p.set_defaults(do=do_results)
     verbs.add_parser("list", help="every finished training, one line each")
-    show = verbs.add_parser("show", help="one record: spec, data, results, machine")
+    show = verbs.add_parser("show", help="one run: all columns of its row")
     show.add_argument("run", help="the first digits of its key")
-    show.add_argument("--json", action="store_true", help="the whole record")
-    remove = verbs.add_parser("remove", help="remove trainings from the store")
+    show.add_argument("--json", action="store_true", help="as JSON")
+    remove = verbs.add_parser("remove", help="remove trainings from one's own store")
     remove.add_argument("run", nargs="+", help="the first digits of each key")
-    keep = verbs.add_parser("record", help="copy records into results/, as the book's evidence")
-    keep.add_argument("run", nargs="+", help="the first digits of each key")
-    keep.add_argument(
+    add = verbs.add_parser(
+        "add", help="copy one's own runs and their searches into results/, as the book's evidence"
+    )
+    add.add_argument("run", nargs="*", help="the first digits of each key (default: all)")
+    add.add_argument(
         "--without-masks",
         action="store_true",
         help="smaller; a replay trains first what they came of",
     )
+    add.add_argument(
+        "--table", action="store_true", help="their trained tables instead, which are large"
+    )
     verbs.add_parser("verify", help="read every file; exit 1, naming it, where one is not good")
+    verbs.add_parser("compact", help="merge the parts that `add` wrote")
     again = verbs.add_parser(
         "replay", help="train recorded runs again and compare; exit 1 where one does not agree"
     )
@@ -374,58 +378,53 @@ def _runs_command(commands) -> None:
     again.add_argument("--source", help="where a table of one's own lies")
     again.add_argument("--device", default="auto", help="auto, cpu, cuda, or cuda:1")
     again.add_argument("--quiet", action="store_true", help="no progress bars")
-    out = verbs.add_parser("export", help="write runs into tar files of at most 15 MB each")
-    out.add_argument("target", type=Path, help="name of the pieces, without -01.tar")
-    out.add_argument("run", nargs="*", help="first digits of keys (default: all)")
-    out.add_argument(
-        "--weights", action="store_true", help="with tables of weights, which are large"
-    )
-    into = verbs.add_parser("import", help="take in what `runs export` wrote")
-    into.add_argument("piece", nargs="+", type=Path)
 
 
-def do_runs(args: argparse.Namespace) -> int:
-    from lthnb.store import Store
+def do_results(args: argparse.Namespace) -> int:
+    from lthnb.store import adding
+    from lthnb.store.runs import Store
 
     store = Store()
     if args.verb == "list":
-        records = [record for key in store.run_keys() if (record := store.find(key))]
-        _print_records(records)
-        places = [str(p) for p in (store.folder, store.results) if p is not None and p.is_dir()]
-        print(f"{len(records)} runs in {' and '.join(places) or 'no store yet'}")
+        _print_records([store.find(key) for key in store.run_keys()])
+        own = [key for key in store.own_keys() if not store.is_recorded_result(key)]
+        print(
+            f"{len(store.recorded_tables.keys)} runs in {store.results}, {len(own)} more in "
+            f"{store.folder}"
+        )
     elif args.verb == "show":
-        _show(_found(store, args.run), whole=args.json)
+        _show(_found(store, args.run), args.json)
     elif args.verb == "remove":
         for prefix in args.run:
             key = store.resolve(prefix)
             store.remove(key)
             print(f"removed {key}")
-    elif args.verb == "record":
-        for prefix in args.run:
-            key = store.resolve(prefix)
-            for path in store.record_result(key, bits=not args.without_masks):
-                print(f"{path} ({path.stat().st_size / 1e3:.0f} kB)")
+    elif args.verb == "add":
+        keys = [store.resolve(prefix) for prefix in args.run] or store.own_keys()
+        if args.table:
+            written = [adding.add_table(store, key) for key in keys]
+        else:
+            written = adding.add(store, keys, masks=not args.without_masks)
+        for path in written:
+            print(f"{path} ({path.stat().st_size / 1e3:.0f} kB)")
+        print(f"{len(written)} files written")
+    elif args.verb == "compact":
+        print(f"{len(adding.compact(store.results))} files merged")
     elif args.verb == "verify":
-        bad = list(store.verify())
-        for _, what in bad:
+        bad = [*adding.verify(store.results), *store.verify()]
+        for what in bad:
             print(what)
-        print(f"{len(store.run_keys())} runs, {len(bad)} files that are not good")
+        print(f"{len(store.run_keys())} runs, {len(bad)} things that are not good")
         return 1 if bad else 0
-    elif args.verb == "replay":
-        return _replay(args, store)
-    elif args.verb == "export":
-        keys = [store.resolve(prefix) for prefix in args.run] or store.run_keys()
-        for piece in store.export(keys, args.target, weights=args.weights):
-            print(f"{piece} ({piece.stat().st_size / 1e6:.1f} MB)")
     else:
-        print(f"{store.import_(args.piece)} files taken in")
+        return _replay(args, store)
     return 0
 
 
 def _replay(args: argparse.Namespace, store) -> int:
     from lthnb.replays import replay
     from lthnb.sources import load_again
-    from lthnb.store import StoreError
+    from lthnb.store.files import StoreError
     from lthnb.training import Control
 
     control = Control(store, progress=not args.quiet, device=args.device)
@@ -446,7 +445,7 @@ def _replay(args: argparse.Namespace, store) -> int:
 
 def _found(store, prefix: str):
     """The record of the one run whose key starts with `prefix`."""
-    from lthnb.store import StoreError
+    from lthnb.store.files import StoreError
 
     key = store.resolve(prefix)
     record = store.find(key)
@@ -455,23 +454,13 @@ def _found(store, prefix: str):
     return record
 
 
-def _show(record, whole: bool) -> None:
-    if whole:
-        print(json.dumps(dataclasses.asdict(record), indent=1))
+def _show(record, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(record.row, indent=1))
         return
-    short = {k: v for k, v in record.results.items() if k not in ("hits", "losses", "evaluations")}
-    for name, value in (
-        ("run", record.key),
-        ("spec", record.spec),
-        ("data", record.data),
-        ("init", record.init),
-        ("mask", record.mask),
-        ("numerics", record.numerics),
-        ("results", short),
-        ("results digest", record.results_digest),
-        ("circumstances", record.circumstances),
-    ):
-        print(f"{name}: {json.dumps(value, indent=1) if isinstance(value, dict) else value}")
+    for name, value in record.row.items():
+        if value is not None:
+            print(f"{name:24} {value}")
 
 
 # wanted
@@ -534,9 +523,10 @@ def do_wanted(args: argparse.Namespace) -> int:
         return _train_wanted([one for one, _ in missing] if args.train else [], control, args)
     finally:
         if args.record:
-            keys, prunings = wanted.to_record(lines, store), store.prunings()
-            for key, bits in keys.items():
-                store.record_result(key, bits=bits, prunings=prunings)
+            from lthnb.store import adding
+
+            keys = wanted.to_record(lines, store)
+            adding.add(store, keys)
             print(f"{len(keys)} runs copied into {store.results}")
 
 
@@ -584,7 +574,7 @@ def _export_command(commands) -> None:
         "CSR matrix, .parquet a long table. Labels come along, so the run's data are read again; "
         "weights that the store lacks, as of a run in results/, are trained again and kept there.",
     )
-    p.add_argument("run", help="the first digits of its key, as `runs list` prints it")
+    p.add_argument("run", help="the first digits of its key, as `results list` has it")
     p.add_argument("target", type=Path, help="name.safetensors, name.npz or name.parquet")
     group = p.add_argument_group("of .safetensors")
     group.add_argument(
@@ -611,7 +601,7 @@ def do_export(args: argparse.Namespace) -> int:
     from lthnb.packing.exports import check
     from lthnb.replays import reopen
     from lthnb.sources import load_again
-    from lthnb.store import Store
+    from lthnb.store.runs import Store
     from lthnb.training import Control
 
     given = {name: getattr(args, name) for name in ("form", "values", "budget")}
@@ -719,7 +709,7 @@ def _describe(args: argparse.Namespace) -> None:
 def _price(base, backbone: str, data, protocol: str) -> str:
     """What the ladders of a profile cost on this machine, in a line."""
     from lthnb.steps import resolve
-    from lthnb.store import Store
+    from lthnb.store.runs import Store
     from lthnb.training import Control, seconds_per_epoch
 
     spec = base.spec(backbone, protocol=protocol)

@@ -354,11 +354,12 @@ def opened(
     dense, ticket = (), ()
     if data is not None and control is not None:
         runs = [
-            tuple(reopen(row[n].record, data, control, row[n].mask) for n in (0, number))
-            for row in field.rungs
+            tuple(reopen(row[n].record, data, control) for n in (0, number)) for row in field.rungs
         ]
         find = control.store.find_weights
-        if replay or all(find(r.key, "best") is not None for r in itertools.chain(*runs)):
+        for run in itertools.chain(*runs) if replay else ():
+            run.ensure_weights()
+        if all(find(r.key, "best") is not None for r in itertools.chain(*runs)):
             dense, ticket = zip(*runs, strict=True)
     return Opened(field, number, masks, data, dense, ticket)
 

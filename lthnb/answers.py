@@ -30,7 +30,8 @@ from lthnb.standings import (
     recorded_by_contest,
     records_in,
 )
-from lthnb.store import Record, Store
+from lthnb.store.records import Record
+from lthnb.store.runs import Store
 from lthnb.training import Control
 from lthnb.verdicts import LEVEL, MARGIN, Interval, sign, t_interval
 

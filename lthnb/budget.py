@@ -86,7 +86,7 @@ def costs_of_ladder(
     for rung in field.rungs[0]:
         key = rung.record and rung.record.key
         if key and (replay or control.store.find_weights(key, "best") is not None):
-            ticket = Ticket.of(reopen(rung.record, data, control, rung.mask))
+            ticket = Ticket.of(reopen(rung.record, data, control))
             found += costs(replace(ticket, user_labels=None, item_labels=None), data, parts)
     return found
 

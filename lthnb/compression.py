@@ -15,7 +15,7 @@ import numpy as np
 
 from lthnb.config import DENSE, Compressed, Match, Seeded, Spec, run_key
 from lthnb.data import Interactions, Shape
-from lthnb.lottery import plan, targets
+from lthnb.lottery import plan, targets, train_dense
 from lthnb.pruning import Mask
 from lthnb.standings import (
     check_seeds,
@@ -28,7 +28,8 @@ from lthnb.standings import (
     titled,
 )
 from lthnb.steps import resolve
-from lthnb.store import Record, Store
+from lthnb.store.records import Record, search_row, search_tags
+from lthnb.store.runs import Store
 from lthnb.training import Control, train
 from lthnb.verdicts import Interval, sign
 
@@ -203,20 +204,20 @@ def _todo(
 def _train_small(
     match: Match, density: float, data: Interactions, seed: int, control: Control
 ) -> None:
-    spec = match.small(density).with_training(order_seed=seed)
-    train(spec, data, Seeded(seed), Mask.dense(data.rows, match.size(density)), control)
+    train_dense(match.small(density).with_training(order_seed=seed), data, seed, control)
 
 
 def _train_lcm(
     match: Match, density: float, data: Interactions, seed: int, control: Control
 ) -> None:
     teacher_spec = match.dense.with_training(order_seed=seed)
-    whole = Mask.dense(data.rows, teacher_spec.model.embedding_size)
-    teacher = train(teacher_spec, data, Seeded(seed), whole, control)
-    teacher.weights()  # the store has them now, replayed where only the record was there
+    teacher = train_dense(teacher_spec, data, seed, control)
     spec = match.lcm(density).with_training(order_seed=seed)
     mask = Mask.dense(data.rows, match.size(density))
-    train(spec, data, Compressed(teacher.key, seed), mask, control)
+    lcm = train(spec, data, Compressed(teacher.key, seed), mask, control, seed)
+    tags, share = search_tags("lcm", seed), match.size(density) / match.dense.model.embedding_size
+    for number, density_, key in ((0, 1.0, teacher.key), (1, share, lcm.key)):
+        control.store.put_search(search_row(tags, teacher.key, number, density_, key))
 
 
 def _look_up(

@@ -407,9 +407,12 @@ def digest_text(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def run_text(spec: Spec, data_digest: str, init: Init, mask_digest: str) -> str:
+def run_text(
+    spec: Spec, data_digest: str, init: Init, mask_digest: str, device: str = "cpu"
+) -> str:
     """The canonical text of a training, from which its key is made.
 
+    device: where it runs; elsewhere than on a CPU bits differ, so that its kind is in the text.
     Raises ConfigError where the step is still ``auto``: a key names the step that runs.
     """
     step = spec.training.step
@@ -424,13 +427,14 @@ def run_text(spec: Spec, data_digest: str, init: Init, mask_digest: str) -> str:
             "init": init.described(),
             "mask": mask_digest,
             "numerics": {k: NUMERICS[k] for k in ("sampling", "model", "selection", step)},
+            **({} if device == "cpu" else {"device": device.partition(":")[0]}),
         }
     )
 
 
-def run_key(spec: Spec, data_digest: str, init: Init, mask_digest: str) -> str:
-    """The key of a training: 32 hexadecimal digits."""
-    return digest_text(run_text(spec, data_digest, init, mask_digest))
+def run_key(spec: Spec, data_digest: str, init: Init, mask_digest: str, device: str = "cpu") -> str:
+    """The key of a training: 32 hexadecimal digits. See :func:`run_text`."""
+    return digest_text(run_text(spec, data_digest, init, mask_digest, device))
 
 
 @dataclass(frozen=True)

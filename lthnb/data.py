@@ -131,7 +131,7 @@ class Interactions:
         """Rows of the joint table: users first, then items (Eq. 1)."""
         return self.users + self.items
 
-    @property
+    @cached_property
     def known(self) -> sp.csr_matrix:
         """What a user has in train or valid, and is therefore not recommended: CSR, sorted."""
         known = (self.train + self.valid).tocsr()
@@ -423,7 +423,7 @@ def assemble(
             "random": {"how": "7:1:2 of each user's items", "seed": split.seed},
             "last": {"how": "each user's last items", "leave": split.leave, "seed": split.seed},
             "time": {"how": "7:1:2 by time"},
-        }[split.how]
+        }[split.how] | {"way": split.how}
         if split.how == "time":
             cuts = zip(("valid_from", "test_from"), time_cuts(times), strict=True)
             described |= {name: moment(cut, raw.dated) for name, cut in cuts}
@@ -441,11 +441,12 @@ def assemble(
         counts["pairs_in_two_parts"] = (
             sum(m.nnz for m in matrices.values()) - train.nnz - valid.nnz - test.nnz
         )
-        described = {"how": "published"}
+        described = {"how": "published", "way": "published"}
         if "valid" not in matrices:
             train, valid = pick_per_user(train, split.seed, VALID_SHARE_OF_TRAIN)
             described = {
                 "how": "published; valid is 1/8 of each user's train",
+                "way": "published",
                 "seed": split.seed,
             }
     if test.nnz == 0 and "all" not in matrices:

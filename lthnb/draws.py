@@ -15,10 +15,11 @@ import numpy as np
 
 from lthnb.config import Init, Ladder, Seeded, Spec, run_key
 from lthnb.data import Interactions
-from lthnb.lottery import RANDOM, Planned, climb, derived_seed, start_of
+from lthnb.lottery import RANDOM, Planned, climb, derived_seed, start_of, tags_of
 from lthnb.standings import Field, difference, fields_of, seeded, side_by_side
 from lthnb.steps import resolve
-from lthnb.store import Record, Store
+from lthnb.store.records import Record, search_row
+from lthnb.store.runs import Store
 from lthnb.training import Control, train
 from lthnb.verdicts import Interval
 
@@ -159,9 +160,15 @@ def _train_changed(
 ) -> None:
     # Climbing trains no rung again that is recorded, and finds masks also where their bits were not
     # kept, which takes a replay of the rung above.
+    methods = {"draw": "other_start", "order": "other_order"}
+    dense = ""
     for rung in climb(ladder, spec, data, control):
+        dense = dense or rung.run.key
         for change in CHANGES if rung.number in numbers else ():
             other, init = changed(ladder, spec, rung.number, change)
-            train(other, data, init, rung.mask, control)
+            run = train(other, data, init, rung.mask, control, ladder.seed)
+            tags = {**tags_of(ladder), "method": methods[change]}
+            for number, density, key in ((0, 1.0, dense), (rung.number, rung.density, run.key)):
+                control.store.put_search(search_row(tags, dense, number, density, key))
         if rung.number >= max(numbers):
             return

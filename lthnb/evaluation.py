@@ -6,7 +6,6 @@ every metric at every k ≤ K follows from those bits and the number of relevant
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numba as nb
@@ -15,12 +14,11 @@ import scipy.sparse as sp
 
 from lthnb.data import Interactions
 from lthnb.lanes import fma, load, reaching, splat, store
+from lthnb.metrics import TOP, Hits
 
 if TYPE_CHECKING:  # who only reads records does not wait for torch
     import torch
 
-KS = (5, 10, 20)  # reported; no part of a key
-TOP = 20  # places whose hits a record keeps
 GPU_BLOCK = 1024  # users scored at once on a GPU
 
 GROUP = 6  # users scored together: 6 × 16 sums fit in the registers of any processor with vectors
@@ -254,71 +252,6 @@ def top_k_torch(scores: torch.Tensor, known: sp.csr_matrix, k: int) -> np.ndarra
     out = np.full((len(ids), k), -1, np.int64)
     out[:, :k_found] = ids
     return out
-
-
-@dataclass(frozen=True, eq=False)
-class Hits:
-    """What a ranking found, user by user.
-
-    users: ids of the users whose target part is not empty, int64 (n,). hits: bool (n, K), whether
-    the item at each place is in the target part. relevant: int64 (n,), size of the target part.
-    """
-
-    users: np.ndarray
-    hits: np.ndarray
-    relevant: np.ndarray
-
-    def per_user(self, metric: str, k: int) -> np.ndarray:
-        """One metric for each user, float64 (n,). With h_r = 1 for a hit at place r = 1 … k, and
-        n_u relevant items:
-
-        - recall: Σ h_r / n_u
-        - precision: Σ h_r / k
-        - hitrate: 1 where Σ h_r > 0, else 0
-        - mrr: 1 / the first r with h_r = 1, or 0 where there is none
-        - ndcg: Σ h_r / log₂(r + 1), over the same sum for min(k, n_u) hits in front
-
-        Raises KeyError, naming the known ones, for another metric, and ValueError where k is
-        larger than the number of places kept.
-        """
-        if metric not in METRICS:
-            raise KeyError(f"metric: found {metric!r}, expected one of {', '.join(METRICS)}.")
-        if not 1 <= k <= self.hits.shape[1]:
-            raise ValueError(f"k: found {k}, expected 1 … {self.hits.shape[1]}, the places kept.")
-        return METRICS[metric](self.hits[:, :k].astype(np.float64), self.relevant)
-
-    def means(self, ks: tuple[int, ...] = KS) -> dict[str, float]:
-        """``metric@k`` → mean over the users, for all metrics; empty where there is no user."""
-        if not len(self.users):
-            return {}
-        return {
-            f"{metric}@{k}": float(np.mean(self.per_user(metric, k)))
-            for k in ks
-            for metric in METRICS
-        }
-
-
-def _discounts(k: int) -> np.ndarray:
-    return 1.0 / np.log2(np.arange(2, k + 2))
-
-
-def _ndcg(hits: np.ndarray, relevant: np.ndarray) -> np.ndarray:
-    k = hits.shape[1]
-    ideal = np.concatenate(([0.0], np.cumsum(_discounts(k))))[np.minimum(relevant, k)]
-    return hits @ _discounts(k) / ideal
-
-
-def _mrr(hits: np.ndarray, relevant: np.ndarray) -> np.ndarray:
-    return np.where(hits.any(1), 1.0 / (hits.argmax(1) + 1), 0.0)
-
-
-METRICS = {
-    "recall": lambda hits, relevant: hits.sum(1) / relevant,
-    "precision": lambda hits, relevant: hits.mean(1),
-    "hitrate": lambda hits, relevant: hits.any(1).astype(np.float64),
-    "mrr": _mrr,
-    "ndcg": _ndcg,
-}
 
 
 def evaluate(outputs: torch.Tensor, data: Interactions, part: str, k: int = TOP) -> Hits:

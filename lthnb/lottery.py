@@ -6,9 +6,11 @@ making it longer, or sharing its dense run with another method needs no code of 
 
 from __future__ import annotations
 
+import inspect
+import math
+import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,49 +24,49 @@ from lthnb.config import (
     Seeded,
     Snapshot,
     Spec,
-    canonical,
     digest_text,
     run_key,
 )
-from lthnb.data import Interactions, Shape, card
+from lthnb.data import Interactions, Shape
 from lthnb.pruning import (
-    Mask,
+    CRITERIA,
     drawn,
-    pruned,
+    prune,
     range_sizes,
     targets_by_density,
     targets_by_rate,
 )
-from lthnb.steps import resolve
-from lthnb.store import Record, Store, StoreError
+from lthnb.steps import device_of, resolve
+from lthnb.store.records import Record, pruning_key, search_row, search_tags
+from lthnb.store.runs import Store
 from lthnb.stream import stream_start
-from lthnb.training import Control, TrainedRun, train
+from lthnb.training import Control, StoredMask, TrainedRun, ensure_mask, train
 
 RANDOM = ("rp", "rp_x0")  # methods whose masks know nothing of any weights
 
 
-@dataclass(frozen=True, eq=False)
-class StoredMask:
-    """A mask known by its digest and entries, whose bits are fetched only when someone needs them.
+@dataclass(frozen=True)
+class Criterion:
+    """A pruning criterion of one's own: its name, by which a pruning is keyed, and the function
+    from weights (rows, F) and a seed to scores of the same shape, of which the lowest go first."""
 
-    That lets a ladder whose runs are all recorded be walked without a single table of weights.
-    """
+    name: str
+    score: Callable[[np.ndarray, int], np.ndarray]
 
-    digest: str
-    entries: int
-    shape: tuple[int, int]
-    fetch: Callable[[], np.ndarray] = field(repr=False)
-    there: Callable[[], bool] = field(repr=False, default=lambda: True)  # can they be fetched?
+    @classmethod
+    def of(cls, score: Callable[[np.ndarray, int], np.ndarray]) -> Criterion:
+        """Named by the function's name and a digest of its source. Where the source cannot be read,
+        the name is new at each call, so that no pruning by it is taken for one that was done
+        before."""
+        name = getattr(score, "__name__", type(score).__name__)
+        try:
+            source = inspect.getsource(score)
+        except (OSError, TypeError):
+            source = uuid.uuid4().hex
+        return cls(f"{name}-{digest_text(source)[:12]}", score)
 
-    @cached_property
-    def kept(self) -> np.ndarray:
-        """bool (rows, F)."""
-        return Mask(self.fetch()).kept
-
-    @property
-    def density(self) -> float:
-        """Share of the entries that live."""
-        return self.entries / (self.shape[0] * self.shape[1])
+    def __call__(self, weights: np.ndarray, seed: int) -> np.ndarray:
+        return np.asarray(self.score(weights, seed))
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +74,7 @@ class Rung:
     """One rung of a ladder: its number (0 is dense), its mask and its trained run."""
 
     number: int
-    mask: Mask | StoredMask
+    mask: StoredMask
     run: TrainedRun
 
     @property
@@ -88,18 +90,7 @@ class Rung:
         return f"Rung({self.number}, {self.record!r})"
 
     def _repr_html_(self) -> str:
-        kept = self.mask.kept
-        users, items = np.split(kept.sum(1), [self.run.data.users])
-        return card(
-            f"Rung {self.number}, run {self.record.key[:8]}",
-            {
-                **self.record.described(),
-                "entries a user": f"{users.mean():.1f} of {kept.shape[1]} in the mean, at most "
-                f"{users.max()}",
-                "entries an item": f"{items.mean():.1f} of {kept.shape[1]} in the mean, at most "
-                f"{items.max()}",
-            },
-        )
+        return self.record._repr_html_()
 
 
 def derived_seed(seed: int, purpose: str) -> int:
@@ -115,11 +106,19 @@ def targets(ladder: Ladder, data: Interactions, size: int) -> list[tuple[int, ..
     return targets_by_rate(sizes, ladder.pruning_rate, ladder.rungs)
 
 
-def climb(ladder: Ladder, spec: Spec, data: Interactions, control: Control) -> Iterator[Rung]:
-    """Train the rungs of a ladder one after the other, from the dense model (rung 0) down.
+def climb(
+    ladder: Ladder,
+    spec: Spec,
+    data: Interactions,
+    control: Control,
+    criterion: Criterion | None = None,
+) -> Iterator[Rung]:
+    """Train the rungs of a ladder one after the other, from the dense model (rung 0) down, and keep
+    a row of the search for each.
 
-    data: as the spec's protocol wants it. What is in the store already is not trained again. Raises
-    what :func:`training.train` raises; ConfigError where method and rewinding do not go together.
+    data: as the spec's protocol wants it. criterion: one's own, in place of the ladder's. What is
+    in the store already is not trained again. Raises what :func:`training.train` raises, and
+    ConfigError where method and rewinding do not go together.
     """
     check(ladder)
     spec, size = resolve(spec, control.device), spec.model.embedding_size
@@ -132,19 +131,43 @@ def climb(ladder: Ladder, spec: Spec, data: Interactions, control: Control) -> I
     wanted = (ladder.rewind_epoch,) if ladder.rewind == "late" else ()
     wanted += ("last",) if ladder.prune_from == "last" else ()
     control = replace(control, keep=(*control.keep, *wanted))
-    mask: Mask | StoredMask = Mask.dense(data.rows, size)
-    dense = last = train(spec, data, Seeded(ladder.seed), mask, control)
-    yield Rung(0, mask, dense)
+    store, tags = control.store, tags_of(ladder, criterion)
+    whole = StoredMask(None, (data.rows, size), store)
+    dense = last = train_dense(spec, data, ladder.seed, control)
+    store.put_search(search_row(tags, dense.key, 0, 1.0, dense.key))
+    yield Rung(0, whole, dense)
+    mask = whole
     for number, keep in enumerate(targets(ladder, data, size), start=1):
         source = dense if ladder.method == "omp" else last
-        before = mask if ladder.method == "imp" else Mask.dense(data.rows, size)
-        mask = _pruned(ladder, source, before, keep)
+        before = mask if ladder.method == "imp" else whole
+        mask = _pruned(ladder, source, before, keep, criterion)
         init = start_of(ladder, number, dense.key, last.key)
-        key = run_key(spec, data.digest, init, mask.digest)
-        if isinstance(init, Snapshot) and control.store.find(key) is None:
-            (dense if init.run == dense.key else last).weights(init.epoch)  # the store has it now
-        last = train(spec, data, init, mask, control)
+        last = train(spec, data, init, mask, control, ladder.seed)
+        store.put_search(search_row(tags, dense.key, number, mask.density, last.key))
         yield Rung(number, mask, last)
+
+
+def train_dense(spec: Spec, data: Interactions, seed: int, control: Control) -> TrainedRun:
+    """The dense model of a spec with a seed, and its row as a search of its own."""
+    whole = StoredMask(None, (data.rows, spec.model.embedding_size), control.store)
+    run = train(spec, data, Seeded(seed), whole, control, seed)
+    control.store.put_search(search_row(search_tags("dense", seed), run.key, 0, 1.0, run.key))
+    return run
+
+
+def tags_of(ladder: Ladder, criterion: Criterion | None = None) -> dict[str, Any]:
+    """What all rows of a ladder's search have alike: see :func:`records.search_tags`."""
+    return search_tags(
+        {"rp": "random", "rp_x0": "random_x0"}.get(ladder.method, ladder.method),
+        ladder.seed,
+        rate=ladder.pruning_rate,
+        densities=ladder.densities,
+        rewind=ladder.rewind,
+        rewind_epoch=ladder.rewind_epoch,
+        criterion=ladder.criterion if criterion is None else criterion.name,
+        prune_from=ladder.prune_from,
+        scope=ladder.scope,
+    )
 
 
 def check(ladder: Ladder) -> None:
@@ -204,38 +227,29 @@ def start_of(ladder: Ladder, number: int, dense: str, last: str) -> Init:
             return Seeded(ladder.seed)
 
 
-def _pruned(ladder: Ladder, source: TrainedRun, before: Mask | StoredMask, keep) -> StoredMask:
+def _pruned(
+    ladder: Ladder,
+    source: TrainedRun,
+    before: StoredMask,
+    keep: tuple[int, ...],
+    criterion: Criterion | None,
+) -> StoredMask:
     """The mask of the next rung, from the store where it was pruned before."""
     data, store, shape = source.data, source.control.store, before.shape
     about = pruning_of(ladder, data, shape[1], source.key, before.digest, keep)
-    key = digest_text(canonical(about))
-
-    def compute() -> Mask:
+    if criterion is not None:
+        about["criterion"] = criterion.name
+    known = store.find_pruning(pruning_key(about))
+    if known is None:
         if ladder.method in RANDOM:
             mask = drawn(about)
         else:
-            mask = pruned(about, Mask(before.kept), source.weights(ladder.prune_from))
-        known = store.find_pruning(key)
-        if known is not None and known["digest"] != mask.digest:
-            # Going on would train one mask under the key of another.
-            raise StoreError(
-                f"mask {key[:8]}: pruned again here it is {mask.digest[:8]}, recorded is "
-                f"{known['digest'][:8]}: this machine's replay of run {source.key[:8]} gives other "
-                "bits. Import the recorded mask (`runs export`), or climb in an empty store."
-            )
-        result = {"digest": mask.digest, "entries": mask.entries}
-        with store.lock(key):
-            store.put_mask(key, mask.kept, {**about, **result})
-        return mask
-
-    def fetch() -> np.ndarray:
-        bits = store.find_mask_bits(key)
-        return compute().kept if bits is None else bits
-
-    found = store.find_pruning(key)
-    if found is None:
-        return compute()
-    return StoredMask(found["digest"], found["entries"], shape, fetch)
+            weights = source.ensure_weights(ladder.prune_from)
+            start = ensure_mask(before.about, shape, data, source.control)
+            scores = CRITERIA[ladder.criterion] if criterion is None else criterion
+            mask = prune(start, scores(weights, 0), keep, users=data.users, scope=ladder.scope)
+        known = store.put_mask(mask, about)
+    return StoredMask(known, shape, store)
 
 
 def run_ladder(ladder: Ladder, spec: Spec, data: Interactions, control: Control) -> list[Rung]:
@@ -266,48 +280,28 @@ def plan(
     only the shape and the digest are read."""
     check(ladder)
     spec, size = resolve(spec, device), spec.model.embedding_size
-    entries = data.rows * size
+    where, shape = device_of(spec.training.step, device), (data.rows, size)
+    entries = math.prod(shape)
     covered = sum(range_sizes(ladder.scope, data.users, data.rows, size))
 
     def look(number: int, density: float, init: Init, mask: StoredMask) -> tuple[Planned, str]:
-        key = run_key(spec, data.digest, init, mask.digest)
+        key = run_key(spec, data.digest, init, mask.digest, where)
         record = store.find(key)
         return Planned(number, density, "recorded" if record else "missing", record, mask), key
 
-    shape = (data.rows, size)
-    whole = StoredMask(DENSE, entries, shape, lambda: np.ones(shape, bool))
-    first, dense = look(0, 1.0, Seeded(ladder.seed), whole)
+    first, dense = look(0, 1.0, Seeded(ladder.seed), StoredMask(None, shape, store))
     out, last, mask = [first], dense, DENSE
     for number, keep in enumerate(targets(ladder, data, size), start=1):
         density = (sum(keep) + entries - covered) / entries
         source = dense if ladder.method == "omp" else last
         before = mask if ladder.method == "imp" else DENSE
         about = pruning_of(ladder, data, size, source, before, keep)
-        key = digest_text(canonical(about))
-        pruning = store.find_pruning(key)
+        pruning = store.find_pruning(pruning_key(about))
         if pruning is None:
             out.append(Planned(number, density, "unknown", None))
             mask = last = "unknown"  # a key made from this is in no store
             continue
-        mask = pruning["digest"]
-        stored = StoredMask(
-            mask,
-            pruning["entries"],
-            shape,
-            partial(_bits, store, key),
-            partial(store.has_mask_bits, key),
-        )
+        mask, stored = pruning["digest"], StoredMask(pruning, shape, store)
         planned, last = look(number, density, start_of(ladder, number, dense, last), stored)
         out.append(planned)
     return out
-
-
-def _bits(store: Store, key: str) -> np.ndarray:
-    """The bits of a stored pruning, bool (rows, F)."""
-    bits = store.find_mask_bits(key)
-    if bits is None:
-        raise StoreError(
-            f"mask {key[:8]}: its bits are not in the store; climb the ladder again, which prunes "
-            "once more and trains nothing."
-        )
-    return bits

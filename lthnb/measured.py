@@ -57,8 +57,12 @@ import hashlib
 import json
 import math
 import statistics
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from lthnb.config import nearest
+from lthnb.store.files import results_folder
 
 FORMAT = 1
 QUANTILES = ("min", "q1", "median", "q3", "max")
@@ -135,6 +139,22 @@ def load(path: Path | str) -> dict[str, Any]:
         raise RecordError(f"{path.name}: not JSON ({error}); it is torn or altered.") from error
     check(record, path.name)
     return record
+
+
+def recorded(names: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """The records of benchmarks that come with the project, in `results/benchmarks`, by name.
+
+    names: those wanted; none for all. Raises RecordError for a damaged one, and for one that is not
+    there, with the nearest name.
+    """
+    there = {path.stem: path for path in sorted((results_folder() / "benchmarks").glob("*.json"))}
+    for name in names:
+        if name not in there:
+            raise RecordError(
+                f"benchmark record {name!r}: not in results/benchmarks, which has "
+                f"{', '.join(there) or 'none'}." + nearest(name, there)
+            )
+    return [load(there[name]) for name in names or there]
 
 
 COST = {"run", "values", "forms", "density", "file", "resident", "metrics"}

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lthnb.standings import Field
-from lthnb.store import Record
+from lthnb.store.records import Record
 from lthnb.verdicts import Interval, ratio_interval
 
 

@@ -10,23 +10,29 @@ import math
 import tempfile
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from lthnb.config import (
-    DENSE,
     Compressed,
     Init,
-    Rotated,
-    Signs,
     Snapshot,
     init_from,
     run_key,
     spec_from,
 )
-from lthnb.data import DataError, Interactions
-from lthnb.pruning import Mask, pruned
-from lthnb.store import Record, Store, StoreError
-from lthnb.training import REPLAY_TOLERANCE, Control, TrainedRun, train
+from lthnb.data import Interactions
+from lthnb.steps import device_of
+from lthnb.store.files import StoreError
+from lthnb.store.records import Record
+from lthnb.store.runs import Store
+from lthnb.training import (
+    REPLAY_TOLERANCE,
+    Control,
+    StoredMask,
+    TrainedRun,
+    check_data,
+    ensure_mask,
+    ensure_start,
+    train,
+)
 
 RECALL_TOLERANCE = 0.01  # relative, on test: about what another order of rounding can do
 
@@ -73,51 +79,54 @@ def replay(record: Record, data: Interactions, control: Control) -> Replay:
 
     data: as the record's were split. control: its store has the records. A mask that is not kept
     there is pruned again, from weights that are trained again where they are not kept either, and
-    so are weights that the run started from. Raises DataError where the data are others, StoreError
-    where a record or a pruning of those is missing, or a mask comes out otherwise, and what
-    :func:`training.train` raises.
+    so are weights that the run started from; what is made so is kept there. Raises DataError where
+    the data are others, StoreError where a record or a pruning of those is missing, or a mask comes
+    out otherwise, and what :func:`training.train` raises.
     """
-    _check_data(record, data)
+    check_data(record, data)
     spec, init = spec_from(record.spec), init_from(record.init)
-    key = run_key(spec, data.digest, init, record.mask["digest"])
+    device = device_of(spec.training.step, control.device)
+    key = run_key(spec, data.digest, init, record.row["mask_digest"], device)
     if key != record.key:
         raise StoreError(
             f"run {record.key[:8]}: from what its record says the key is {key[:8]} now: components "
-            "compute otherwise since then (`numerics`), so there is nothing to compare."
+            "compute otherwise since then (`numerics`), or it ran on another device, so there is "
+            "nothing to compare."
         )
+    mask = ensure_mask(record.pruning, record.shape, data, control)
+    ensure_start(init, data, control)
     with tempfile.TemporaryDirectory() as folder:
-        apart = replace(control, store=Store(folder, results=None))
-        run = _Again(data, control.store, apart).run(record)
-        again = train(spec, data, init, run.mask, apart).record
-    return compare(record, again)
+        apart = Store(folder, results=None)
+        if record.pruning:
+            apart.put_mask(mask, record.pruning)
+        for key, epoch in starts_of(init):
+            apart.put_weights(key, epoch, control.store.find_weights(key, epoch))
+        stored = StoredMask(record.pruning, record.shape, apart)
+        again = train(spec, data, init, stored, replace(control, store=apart), record.row["seed"])
+        return compare(record, again.record)
 
 
-def reopen(
-    record: Record, data: Interactions, control: Control, mask: Mask | None = None
-) -> TrainedRun:
-    """The finished run of a record, with its mask, and on demand its weights.
-
-    data: as the record's were split. control: its store has the weights unless they are to be
-    trained again, and the mask where none is given. Raises DataError where the data are others,
-    and StoreError where the mask is missing.
-    """
-    _check_data(record, data)
-    spec, init = spec_from(record.spec), init_from(record.init)
-    mask = mask or mask_of(record, control.store)
-    return TrainedRun(record, spec, data, init, mask, control)
+def starts_of(init: Init) -> list[tuple[str, int | str]]:
+    """Key and epoch of the weights that a run starts from."""
+    match init:
+        case Snapshot(run=key, epoch=epoch):
+            return [(key, epoch)]
+        case Compressed(teacher=key):
+            return [(key, "best")]
+    return []
 
 
-def _check_data(record: Record, data: Interactions) -> None:
-    if data.digest != record.data["digest"]:
-        raise DataError(
-            f"run {record.key[:8]}: the data here are {data.digest[:8]}, those of the record "
-            f"{record.data['digest'][:8]}; another version, another split, or other options."
-        )
+def reopen(record: Record, data: Interactions, control: Control) -> TrainedRun:
+    """The finished run of a record, with its mask. data: as the record's were split. Raises
+    DataError where the data are others."""
+    check_data(record, data)
+    mask = StoredMask(record.pruning, record.shape, control.store)
+    return TrainedRun(record, spec_from(record.spec), data, init_from(record.init), mask, control)
 
 
 def compare(record: Record, again: Record) -> Replay:
     """Two records of one key: the one that was kept, and one trained again."""
-    pairs = zip(record.results["losses"], again.results["losses"], strict=False)
+    pairs = zip(record.nested["losses"], again.nested["losses"], strict=False)
     hits = [r.hits().hits for r in (record, again)]
     recall = [r.metric("recall@20") for r in (record, again)]
     return Replay(
@@ -129,90 +138,3 @@ def compare(record: Record, again: Record) -> Replay:
         (record.best_epoch, again.best_epoch),
         again.seconds,
     )
-
-
-def mask_of(record: Record, store: Store) -> Mask:
-    """The mask of a record. Raises StoreError where its bits are not kept."""
-    mask = _kept(record.mask["digest"], _shape(record), store)
-    if mask is None:
-        raise StoreError(
-            f"run {record.key[:8]}: its mask {record.mask['digest'][:8]} is neither in the store "
-            "nor in results/; climb its ladder again, or import the mask (`runs export`)."
-        )
-    return mask
-
-
-def _shape(record: Record) -> tuple[int, int]:
-    """Of a record's table: (users + items, F)."""
-    return record.data["users"] + record.data["items"], record.spec["model"]["embedding_size"]
-
-
-def _kept(digest: str, shape: tuple[int, int], store: Store) -> Mask | None:
-    if digest == DENSE:
-        return Mask.dense(*shape)
-    bits = store.find_mask(digest)
-    return None if bits is None else Mask(np.asarray(bits))
-
-
-@dataclass(frozen=True)
-class _Again:
-    """Runs of one split, made again from their records, each with all that it came of.
-
-    store: has the records. apart: its store takes what is made here, so that each is made once.
-    """
-
-    data: Interactions
-    store: Store
-    apart: Control
-
-    def run(self, record: Record) -> TrainedRun:
-        """A record's run with its mask, and with what it starts from in the store apart."""
-        mask = self._mask(record.mask["digest"], _shape(record))
-        run = reopen(record, self.data, self.apart, mask)
-        self._bring(run.init)
-        return run
-
-    def _bring(self, init: Init) -> None:
-        match init:
-            case Signs() | Rotated():
-                if isinstance(init, Rotated):
-                    self.apart.store.put_array(self.store.get_array(init.rotation))
-                self._bring(init.base)
-            case Snapshot(run=key, epoch=epoch):
-                self.apart.store.put_weights(key, epoch, self._weights(key, epoch))
-            case Compressed(teacher=key):
-                self.apart.store.put_weights(key, "best", self._weights(key, "best"))
-
-    def _weights(self, key: str, epoch: int | str) -> np.ndarray:
-        table = self.store.find_weights(key, epoch)
-        if table is not None:
-            return table
-        record = self.store.find(key)
-        if record is None:
-            raise StoreError(
-                f"run {key[:8]}: neither its weights of epoch {epoch!r} are in the store, of which "
-                "another run comes, nor its record, to train them again; climb the ladder again, "
-                "or import them (`runs export`)."
-            )
-        return self.run(record).weights(epoch)
-
-    def _mask(self, digest: str, shape: tuple[int, int]) -> Mask:
-        for store in (self.apart.store, self.store):
-            if (mask := _kept(digest, shape, store)) is not None:
-                return mask
-        key, about = next(self.store.find_prunings(digest), ("", {}))
-        if "run" not in about:
-            raise StoreError(
-                f"mask {digest[:8]}: neither its bits nor how it was pruned are in the store or in "
-                "results/; climb its ladder again, or import it (`runs export`)."
-            )
-        before = self._mask(about["mask"], shape)
-        mask = pruned(about, before, self._weights(about["run"], about["weights"]))
-        if mask.digest != digest:
-            raise StoreError(
-                f"mask {digest[:8]}: pruned again from run {about['run'][:8]} it is "
-                f"{mask.digest[:8]}, since weights come out in other bits here, as on another kind "
-                "of processor; replay a run whose mask is kept in results/."
-            )
-        self.apart.store.put_mask(key, mask.kept, about)
-        return mask

@@ -193,7 +193,8 @@ def execute(
         unfinished, read_log = folder / "copy.ipynb", folder / "keys"
         with _environment({READ_LOG: str(read_log)}):
             cell, failure = _run(notebook, unfinished, given, progress, kernel)
-        from lthnb.store import Store, record_digest, write_file  # here: it takes a second to load
+        from lthnb.store.files import write_file
+        from lthnb.store.runs import Store, record_digest  # here: it takes a second to load
 
         if failure is None:
             store = Store()
@@ -426,7 +427,8 @@ def is_fresh(
             return False
     except (OSError, ValueError, KeyError, AttributeError, TypeError):
         return False
-    from lthnb.store import Store, StoreError, record_digest  # here: it takes a second to load
+    from lthnb.store.files import StoreError
+    from lthnb.store.runs import Store, record_digest  # here: it takes a second to load
 
     try:
         store = Store()
@@ -774,7 +776,7 @@ def build_book(
 def _build_book(
     profile: str, jobs: int, parameters: Mapping[str, Any] | None, force: bool, root: Path
 ) -> Path:
-    from lthnb.store import write_file
+    from lthnb.store.files import write_file
 
     started = time.monotonic()
     outcomes = execute_all(book_notebooks(root), profile, jobs, parameters, force, root)

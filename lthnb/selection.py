@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lthnb.standings import Field, Standing
-from lthnb.store import Record
+from lthnb.store.records import Record
 
 NEAR = 1.06  # densities of two ladders that count as the same, as a ratio
 

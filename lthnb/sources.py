@@ -165,11 +165,11 @@ def load_again(
             f"{summary['name']}: a table of one's own ({origin.get('title', '')}); say where it "
             "lies: `--source PATH`."
         )
-    ways = {"each user's last items": "last", "7:1:2 by time": "time"}
+    way = split.get("way", "random")
     return load(
         source or name,
         protocol=protocol,
-        split=ways.get(split.get("how", ""), "random"),
+        split="random" if way == "published" else way,
         leave=split.get("leave", 1),
         split_seed=split.get("seed", 0),
         progress=progress,

@@ -20,7 +20,8 @@ from lthnb.config import DENSE, ConfigError, Ladder, Spec, Training
 from lthnb.data import Interactions, Shape, card
 from lthnb.evaluation import evaluate_popularity
 from lthnb.lottery import Planned, climb, plan
-from lthnb.store import Record, Store
+from lthnb.store.records import Record
+from lthnb.store.runs import Store
 from lthnb.training import Control, Stopped
 from lthnb.verdicts import (
     Interval,

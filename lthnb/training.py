@@ -34,24 +34,19 @@ from lthnb.config import (
     Signs,
     Snapshot,
     Spec,
-    run_key,
+    init_from,
+    run_text,
+    spec_from,
 )
 from lthnb.data import DataError, Interactions
 from lthnb.evaluation import evaluate, rank
 from lthnb.models import LinearStart
-from lthnb.pruning import Mask
+from lthnb.pruning import CRITERIA, Mask, pruned
 from lthnb.sampling import initial_maps, initial_table, xavier_bound
 from lthnb.steps import device_of, new_step, resolve
-from lthnb.store import (
-    Record,
-    Store,
-    StoreBusy,
-    StoreError,
-    circumstances,
-    pack_arrays,
-    pack_hits,
-    write_file,
-)
+from lthnb.store.files import StoreError, npz, say, write_file
+from lthnb.store.records import Record, make_nested, make_row, provenance
+from lthnb.store.runs import Store, StoreBusy
 
 REPLAY_TOLERANCE = 1e-3  # relative, on each epoch's mean loss: other machines round otherwise
 PROBE_SECONDS, PROBE_USERS = 0.5, 2000  # from which the cost of an epoch is told
@@ -111,6 +106,51 @@ class Control:
 
 
 @dataclass(frozen=True, eq=False)
+class StoredMask:
+    """A mask known by how it was made, whose bits are read only when someone needs them: a search
+    whose runs are all recorded is walked without a single table of weights.
+
+    about: what the pruning depended on, and the mask's `digest` and `entries`; None for the dense
+    mask. shape: (rows, F).
+    """
+
+    about: dict[str, Any] | None
+    shape: tuple[int, int]
+    store: Store
+
+    @property
+    def digest(self) -> str:
+        """As :attr:`pruning.Mask.digest`."""
+        return config.DENSE if self.about is None else self.about["digest"]
+
+    @property
+    def entries(self) -> int:
+        """Entries that are kept."""
+        return math.prod(self.shape) if self.about is None else self.about["entries"]
+
+    @property
+    def density(self) -> float:
+        """Share of the entries that are kept."""
+        return self.entries / math.prod(self.shape)
+
+    def there(self) -> bool:
+        """Whether the bits can be had without a training."""
+        return self.about is None or self.store.has_mask(self.about)
+
+    @property
+    def kept(self) -> np.ndarray:
+        """bool (rows, F). Raises StoreError where they are not kept: :func:`ensure_mask` makes them
+        again."""
+        mask = self.store.find_mask(self.about, self.shape)
+        if mask is None:
+            raise StoreError(
+                f"mask {self.digest[:8]}: its bits are not kept; `training.ensure_mask` prunes "
+                "again, from weights that are trained again where they are not kept either."
+            )
+        return mask.kept
+
+
+@dataclass(frozen=True, eq=False)
 class TrainedRun:
     """A finished training: its record, and on demand its weights."""
 
@@ -118,7 +158,7 @@ class TrainedRun:
     spec: Spec
     data: Interactions
     init: Init
-    mask: Mask
+    mask: Mask | StoredMask
     control: Control
 
     @property
@@ -128,27 +168,27 @@ class TrainedRun:
     def weights(self, epoch: int | str = "best") -> np.ndarray:
         """The table after an epoch: ``best``, ``last``, or a number from 1; (rows, F).
 
-        A table that the store does not have is computed by replaying the training up to there.
-        Raises EpochError for an epoch that was not run, StoreError where the replay's losses are
-        not those of the record, to :data:`REPLAY_TOLERANCE`, and Stopped on a signal.
+        Raises StoreError where it is not kept: :meth:`ensure_weights` trains it again, which takes
+        as long as the training did.
         """
-        store = self.control.store
-        if epoch == "last":
-            epoch = self.record.epochs
-        if epoch != "best" and not (isinstance(epoch, int) and 1 <= epoch <= self.record.epochs):
-            raise EpochError(
-                f"run {self.key[:8]}: no weights of epoch {epoch!r}; expected 'best', 'last' or "
-                f"1 … {self.record.epochs}, the epochs that were run."
+        found = self.control.store.find_weights(self.key, checked_epoch(self.record, epoch))
+        if found is None:
+            raise StoreError(
+                f"run {self.key[:8]}: its weights of epoch {epoch!r} are not kept; "
+                f"`.ensure_weights({epoch!r})` trains them again ({self.record.seconds:.0f} s when "
+                "it was first trained)."
             )
-        table = store.find_weights(self.key, epoch)
-        if table is None:
-            at = self.record.best_epoch if epoch == "best" else epoch
-            with _locked(self.key, self.control):
-                table = store.find_weights(self.key, epoch)  # another process may have been faster
-                if table is None:
-                    table = _replay(self, at)
-                    store.put_weights(self.key, epoch, table)
-        return table
+        return found
+
+    def ensure_weights(self, epoch: int | str = "best") -> np.ndarray:
+        """The same, trained again where they are not kept: see :func:`ensure_weights`."""
+        return ensure_weights(self.record, self.data, self.control, epoch)
+
+    def ensure_mask(self) -> Mask:
+        """The mask with its bits, pruned again where they are not kept: :func:`ensure_mask`."""
+        if isinstance(self.mask, Mask):
+            return self.mask
+        return ensure_mask(self.mask.about, self.mask.shape, self.data, self.control)
 
     def outputs(self) -> torch.Tensor:
         """Rows to score with, from the best epoch's weights: (users + items, F), users first."""
@@ -190,7 +230,7 @@ class TrainedRun:
             "item_labels": _plain(self.data.item_labels),
             "run": np.array(self.key),
         }
-        write_file(path, pack_arrays(arrays, compress=True))
+        write_file(path, npz(arrays))
         return path
 
     def __repr__(self) -> str:
@@ -256,12 +296,20 @@ def initialise(init: Init, data: Interactions, size: int, store: Store) -> np.nd
             return LinearStart(teacher, initial_maps(init.seed, teacher.shape[1], size))
 
 
-def train(spec: Spec, data: Interactions, init: Init, mask: Mask, control: Control) -> TrainedRun:
+def train(
+    spec: Spec,
+    data: Interactions,
+    init: Init,
+    mask: Mask | StoredMask,
+    control: Control,
+    seed: int | None = None,
+) -> TrainedRun:
     """Train a table, or return the run that did: ``train(spec, data, init, mask)`` is memoised.
 
     spec: what and how (a step of ``auto`` is resolved first). data: as the spec's protocol wants it
-    (:meth:`Interactions.for_protocol`). init: where the table starts; mask: which entries live,
-    shape (users + items, F). The test part is scored once, with the best epoch's weights.
+    (:meth:`Interactions.for_protocol`). init: where the table starts; mask: which entries are kept,
+    shape (users + items, F). seed: the replicate that the row names (default: the data-order
+    seed). The test part is scored once, with the best epoch's weights.
 
     Raises DataError where data and protocol do not fit, ConfigError where a compression has no
     teacher or a mask that prunes, Diverged where the loss is no number, and Stopped where the
@@ -270,17 +318,137 @@ def train(spec: Spec, data: Interactions, init: Init, mask: Mask, control: Contr
     spec = resolve(spec, control.device)
     _check_protocol(spec, data)
     _check_compression(spec, init, mask)
-    key = run_key(spec, data.digest, init, mask.digest)
-    store = control.store
+    device = device_of(spec.training.step, control.device)
+    text = run_text(spec, data.digest, init, mask.digest, device)
+    key, store = config.digest_text(text), control.store
     record = store.find(key)
     if record is None:
+        masked = _with_bits(mask, data, control)
+        ensure_start(init, data, control)
         with _locked(key, control):
             record = store.find(key)  # another process may have finished it meanwhile
             if record is None:
-                record = _train(key, spec, data, init, mask, control)
+                seed = spec.training.order_seed if seed is None else seed
+                record = _train(text, spec, data, init, masked, control, seed)
     else:
         store.drop_checkpoint(key)  # that of a process killed just after it wrote the record
     return TrainedRun(record, spec, data, init, mask, control)
+
+
+@dataclass(frozen=True)
+class _Masked:
+    """A mask with its bits, and how it was made: None for the dense mask."""
+
+    mask: Mask
+    about: dict[str, Any] | None
+
+
+def _with_bits(mask: Mask | StoredMask, data: Interactions, control: Control) -> _Masked:
+    """What is to be trained. A mask that comes from no pruning is kept as given, so that its run
+    can be trained again."""
+    if isinstance(mask, StoredMask):
+        return _Masked(ensure_mask(mask.about, mask.shape, data, control), mask.about)
+    if mask.digest == config.DENSE:
+        return _Masked(mask, None)
+    about = {"criterion": "given", "given": mask.digest, "shape": list(mask.shape)}
+    return _Masked(mask, control.store.put_mask(mask, about))
+
+
+# What is not kept is made again, when it is asked for by name
+
+
+def ensure_mask(
+    about: dict[str, Any] | None, shape: tuple[int, int], data: Interactions, control: Control
+) -> Mask:
+    """The mask that a pruning gave; pruned again where its bits are not kept, from weights that are
+    trained again where they are not kept either.
+
+    about: as of :class:`StoredMask`. Raises StoreError where a run that it comes from is not
+    recorded, or the mask comes out otherwise here.
+    """
+    mask = control.store.find_mask(about, shape)
+    if mask is not None:
+        return mask
+    source = control.store.find(about.get("run", ""))
+    if source is None or about["criterion"] not in CRITERIA:
+        raise StoreError(
+            f"mask {about['digest'][:8]}: its bits are not kept, and it cannot be pruned again: "
+            f"criterion {about['criterion']!r}, from run {about.get('run', '')[:8] or 'none'}."
+        )
+    earlier = None if about["mask"] == config.DENSE else source.pruning
+    before = ensure_mask(earlier, shape, data, control)
+    weights = ensure_weights(source, data, control, about["weights"])
+    mask = pruned(about, before, weights)
+    if mask.digest != about["digest"]:
+        # Going on would train one mask under the key of another.
+        raise StoreError(
+            f"mask {about['digest'][:8]}: pruned again from run {source.key[:8]} it is "
+            f"{mask.digest[:8]}, since weights come out in other bits here, as on another kind of "
+            "processor. Replay a run whose mask is kept, or search in an empty store."
+        )
+    control.store.put_mask(mask, about)
+    return mask
+
+
+def checked_epoch(record: Record, epoch: int | str) -> int | str:
+    """``best``, or the number of an epoch that was run; ``last`` is one. Raises EpochError."""
+    number = record.epochs if epoch == "last" else epoch
+    if number != "best" and not (isinstance(number, int) and 1 <= number <= record.epochs):
+        raise EpochError(
+            f"run {record.key[:8]}: no weights of epoch {epoch!r}; expected 'best', 'last' or "
+            f"1 … {record.epochs}, the epochs that were run."
+        )
+    return number
+
+
+def ensure_weights(
+    record: Record, data: Interactions, control: Control, epoch: int | str = "best"
+) -> np.ndarray:
+    """The table of a run after an epoch: ``best``, ``last``, or a number from 1; (rows, F).
+
+    One that is not kept is computed by training again up to there, after the runs that this one
+    comes from, and is then kept. Raises EpochError for an epoch that was not run, DataError where
+    the data are others, StoreError where the losses are not those of the record, to
+    :data:`REPLAY_TOLERANCE`, and Stopped on a signal.
+    """
+    epoch, store = checked_epoch(record, epoch), control.store
+    table = store.find_weights(record.key, epoch)
+    if table is not None:
+        return table
+    check_data(record, data)
+    spec, init = spec_from(record.spec), init_from(record.init)
+    ensure_start(init, data, control)
+    mask = ensure_mask(record.pruning, record.shape, data, control)
+    with _locked(record.key, control):
+        table = store.find_weights(record.key, epoch)  # another process may have been faster
+        if table is None:
+            at = record.best_epoch if epoch == "best" else epoch
+            table = _replay(TrainedRun(record, spec, data, init, mask, control), at)
+            store.put_weights(record.key, epoch, table)
+    return table
+
+
+def ensure_start(init: Init, data: Interactions, control: Control) -> None:
+    """Bring the weights that a run starts from into the store, where it starts from any."""
+    match init:
+        case Rotated() | Signs():
+            ensure_start(init.base, data, control)
+        case Compressed(teacher=key):
+            ensure_start(Snapshot(key, "best"), data, control)
+        case Snapshot(run=key, epoch=epoch):
+            record = control.store.find(key)
+            if record is not None:
+                ensure_weights(record, data, control, epoch)
+            # Else training says what is missing: weights may be there without a record.
+
+
+def check_data(record: Record, data: Interactions) -> None:
+    """Refuse, with a DataError, other data than those of a record."""
+    if data.digest != record.row["data_digest"]:
+        raise DataError(
+            f"run {record.key[:8]}: the data here are {data.digest[:8]}, those of the record "
+            f"{record.row['data_digest'][:8]}; another version, another split, or other options."
+        )
 
 
 @contextlib.contextmanager
@@ -351,9 +519,16 @@ class _Progress:
 
 
 def _train(
-    key: str, spec: Spec, data: Interactions, init: Init, mask: Mask, control: Control
+    text: str,
+    spec: Spec,
+    data: Interactions,
+    init: Init,
+    masked: _Masked,
+    control: Control,
+    seed: int,
 ) -> Record:
     store, t = control.store, spec.training
+    key, mask = config.digest_text(text), masked.mask
     began = time.monotonic()
     step, at = _start(key, spec, data, init, mask, control, from_checkpoint=True)
     spent = at.seconds
@@ -367,12 +542,12 @@ def _train(
             if at.epoch in control.keep:
                 store.put_weights(key, at.epoch, step.weights())
             if at.epoch % t.evaluate_every == 0 or at.epoch == t.epochs:
-                metrics = evaluate(step.outputs(), data, part).means()
-                value = metrics[f"recall@{SELECTION_K}"]
-                at.evaluations.append([at.epoch, value, metrics[f"ndcg@{SELECTION_K}"]])
+                hits = evaluate(step.outputs(), data, part)
+                value, ndcg = (hits.mean(m, SELECTION_K) for m in ("recall", "ndcg"))
+                at.evaluations.append([at.epoch, value, ndcg])
                 if value > at.best_value:
                     at.best_epoch, at.best_value = at.epoch, value
-                    at.best_table, at.best_metrics = step.weights(), metrics
+                    at.best_table, at.best_metrics = step.weights(), hits.means()
                 shown = f"Recall@20 {value:.4f}, best {at.best_value:.4f}"
                 bar.set_postfix_str(shown, refresh=False)
             bar.update()
@@ -387,7 +562,7 @@ def _train(
     if "last" in control.keep:
         store.put_weights(key, at.epoch, step.weights())
     at.seconds = spent + time.monotonic() - began
-    return _finish(key, spec, data, init, mask, at, control)
+    return _finish(text, spec, data, masked, at, control, seed)
 
 
 def _start(key, spec, data, init, mask, control, *, from_checkpoint: bool):
@@ -411,7 +586,11 @@ def _start(key, spec, data, init, mask, control, *, from_checkpoint: bool):
             at.best_table = best
             step.restore(arrays)
         else:
-            control.store.refuse_checkpoint(key)
+            say(
+                f"run {key[:8]}: its checkpoint is not what this version writes for this run; the "
+                "training starts over."
+            )
+            control.store.drop_checkpoint(key)
     return step, at
 
 
@@ -420,34 +599,22 @@ def _save(key: str, step, at: _Progress, store: Store) -> None:
     store.put_checkpoint(key, {**step.state(), **best}, at.plain())
 
 
-def _finish(key, spec, data, init, mask, at, control) -> Record:
-    """Score test once with the best epoch's weights; write weights, then the record."""
+def _finish(text, spec, data, masked, at, control, seed) -> Record:
+    """Score test once with the best epoch's weights; write weights, then the row."""
     store, t = control.store, spec.training
-    hits = evaluate(_outputs(spec, data, at.best_table, mask, control), data, "test")
-    record = Record(
-        key=key,
-        spec=spec.described(),
-        data=data.summary(),
-        init=init.described(),
-        mask={"digest": mask.digest, "entries": mask.entries, "density": mask.density},
-        numerics={k: config.NUMERICS[k] for k in ("sampling", "model", "selection", t.step)},
-        results={
-            "best_epoch": at.best_epoch,
-            "epochs": at.epoch,
-            "test": hits.means(),
-            "valid": {} if t.protocol == "paper" else at.best_metrics,
-            "users_tested": len(hits.users),
-            "users_without_test": data.users - len(hits.users),
-            "losses": at.losses,
-            "evaluations": at.evaluations,
-            "hits": pack_hits(hits),
-        },
-        circumstances=circumstances(at.seconds, device_of(t.step, control.device)),
+    key = config.digest_text(text)
+    hits = evaluate(_outputs(spec, data, at.best_table, masked.mask, control), data, "test")
+    valid = {} if t.protocol == "paper" else at.best_metrics
+    scores = {"best_epoch": at.best_epoch, "epochs": at.epoch, "test": hits.means(), "valid": valid}
+    made = provenance(at.seconds, device_of(t.step, control.device), torch.get_num_threads())
+    nested = make_nested(at.losses, at.evaluations, hits)
+    row = make_row(
+        text, data.summary(), masked.mask.entries, masked.about, seed, scores, made, nested
     )
     store.put_weights(key, "best", at.best_table)
-    store.put(record)
+    store.put(row, nested)
     store.drop_checkpoint(key)
-    return record
+    return Record(row, lambda: nested)
 
 
 def _replay(run: TrainedRun, epoch: int) -> np.ndarray:
@@ -457,7 +624,7 @@ def _replay(run: TrainedRun, epoch: int) -> np.ndarray:
     )
     bar = _bar(run.spec, run.data, run.mask, at, run.control, total=epoch)
     with _stop_signals() as signals, bar:
-        for number, recorded in enumerate(run.record.results["losses"][:epoch]):
+        for number, recorded in enumerate(run.record.nested["losses"][:epoch].tolist()):
             loss = step.run_epoch(number)
             if not math.isclose(loss, recorded, rel_tol=REPLAY_TOLERANCE):
                 raise StoreError(

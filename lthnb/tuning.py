@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lthnb.standings import Field, Narrow, Standing, difference
-from lthnb.store import Record
+from lthnb.store.records import Record
 from lthnb.verdicts import Interval, sign
 
 

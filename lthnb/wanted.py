@@ -26,7 +26,8 @@ from lthnb.profiles import (
 )
 from lthnb.sources import SOURCES
 from lthnb.standings import BACKBONE_NAMES, METHOD_NAMES, fields_of, otherwise, seeded, shapes_in
-from lthnb.store import Record, Store
+from lthnb.store.records import Record
+from lthnb.store.runs import Store
 from lthnb.training import Control
 
 FEW = (0, 1, 2)
@@ -309,18 +310,13 @@ def there(
     return best
 
 
-def to_record(lines: Sequence[Line], store: Store) -> dict[str, bool]:
-    """Key → whether with its mask's bits, of all finished runs of some lines that lie in the store
-    and not in `results/` yet; tickets that were trained again bring their ladder along. Bits take
-    much of the room there, and are kept of a line's first seed."""
+def to_record(lines: Sequence[Line], store: Store) -> list[str]:
+    """Keys of all finished runs of some lines that lie in the store and not in `results/` yet;
+    tickets that were trained again bring their search along."""
     records = known(store)
     every = [*lines, *(one.above for one in lines if isinstance(one, WantedAgain))]
-    return {
-        r.key: r.spec["training"]["order_seed"] == one.seeds[0]
-        for one in every
-        for r in there(one, records, store)
-        if not store.is_recorded_result(r.key)
-    }
+    found = (r.key for one in every for r in there(one, records, store))
+    return [key for key in dict.fromkeys(found) if not store.is_recorded_result(key)]
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import settings
 from recorded import Recorded
 
-from lthnb.store import Store
+from lthnb.store.runs import Store
 
 # No time limit per example: machines are shared, and numba compiles in the first one. Under CI the
 # examples are the same every time, so that what fails there fails here.

@@ -7,7 +7,7 @@ from lthnb import sources
 from lthnb.config import Compressed, Ladder, Model, Seeded, Spec, Training
 from lthnb.lottery import climb
 from lthnb.pruning import Mask
-from lthnb.store import Store
+from lthnb.store.runs import Store
 from lthnb.training import Control, train
 
 

@@ -2,7 +2,7 @@
 
 from lthnb import compression, profiles
 from lthnb.standings import Field, Standing, recorded_fields
-from lthnb.store import Store
+from lthnb.store.runs import Store
 from lthnb.tuning import Tuning, tunings
 from lthnb.verdicts import LEAST_SEEDS
 

@@ -42,17 +42,9 @@ from lthnb import training
 from lthnb.__main__ import main
 from lthnb.config import Ladder, Rotated, Seeded
 from lthnb.lottery import climb
-from lthnb.store import (
-    DamagedFile,
-    Store,
-    StoreError,
-    canonical,
-    pack_arrays,
-    seal,
-    unpack_arrays,
-    unseal,
-    write_file,
-)
+from lthnb.old_store import canonical, pack_arrays, seal, unpack_arrays, unseal
+from lthnb.store.files import DamagedFile, StoreError, write_file
+from lthnb.store.runs import Store
 from lthnb.training import Stopped
 
 resource = pytest.importorskip("resource", reason="limits of a process are those of Unix")

@@ -16,7 +16,7 @@ from lthnb.evaluation import Hits
 from lthnb.pruning import Mask
 from lthnb.sampling import initial_table
 from lthnb.standings import fields_of
-from lthnb.store import Store
+from lthnb.store.runs import Store
 
 # Two users and three items; rows keep 3, 1 and 2, 0, 1 of four entries.
 PLANTED = np.array(

@@ -13,7 +13,7 @@ from toys import quiet, toy_data
 
 from lthnb import budget, evaluation, measured
 from lthnb.packing import Ticket
-from lthnb.store import Store
+from lthnb.store.runs import Store
 
 
 @pytest.fixture(scope="module")

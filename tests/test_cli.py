@@ -18,7 +18,7 @@ from lthnb.lottery import plan
 from lthnb.packing import load
 from lthnb.profiles import PROFILES
 from lthnb.standings import seeded
-from lthnb.store import Store
+from lthnb.store.runs import Store
 
 COMMANDS = [
     (),

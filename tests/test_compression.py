@@ -34,7 +34,10 @@ from lthnb.evaluation import Hits
 from lthnb.models import LinearMaps, LinearStart, adjacency
 from lthnb.sampling import Sampler, initial_maps, initial_table
 from lthnb.steps import new_step, resolve
-from lthnb.store import Record, Store, StoreError, pack_hits
+from lthnb.old_store import pack_hits
+from lthnb.store.files import StoreError
+from lthnb.store.records import Record
+from lthnb.store.runs import Store
 from lthnb.training import Stopped, train
 from lthnb.verdicts import Interval, relative_difference, t_interval
 

@@ -8,7 +8,7 @@ from lthnb import draws, plots
 from lthnb.config import Ladder, Seeded
 from lthnb.lottery import climb
 from lthnb.standings import fields_of, recorded_by_contest, seeded
-from lthnb.store import Store
+from lthnb.store.runs import Store
 from lthnb.training import train
 
 DATA, SPEC, LADDER, SEEDS = toy_data(), toy_spec(), Ladder("imp", 0.4, 2), (0, 1, 2)

@@ -13,7 +13,8 @@ from lthnb.lottery import run_ladder
 from lthnb.profiles import PROFILES, SMALL_SETS, literature
 from lthnb.sources import SOURCES
 from lthnb.standings import seeded
-from lthnb.store import Record, Store
+from lthnb.store.records import Record
+from lthnb.store.runs import Store
 from lthnb.wanted import Wanted, WantedMatch, wanted, wanted_matches
 
 DATA = toy_data()

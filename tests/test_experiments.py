@@ -14,7 +14,7 @@ from lthnb.lottery import derived_seed, plan, run_ladder, targets
 from lthnb.profiles import COMPRESSED, CONTESTS, profile
 from lthnb.sources import load
 from lthnb.standings import fields_of, seeded
-from lthnb.store import Store
+from lthnb.store.runs import Store
 
 ROOT = Path(__file__).resolve().parents[1]
 pytestmark = pytest.mark.xdist_group("experiments")  # one worker, or each runs them anew

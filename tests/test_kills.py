@@ -18,7 +18,7 @@ from toys import PATIENCE, processes, quiet, toy_data, toy_spec
 
 from lthnb.config import Ladder
 from lthnb.lottery import climb
-from lthnb.store import Store
+from lthnb.store.runs import Store
 
 
 def ladder(folder: str, begun, out, die_at: str = "") -> None:

@@ -23,7 +23,7 @@ from test_runner import write_notebook
 from toys import PATIENCE, ROOT, environment
 
 from lthnb import runner
-from lthnb.store import Store
+from lthnb.store.runs import Store
 
 pytestmark = [
     pytest.mark.xdist_group("runner"),

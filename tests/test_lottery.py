@@ -12,7 +12,9 @@ from lthnb import sources, training
 from lthnb.config import ConfigError, Ladder, Model, Seeded, Snapshot, Spec, Training
 from lthnb.lottery import StoredMask, plan, run_ladder, targets
 from lthnb.pruning import Mask, prune
-from lthnb.store import Store, StoreError, unpack_arrays, unseal
+from lthnb.old_store import unpack_arrays, unseal
+from lthnb.store.files import StoreError
+from lthnb.store.runs import Store
 
 DATA, SPEC = toy_data(), toy_spec()
 IMP = Ladder("imp", 0.3, 3)

@@ -9,7 +9,8 @@ import pytest
 from toys import ROOT
 
 from lthnb import measured, plots
-from lthnb.store import Store, StoreError, record_digest
+from lthnb.store.files import StoreError
+from lthnb.store.runs import Store, record_digest
 
 
 def entry(facts=None, **measures):

@@ -5,7 +5,7 @@ import pytest
 from test_standings import made_up
 
 from lthnb.pace import first_match, pace, paces
-from lthnb.store import Record
+from lthnb.store.records import Record
 
 
 def run(curve, best, seconds=1.0, density=0.5, key="k"):

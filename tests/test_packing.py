@@ -29,7 +29,7 @@ from lthnb.packing import (
     matrix,
     pack,
 )
-from lthnb.store import Store
+from lthnb.store.runs import Store
 
 EXTREMES = [0.0, -0.0, 1e-45, -1e-45, 1e-38, 6e-8, 1.0, -1.0, 65504.0]
 LARGE = [3.3e38, -3.4028235e38]

@@ -13,7 +13,8 @@ from lthnb.config import Ladder, Seeded
 from lthnb.data import DataError
 from lthnb.measured import spreads
 from lthnb.profiles import profile
-from lthnb.store import Record, Store
+from lthnb.store.records import Record
+from lthnb.store.runs import Store
 from lthnb.verdicts import t_interval
 
 # Rung 1 wins on valid beyond doubt, rung 2 loses.

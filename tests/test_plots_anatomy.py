@@ -8,7 +8,7 @@ from toys import quiet
 
 from lthnb import anatomy, plots
 from lthnb.anatomy import opened
-from lthnb.store import Store
+from lthnb.store.runs import Store
 
 
 @pytest.fixture(autouse=True)

@@ -15,7 +15,9 @@ from lthnb.pruning import Mask
 from lthnb.replays import compare, replay
 from lthnb.sampling import initial_table
 from lthnb.sources import load_again
-from lthnb.store import Store, StoreError, pack_hits
+from lthnb.old_store import pack_hits
+from lthnb.store.files import StoreError
+from lthnb.store.runs import Store
 from lthnb.training import TrainedRun
 
 DATA, SPEC = toy_data(), toy_spec(step="cpu")

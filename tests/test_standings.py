@@ -11,7 +11,9 @@ from lthnb.config import ConfigError, Ladder
 from lthnb.evaluation import Hits
 from lthnb.lottery import Planned
 from lthnb.standings import Field, beside_narrow, difference, fields_of
-from lthnb.store import Record, Store, pack_hits
+from lthnb.old_store import pack_hits
+from lthnb.store.records import Record
+from lthnb.store.runs import Store
 from lthnb.tuning import beside_tuned, tunings
 from lthnb.verdicts import relative_difference
 

@@ -21,20 +21,10 @@ from lthnb.config import Ladder, Seeded, canonical, digest_text
 from lthnb.evaluation import Hits
 from lthnb.lottery import climb
 from lthnb.pruning import Mask
-from lthnb.store import (
-    DamagedFile,
-    Record,
-    Store,
-    StoreError,
-    pack_arrays,
-    pack_hits,
-    record_digest,
-    seal,
-    unpack_arrays,
-    unpack_hits,
-    unseal,
-    write_file,
-)
+from lthnb.old_store import pack_arrays, pack_hits, seal, unpack_arrays, unpack_hits, unseal
+from lthnb.store.files import DamagedFile, StoreError, write_file
+from lthnb.store.records import Record
+from lthnb.store.runs import Store, record_digest
 
 KEY = "0123456789abcdef0123456789abcdef"
 

@@ -20,7 +20,7 @@ from lthnb.config import ConfigError, Ladder, Seeded
 from lthnb.data import PARTS, DataError
 from lthnb.pruning import Mask
 from lthnb.sources import load, options_for
-from lthnb.store import Store
+from lthnb.store.runs import Store
 from lthnb.tables import TableOptions
 from lthnb.training import train
 

@@ -34,7 +34,8 @@ from lthnb.data import DataError, to_csr
 from lthnb.evaluation import evaluate
 from lthnb.sampling import initial_table, xavier_bound
 from lthnb.steps import resolve, step_class
-from lthnb.store import Store, StoreError
+from lthnb.store.files import StoreError
+from lthnb.store.runs import Store
 from lthnb.training import Diverged, Stopped, initialise, seconds_per_epoch
 
 

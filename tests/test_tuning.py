@@ -11,7 +11,7 @@ from lthnb.config import Ladder
 from lthnb.lottery import run_ladder
 from lthnb.selection import pairs, selections
 from lthnb.standings import fields_of, recorded_fields, seeded, titled
-from lthnb.store import Store
+from lthnb.store.runs import Store
 from lthnb.tuning import batches, tunings
 from lthnb.wanted import wanted
 

@@ -17,7 +17,7 @@ from lthnb.config import Model, Seeded, Spec, Training
 from lthnb.data import Interactions, pick_per_user, to_csr
 from lthnb.pruning import Mask
 from lthnb.steps import STEPS, step_class
-from lthnb.store import Store
+from lthnb.store.runs import Store
 from lthnb.training import Control, TrainedRun, train
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -17,7 +17,7 @@ from lthnb.config import Model, Spec, Training, init_from, spec_from
 from lthnb.evaluation import evaluate
 from lthnb.pruning import Mask, magnitude, prune
 from lthnb.sampling import Sampler, initial_table
-from lthnb.store import Store
+from lthnb.store.runs import Store
 from lthnb.training import REPLAY_TOLERANCE, Control, initialise, train
 
 SHIMS: list[str] = []

@@ -17,7 +17,7 @@ from lthnb.config import canonical, nearest
 from lthnb.packing.errors import PackingError
 from lthnb.packing.forms import Support
 from lthnb.packing.tickets import SIDES, Ticket, check_options, pack
-from lthnb.store import pack_arrays, write_file
+from lthnb.store.files import npz, write_file
 
 
 def export(ticket: Ticket, path: str | Path, **how: Any) -> Path:
@@ -70,7 +70,7 @@ def _npz(ticket: Ticket, path: Path) -> None:
     for side, labels in zip(SIDES, ticket.labels, strict=True):
         if labels is not None:
             arrays[f"{side[:-1]}_labels"] = _plain(labels)
-    write_file(path, pack_arrays(arrays, compress=True))
+    write_file(path, npz(arrays))
 
 
 def _parquet(ticket: Ticket, path: Path) -> None:

@@ -31,7 +31,7 @@ from lthnb.packing.errors import PackingError
 from lthnb.packing.forms import FORMS, LARGEST
 from lthnb.packing.tickets import SIDES, Packed, Side
 from lthnb.packing.values import CODES, VALUES
-from lthnb.store import write_file
+from lthnb.store.files import write_file
 
 FORMAT, VERSION = "lthnb ticket", "1"
 UNKNOWN = "0" * 64

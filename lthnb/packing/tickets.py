@@ -101,7 +101,8 @@ class Ticket:
         0: what is scored comes out of propagation and is dense, and `about` says so. A table that
         was trained in float64 is rounded to float32.
         """
-        record, kept = run.record, np.asarray(run.mask.kept)
+        record, weights = run.record, run.ensure_weights()
+        kept = run.ensure_mask().kept
         model = run.spec.model
         about = {
             "run": record.key,
@@ -111,7 +112,7 @@ class Ticket:
             "epoch": record.best_epoch,
             "scores": SCORES["layers" if model.backbone != "mf" else "rows"],
         }
-        values = np.where(kept, run.weights(), 0).astype(np.float32)
+        values = np.where(kept, weights, 0).astype(np.float32)
         labels = run.data.user_labels, run.data.item_labels
         return cls(kept, values, run.data.users, run.data.items, *labels, about)
 

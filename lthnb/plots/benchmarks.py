@@ -25,7 +25,7 @@ from lthnb.plots.style import (
     use_style,
 )
 from lthnb.standings import METHOD_NAMES
-from lthnb.store import Record
+from lthnb.store.records import Record
 
 WHO = {
     "ours": "ours",

@@ -10,7 +10,7 @@ import pandas as pd
 
 from lthnb import paper
 from lthnb.plots.style import small_keys, table
-from lthnb.store import Record
+from lthnb.store.records import Record
 
 
 def beside(cell: paper.Cell | paper.CompressionCell, ours: Sequence[Record]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from lthnb.answers import NO_DATA, NOT_RUN, Answer, Evidence, answers
 from lthnb.plots.style import small_keys, table
 from lthnb.profiles import literature
 from lthnb.standings import BACKBONE_NAMES, has_setting
-from lthnb.store import Record
+from lthnb.store.records import Record
 
 
 def verdicts_table(evidence: Mapping[str, Evidence]):

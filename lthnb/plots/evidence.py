@@ -8,7 +8,8 @@ import pandas as pd
 
 from lthnb.plots.style import minutes_said, table
 from lthnb.standings import BACKBONE_NAMES
-from lthnb.store import Record, Store
+from lthnb.store.records import Record
+from lthnb.store.runs import Store
 from lthnb.wanted import Line, model_said, rest, there
 
 

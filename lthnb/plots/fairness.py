@@ -24,7 +24,7 @@ from lthnb.plots.style import (
 )
 from lthnb.selection import Selection, selections
 from lthnb.standings import Field, recorded_by_contest
-from lthnb.store import Store
+from lthnb.store.runs import Store
 from lthnb.tuning import Tuning
 from lthnb.verdicts import LEAST_SEEDS
 

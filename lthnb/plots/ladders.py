@@ -29,7 +29,7 @@ from lthnb.plots.style import (
 )
 from lthnb.profiles import profile
 from lthnb.standings import Field, has_setting
-from lthnb.store import Record
+from lthnb.store.records import Record
 
 
 def ladder_figure(fields: Sequence[Field], metric: str = "recall@20"):

@@ -1,0 +1,146 @@
+"""Files that are written whole or not at all, and a checksum beside each, checked before reading.
+
+`NAME.sha256` lies beside `NAME` and is written first, in the form of ``sha256sum``. A file is
+written once and then never changed, so that a kill at any moment leaves a good file or none.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import io
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import numpy as safetensors
+
+from lthnb.config import canonical
+
+TEMPORARY = ".tmp-"  # what unfinished files are called
+
+
+class StoreError(RuntimeError):
+    """The store cannot do what was asked: names the file or key, and what to do."""
+
+
+class DamagedFile(StoreError):
+    """A file whose checksum does not fit its content, or that is another than its name says."""
+
+
+def project_folder() -> Path:
+    """The checkout that holds this package where there is one, else the current folder."""
+    here = Path(__file__).resolve().parents[2]
+    return here if (here / "pyproject.toml").exists() else Path.cwd()
+
+
+def default_folder() -> Path:
+    """Where runs are kept: ``$LTHNB_STORE``, else `.store` in the checkout."""
+    return Path(os.environ.get("LTHNB_STORE") or project_folder() / ".store")
+
+
+def results_folder() -> Path:
+    """The recorded runs that come with the project: ``$LTHNB_RESULTS``, else `results/`."""
+    return Path(os.environ.get("LTHNB_RESULTS") or project_folder() / "results")
+
+
+def say(message: str) -> None:
+    """Tell the user something that is no result."""
+    print(f"lthnb: {message}", file=sys.stderr)
+
+
+ADVICE = {  # what to do about what the operating system says most often
+    errno.ENOSPC: "Free space there, or copy the store to a larger disk and point LTHNB_STORE to "
+    "it; the same command then goes on from the last checkpoint.",
+    errno.EROFS: "Point LTHNB_STORE to a folder that can be written.",
+    errno.EACCES: "Point LTHNB_STORE to a folder that can be written.",
+    errno.ENOLCK: "Locks do not work there; point LTHNB_STORE to a folder on a local disk.",
+}
+
+
+@contextlib.contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """What the operating system refuses is a StoreError that names the file and what to do."""
+    try:
+        yield
+    except (OSError, NotImplementedError) as error:
+        code = errno.ENOLCK if isinstance(error, NotImplementedError) else error.errno
+        advice = ADVICE.get(code, "Look after the disk, or point LTHNB_STORE to another folder.")
+        why = getattr(error, "strerror", None) or str(error)
+        raise StoreError(f"{path}: {why}. Nothing half-written is left. {advice}") from error
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write all or nothing: a temporary file beside it, flushed to disk, then renamed.
+
+    Raises StoreError, naming the file, the reason and the remedy, where that is refused.
+    """
+    with explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(prefix=f"{TEMPORARY}{path.name}-", dir=path.parent)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                os.chmod(temporary, 0o644)  # mkstemp's files are for their owner alone
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+            raise
+
+
+def sha256(content: bytes) -> str:
+    """SHA-256 in hex."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def checksum_file(path: Path) -> Path:
+    """Where the checksum of a file lies."""
+    return path.with_name(f"{path.name}.sha256")
+
+
+def write_once(path: Path, content: bytes) -> None:
+    """Write a file that is not there yet: its checksum first, then the file."""
+    write_file(checksum_file(path), f"{sha256(content)}  {path.name}\n".encode())
+    write_file(path, content)
+
+
+def read_checked(path: Path) -> bytes | None:
+    """A file's bytes, None where there is none. Raises DamagedFile where its checksum is missing or
+    does not fit."""
+    with explained(path):
+        if not path.is_file():
+            return None
+        content, beside = path.read_bytes(), checksum_file(path)
+        known = beside.read_bytes() if beside.is_file() else b"none"
+    if known != f"{sha256(content)}  {path.name}\n".encode():
+        raise DamagedFile(f"{path}: its checksum does not fit its content; it is torn or altered.")
+    return content
+
+
+def npz(arrays: dict[str, np.ndarray]) -> bytes:
+    """Named arrays as the bytes of a compressed npz, which numpy alone can read."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    return buffer.getvalue()
+
+
+def pack(arrays: dict[str, np.ndarray], about: Any) -> bytes:
+    """Named arrays, and plain data about them, as the bytes of a safetensors file."""
+    arrays = {name: np.array(values, order="C") for name, values in arrays.items()}
+    return safetensors.save(arrays, metadata={"about": canonical(about)})
+
+
+def unpack(content: bytes) -> tuple[dict[str, np.ndarray], Any]:
+    """What :func:`pack` packed: arrays that can be written, and the data about them."""
+    length = int.from_bytes(content[:8], "little")
+    about = json.loads(json.loads(content[8 : 8 + length])["__metadata__"]["about"])
+    return {name: np.array(values) for name, values in safetensors.load(content).items()}, about

@@ -1,0 +1,323 @@
+"""The recorded tables: what was run for the book, as two tables that anybody can read.
+
+On disk, below `results/`: `DATASET-BACKBONE/NNN.runs.parquet`, one row a run;
+`NNN.searches.parquet`, one row for each round of each search; `NNN.nested.parquet`, histories and
+hits; `NNN.masks.parquet`, masks where they are kept. `splits/DIGEST.parquet` has who was tested
+on how many items, `tables/KEY.safetensors` a few trained tables. `SHA256SUMS` lists them all, and a
+file that it does not list, or whose content does not fit, is not believed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from lthnb.store.files import (
+    DamagedFile,
+    default_folder,
+    read_checked,
+    results_folder,
+    say,
+    sha256,
+    unpack,
+)
+from lthnb.store.records import (
+    NESTED,
+    RUN_COLUMNS,
+    SEARCH_COLUMNS,
+    SPLIT_PART,
+    Record,
+    pruning_key,
+)
+
+MANIFEST = "SHA256SUMS"
+TYPES = {"str": pa.string(), "int": pa.int64(), "float": pa.float64(), "bool": pa.bool_()}
+RUNS = pa.schema([(name, TYPES[kind]) for name, (kind, _) in RUN_COLUMNS.items()])
+SEARCHES = pa.schema([(name, TYPES[kind]) for name, (kind, _) in SEARCH_COLUMNS.items()])
+HISTORY = [name for name in NESTED if name not in SPLIT_PART]
+LISTS = {"<f8": pa.list_(pa.float64()), "<i4": pa.list_(pa.int32()), "<u4": pa.list_(pa.uint32())}
+NESTED_TABLE = pa.schema([("key", pa.string())] + [(n, LISTS[NESTED[n]]) for n in HISTORY])
+SPLIT = pa.schema([(name, pa.uint32()) for name in SPLIT_PART])
+# `fell`: for each entry, row by row, the place in `digests` of the first mask that lacks it, from
+# 1, or 0 where all keep it: masks that lie within each other, in one array.
+MASKS = pa.schema(
+    {"digests": pa.list_(pa.string()), "rows": pa.int64(), "size": pa.int64(), "fell": pa.binary()}
+)
+SCHEMAS = {"runs": RUNS, "searches": SEARCHES, "nested": NESTED_TABLE, "masks": MASKS}
+IDENTITY = ["search", "round", "density"]  # of a row of the searches
+MAY_BE_EMPTY = ("mask_seed", "init_seed", "layers", "rewind_epoch")
+
+
+class Recorded:
+    """The recorded tables of a folder; each file is checked, and read once.
+
+    Raises DamagedFile, naming the file, where one is torn, altered or not listed.
+    """
+
+    def __init__(self, folder: Path | str | None = None) -> None:
+        self.folder = Path(folder) if folder is not None else results_folder()
+        self._tables: dict[str, pa.Table] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"folder": self.folder, "_tables": {}}  # another process reads what it needs
+
+    @cached_property
+    def sums(self) -> dict[str, str]:
+        """Name below the folder → SHA-256, as the manifest has them."""
+        path = self.folder / MANIFEST
+        if not path.is_file():
+            return {}
+        found = {}
+        for line in path.read_text().splitlines():
+            digest, gap, name = line.partition("  ")
+            if len(digest) != 64 or not gap or not name or name in found:
+                raise DamagedFile(f"{path}: the line {line!r} is not one of sha256sum's. {REMEDY}")
+            found[name] = digest
+        return found
+
+    def content(self, name: str) -> bytes:
+        """The bytes of a file that the manifest lists, checked."""
+        path = self.folder / name
+        if not path.is_file():
+            raise DamagedFile(f"{path}: is not there, and {MANIFEST} lists it. {REMEDY}")
+        content = path.read_bytes()
+        if sha256(content) != self.sums.get(name):
+            raise DamagedFile(f"{path}: its content does not fit {MANIFEST}. {REMEDY}")
+        return content
+
+    def parts(self, kind: str) -> list[str]:
+        """The files of a kind: `runs`, `searches`, `nested` or `masks`."""
+        return [name for name in sorted(self.sums) if name.endswith(f".{kind}.parquet")]
+
+    def part(self, name: str) -> pa.Table:
+        """One file as a table."""
+        if name not in self._tables:
+            self._tables[name] = pq.read_table(pa.BufferReader(self.content(name)))
+        return self._tables[name]
+
+    def _all(self, kind: str) -> pa.Table:
+        found = [self.part(name).cast(SCHEMAS[kind]) for name in self.parts(kind)]
+        return pa.concat_tables([SCHEMAS[kind].empty_table(), *found]).combine_chunks()
+
+    @cached_property
+    def runs(self) -> pa.Table:
+        """One row a run, :data:`records.RUN_COLUMNS`. Raises DamagedFile where a key stands
+        twice."""
+        table = self._all("runs")
+        _unique(table, ["key"], self.folder)
+        return table
+
+    @cached_property
+    def searches(self) -> pa.Table:
+        """One row for each round of each search, :data:`records.SEARCH_COLUMNS`."""
+        table = self._all("searches")
+        _unique(table, IDENTITY, self.folder)
+        return table
+
+    @cached_property
+    def places(self) -> dict[str, int]:
+        """Key → its place in :attr:`runs`."""
+        return {key: place for place, key in enumerate(self.runs["key"].to_pylist())}
+
+    @property
+    def keys(self) -> list[str]:
+        """Keys of the recorded runs, sorted."""
+        return sorted(self.places)
+
+    def find(self, key: str) -> Record | None:
+        """The record of a run, or None."""
+        if key not in self.places:
+            return None
+        [row] = self.runs.slice(self.places[key], 1).to_pylist()
+        return Record(row, _later(self.nested, key, row["data_digest"]))
+
+    @cached_property
+    def _nested_in(self) -> dict[str, tuple[str, int]]:
+        """Key → the file that has its nested part, and the row there."""
+        return {
+            key: (name, row)
+            for name in self.parts("nested")
+            for row, key in enumerate(self.part(name)["key"].to_pylist())
+        }
+
+    def nested(self, key: str, data_digest: str) -> dict[str, np.ndarray]:
+        """The nested part of a run, :data:`records.NESTED`."""
+        if key not in self._nested_in:
+            raise DamagedFile(f"{self.folder}: no nested part of run {key[:8]}. {REMEDY}")
+        name, row = self._nested_in[key]
+        line = self.part(name).slice(row, 1)
+        found = {n: np.asarray(line[n][0].values, NESTED[n]) for n in HISTORY}
+        split = self.part(f"splits/{data_digest}.parquet")
+        return found | {n: split[n].to_numpy() for n in SPLIT_PART}
+
+    @cached_property
+    def prunings(self) -> dict[str, dict[str, Any]]:
+        """Key of a pruning → what is told of it, and of the mask that it gave."""
+        texts = {text for text in self.runs["pruning"].to_pylist() if text}
+        return {pruning_key(about): about for about in map(json.loads, sorted(texts))}
+
+    @cached_property
+    def identities(self) -> set[tuple]:
+        """:func:`identity` of each row of the searches."""
+        return {identity(row) for row in self.searches.select(IDENTITY).to_pylist()}
+
+    @cached_property
+    def _masks_in(self) -> dict[str, tuple[str, int, int]]:
+        """Digest of a mask that is kept → file, row, and place among the row's masks from 1."""
+        found = {}
+        for name in self.parts("masks"):
+            for row, digests in enumerate(self.part(name)["digests"].to_pylist()):
+                found |= {d: (name, row, place) for place, d in enumerate(digests, start=1)}
+        return found
+
+    def has_mask(self, digest: str) -> bool:
+        """Whether the bits of a mask are kept."""
+        return digest in self._masks_in
+
+    def mask(self, digest: str) -> np.ndarray | None:
+        """The bits of a mask, bool (rows, F), or None where they are not kept."""
+        if digest not in self._masks_in:
+            return None
+        name, row, place = self._masks_in[digest]
+        [line] = self.part(name).slice(row, 1).to_pylist()
+        fell = np.frombuffer(line["fell"], np.uint8).reshape(line["rows"], line["size"])
+        kept = (fell == 0) | (fell > place)
+        if mask_digest(kept) != digest:
+            raise DamagedFile(f"{self.folder / name}: holds another mask than {digest}. {REMEDY}")
+        return kept
+
+    def table(self, key: str) -> np.ndarray | None:
+        """The trained table of a run, (rows, F), where it is one of the few that are kept."""
+        name = f"tables/{key}.safetensors"
+        if name not in self.sums:
+            return None
+        arrays, about = unpack(self.content(name))
+        if about["key"] != key:
+            raise DamagedFile(f"{self.folder / name}: holds run {about['key']}. {REMEDY}")
+        return arrays["table"]
+
+
+REMEDY = "Take it anew from where the project came from (`git checkout -- results`)."
+
+
+def identity(row: Mapping[str, Any]) -> tuple:
+    """What no two rows of the searches share."""
+    return tuple(row[name] for name in IDENTITY)
+
+
+def _later(call: Callable, *arguments: Any) -> Callable[[], Any]:
+    return lambda: call(*arguments)
+
+
+def _unique(table: pa.Table, names: list[str], folder: Path) -> None:
+    frame = table.select(names).to_pandas()
+    twice = frame[frame.duplicated()]
+    if len(twice):
+        raise DamagedFile(
+            f"{folder}: {len(twice)} rows stand twice, such as {twice.iloc[0].to_dict()}; "
+            f"expected {', '.join(names)} to be unique. {REMEDY}"
+        )
+
+
+def mask_digest(kept: np.ndarray) -> str:
+    """Of a mask, bool (rows, F), that prunes: as :attr:`pruning.Mask.digest`."""
+    h = hashlib.sha256(np.array(kept.shape, "<i8").tobytes())
+    h.update(np.packbits(kept).tobytes())
+    return h.hexdigest()[:32]
+
+
+def live_rows(folder: Path) -> Iterator[dict[str, Any]]:
+    """The rows of the finished runs of a store; a damaged one is named and passed over."""
+    yield from _live(folder, "runs/*/row.json")
+
+
+def live_searches(folder: Path) -> Iterator[dict[str, Any]]:
+    """The rows of the searches of a store; a damaged one is named and passed over."""
+    yield from _live(folder, "searches/*/*.json")
+
+
+def _live(folder: Path, pattern: str) -> Iterator[dict[str, Any]]:
+    for path in sorted(folder.glob(pattern)):
+        try:
+            content = read_checked(path)
+        except DamagedFile as error:
+            say(f"{error} It is passed over; the same training makes it anew.")
+            continue
+        if content is not None:
+            yield json.loads(content)
+
+
+def to_frame(table: pa.Table) -> pd.DataFrame:
+    """A table of runs or searches as pandas has it; whole numbers that may be empty stay exact."""
+    exact = [name for name in MAY_BE_EMPTY if name in table.column_names]
+    frame = table.drop_columns(exact).to_pandas()
+    for name in exact:
+        frame[name] = pd.array(table[name].to_pylist(), dtype="Int64")
+    return frame[table.column_names]
+
+
+def results(
+    *,
+    unique: bool = False,
+    nested: bool = False,
+    live: bool = False,
+    folder: Path | str | None = None,
+) -> pd.DataFrame:
+    """All recorded runs as a DataFrame: one row for each round of each search, so that a run which
+    several searches share stands once for each. `results/README.md` explains the columns.
+
+    unique: one row a run instead. nested: with the columns of :data:`records.NESTED`, arrays of
+    losses, evaluations and hits. live: with the runs of one's own store, which the column `live`
+    tells apart; a run that is recorded too stands once. folder: of the recorded tables. Raises
+    DamagedFile, naming it, for a file that is torn or altered.
+    """
+    recorded = Recorded(folder)
+    runs, searches = recorded.runs, recorded.searches
+    if live:
+        own = [row for row in live_rows(default_folder()) if row["key"] not in recorded.places]
+        mine = live_searches(default_folder())
+        more = [row for row in mine if identity(row) not in recorded.identities]
+        runs = pa.concat_tables([runs, pa.Table.from_pylist(own, RUNS)])
+        searches = pa.concat_tables([searches, pa.Table.from_pylist(more, SEARCHES)])
+    frame = to_frame(runs)
+    if live:
+        frame["live"] = ~frame["key"].isin(recorded.keys)
+    if nested:
+        arrays = [_nested_of(recorded, row) for row in frame[["key", "data_digest"]].itertuples()]
+        for name in NESTED:
+            frame[name] = [one[name] for one in arrays]
+    return frame if unique else join(to_frame(searches), frame)
+
+
+def _nested_of(recorded: Recorded, row: Any) -> dict[str, np.ndarray]:
+    if row.key in recorded.places:
+        return recorded.nested(row.key, row.data_digest)
+    return read_nested(default_folder(), row.key)
+
+
+def read_nested(folder: Path, key: str) -> dict[str, np.ndarray]:
+    """The nested part of a run of a store. Raises DamagedFile where it is not there or not good."""
+    path = folder / "runs" / key / "nested.safetensors"
+    content = read_checked(path)
+    arrays, about = unpack(content) if content is not None else ({}, {})
+    if about.get("key") != key:
+        raise DamagedFile(f"{path}: not the nested part of run {key[:8]}; train it again.")
+    return arrays
+
+
+def join(searches: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
+    """One row for each round of each search, with all columns of its run behind.
+
+    Density is the search's; it differs from the run's for LCM alone.
+    """
+    shared = [name for name in searches.columns if name in runs.columns and name != "key"]
+    return searches.merge(runs.drop(columns=shared), on="key", how="inner", validate="many_to_one")

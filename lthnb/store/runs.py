@@ -1,0 +1,366 @@
+"""The store of one's own runs: they finish, stop and go on. Recorded ones lie beside them.
+
+Under the store's folder, `runs/KEY/` holds a training: `row.json`, `nested.safetensors`,
+`weights-best.safetensors` and other snapshots, and `checkpoint-EPOCH.safetensors` while it is under
+way; `masks/KEY.safetensors` what a pruning gave, `searches/SEARCH/` a small file for each row of a
+search, `arrays/` what a run may start from, `locks/` one lock a key. Each file has its checksum
+beside it. A damaged one is named, set aside and made again, never read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import platform
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock, Timeout
+
+from lthnb.config import canonical, digest_text
+from lthnb.pruning import Mask, drawn
+from lthnb.store.files import (
+    TEMPORARY,
+    DamagedFile,
+    StoreError,
+    checksum_file,
+    default_folder,
+    explained,
+    pack,
+    read_checked,
+    results_folder,
+    say,
+    sha256,
+    unpack,
+    write_once,
+)
+from lthnb.store.records import Record, pruning_key
+from lthnb.store.results import Recorded, identity, live_searches, read_nested
+
+SAY_AFTER, POLL = 2.0, 0.1  # seconds of a wait for a lock: until it is said, and between two looks
+
+
+class StoreBusy(StoreError):
+    """Another process holds a key, and who waited for it was told to stop, for a `reason`."""
+
+    def __init__(self, key: str, reason: str) -> None:
+        super().__init__(key, reason)  # the same arguments, so that it pickles
+        self.key, self.reason = key, reason
+
+    def __str__(self) -> str:
+        return f"run {self.key[:8]}: another process is training it; stopped waiting: {self.reason}"
+
+
+class Store:
+    """A folder of runs, and beside it the recorded ones, which are only read.
+
+    folder: where runs are written (default: :func:`files.default_folder`). results: the recorded
+    tables (default: :func:`files.results_folder`; None for none). Neither needs to exist.
+    """
+
+    def __init__(self, folder: Path | str | None = None, results: Path | str | None = "") -> None:
+        self.folder = Path(folder) if folder is not None else default_folder()
+        self.results = results_folder() if results == "" else results and Path(results)
+        self.recorded_tables = Recorded(self.results or self.folder / "no results")
+
+    # Reading
+
+    def _read(self, path: Path, opened: Callable[[bytes], Any] = unpack) -> Any:
+        """What a file holds, None where it is missing; a damaged one is named and set aside."""
+        try:
+            content = read_checked(path)
+            return None if content is None else opened(content)
+        except DamagedFile as error:
+            with explained(path):
+                for one in (path, checksum_file(path)):
+                    if one.exists():
+                        os.replace(one, one.with_name(f"{one.name}.damaged"))
+            say(f"{error} It is set aside as {path.name}.damaged, and will be made again.")
+            return None
+
+    def _run(self, key: str, name: str) -> Path:
+        return self.folder / "runs" / key / name
+
+    def _of(self, key: str, path: Path) -> Callable[[bytes], Any]:
+        """Open a safetensors file that must be of this key; give its arrays and what it tells."""
+
+        def opened(content: bytes) -> tuple[dict[str, np.ndarray], Any]:
+            arrays, about = unpack(content)
+            if about["key"] != key:
+                raise DamagedFile(f"{path}: is of {about['key']}.")
+            return arrays, about
+
+        return opened
+
+    def _arrays(self, key: str, path: Path) -> tuple[dict[str, np.ndarray], Any] | None:
+        return self._read(path, self._of(key, path))
+
+    # Runs
+
+    def find(self, key: str) -> Record | None:
+        """The record of a finished training, or None."""
+        _note_read(key)  # a miss too: a page that says "not run" is stale once it was
+        path = self._run(key, "row.json")
+
+        def opened(content: bytes) -> dict[str, Any]:
+            row = json.loads(content)
+            if row["key"] != key:
+                raise DamagedFile(f"{path}: is of {row['key']}.")
+            return row
+
+        row = self._read(path, opened)
+        if row is None:
+            return self.recorded_tables.find(key)
+        return Record(row, lambda: read_nested(self.folder, key))
+
+    def put(self, row: Mapping[str, Any], nested: Mapping[str, np.ndarray]) -> None:
+        """Write a finished training; the row comes last, so that a row means a finished one."""
+        key = row["key"]
+        self._replace(self._run(key, "nested.safetensors"), pack(dict(nested), {"key": key}))
+        self._replace(self._run(key, "row.json"), (json.dumps(row, indent=1) + "\n").encode())
+
+    def _replace(self, path: Path, content: bytes) -> None:
+        """Write a file; where one is there already, it has the same content or goes first."""
+        if path.exists():
+            path.unlink()
+        write_once(path, content)
+
+    def run_keys(self) -> list[str]:
+        """Keys of all finished trainings, one's own and the recorded ones, sorted."""
+        return sorted({*self.own_keys(), *self.recorded_tables.places})
+
+    def own_keys(self) -> list[str]:
+        """Keys of one's own finished trainings, sorted."""
+        return sorted(path.parent.name for path in self.folder.glob("runs/*/row.json"))
+
+    def recorded(self) -> list[Record]:
+        """The recorded runs, sorted by density, dense first."""
+        for key in (*self.recorded_tables.keys, "recorded"):
+            _note_read(key)  # a page that shows them is stale when others are added, too
+        found = [self.recorded_tables.find(key) for key in self.recorded_tables.keys]
+        return sorted(found, key=lambda r: (-r.density, r.row["data_seed"], r.key))
+
+    def is_recorded_result(self, key: str) -> bool:
+        """Whether the run comes with the project, in `results/`."""
+        return key in self.recorded_tables.places
+
+    def resolve(self, prefix: str) -> str:
+        """The one key that starts with `prefix`. Raises StoreError where none or several do."""
+        found = [key for key in self.run_keys() if prefix and key.startswith(prefix)]
+        if len(found) != 1:
+            some = ", ".join(key[:12] for key in found[:5])
+            raise StoreError(
+                f"run {prefix!r}: found {len(found)} runs"
+                + (f" ({some} …); give more digits." if found else "; `results list` shows them.")
+            )
+        return found[0]
+
+    def remove(self, key: str) -> None:
+        """Remove a training from the store: row, weights, checkpoint."""
+        folder = self.folder / "runs" / key
+        if not folder.is_dir():
+            raise StoreError(f"run {key}: not in the store {self.folder}; nothing was removed.")
+        with self.lock(key), explained(folder):
+            self._run(key, "row.json").unlink(missing_ok=True)  # without it: no finished training
+            shutil.rmtree(folder)
+
+    # Weights, checkpoints, arrays
+
+    def put_weights(self, key: str, epoch: int | str, table: np.ndarray) -> None:
+        """Write a table of a run: that of an epoch (from 1), or of the ``best`` one."""
+        path = self._run(key, f"weights-{epoch}.safetensors")
+        self._replace(path, pack({"table": table}, {"key": key, "epoch": epoch}))
+
+    def find_weights(self, key: str, epoch: int | str) -> np.ndarray | None:
+        """A table of a run, (rows, F), or None; of the few recorded ones the best epoch's."""
+        found = self._arrays(key, self._run(key, f"weights-{epoch}.safetensors"))
+        if found is not None:
+            return found[0]["table"]
+        return self.recorded_tables.table(key) if epoch == "best" else None
+
+    def put_checkpoint(self, key: str, arrays: dict[str, np.ndarray], state: dict) -> None:
+        """Write where a training stands: arrays, and plain data beside them."""
+        path = self._run(key, f"checkpoint-{state['epoch']:06d}.safetensors")
+        self._replace(path, pack(arrays, {"key": key, "state": state}))
+        self.drop_checkpoint(key, but=path)
+
+    def find_checkpoint(self, key: str) -> tuple[dict[str, np.ndarray], dict] | None:
+        """What :meth:`put_checkpoint` wrote last, or None."""
+        for path in sorted(self._run(key, "").glob("checkpoint-*.safetensors"), reverse=True):
+            found = self._arrays(key, path)
+            if found is not None:
+                return found[0], found[1]["state"]
+        return None
+
+    def drop_checkpoint(self, key: str, but: Path | None = None) -> None:
+        """Remove the checkpoints of a run, but one."""
+        for path in self._run(key, "").glob("checkpoint-*.safetensors"):
+            if path != but:
+                with contextlib.suppress(OSError):  # in a read-only store it may stay
+                    path.unlink()
+                    checksum_file(path).unlink()
+
+    def put_array(self, values: np.ndarray) -> str:
+        """Keep an array that a run starts from, such as a rotation; returns its digest."""
+        values = np.ascontiguousarray(values)
+        shape = repr((values.shape, values.dtype.str)).encode()
+        key = sha256(shape + values.tobytes())[:32]
+        path = self.folder / "arrays" / f"{key}.safetensors"
+        with self.lock(key):
+            if self._arrays(key, path) is None:
+                self._replace(path, pack({"values": values}, {"key": key}))
+        return key
+
+    def get_array(self, key: str) -> np.ndarray:
+        """The array kept under a digest. Raises StoreError where it is missing."""
+        found = self._arrays(key, self.folder / "arrays" / f"{key}.safetensors")
+        if found is None:
+            raise StoreError(f"array {key}: not in the store {self.folder}; put it there first.")
+        return found[0]["values"]
+
+    # Masks
+
+    def _mask(self, key: str) -> Path:
+        return self.folder / "masks" / f"{key}.safetensors"
+
+    def put_mask(self, mask: Mask, about: Mapping[str, Any]) -> dict[str, Any]:
+        """Keep what a pruning gave: the mask, and the plain data `about` it: what the pruning
+        depended on. Returns those with the mask's digest and entries."""
+        key, about = pruning_key(about), {**about, "digest": mask.digest, "entries": mask.entries}
+        bits = {"bits": np.packbits(mask.kept), "shape": np.array(mask.shape)}
+        with self.lock(key):
+            self._replace(self._mask(key), pack(bits, {"key": key, "pruning": about}))
+        return about
+
+    def _opened_mask(self, key: str) -> tuple[Mask, dict[str, Any]] | None:
+        found = self._arrays(key, self._mask(key))
+        if found is None:
+            return None
+        arrays, about = found
+        rows, size = (int(n) for n in arrays["shape"])
+        kept = np.unpackbits(arrays["bits"], count=rows * size).reshape(rows, size)
+        return Mask(kept.astype(bool)), about["pruning"]
+
+    def find_pruning(self, key: str) -> dict[str, Any] | None:
+        """The plain data about a mask: its digest and entries among them; or None."""
+        found = self._opened_mask(key)
+        return self.recorded_tables.prunings.get(key) if found is None else found[1]
+
+    def find_mask(self, about: Mapping[str, Any] | None, shape: tuple[int, int]) -> Mask | None:
+        """The mask that a pruning gave, None where its bits are not kept. about: the plain data
+        about it, None for the dense mask. A random one is drawn again."""
+        if about is None:
+            return Mask.dense(*shape)
+        found = self._opened_mask(pruning_key(about))
+        if found is not None:
+            return found[0]
+        kept = self.recorded_tables.mask(about["digest"])
+        if kept is not None:
+            return Mask(kept)
+        if about["criterion"] == "random" and (mask := drawn(about)).digest == about["digest"]:
+            return mask
+        return None
+
+    def has_mask(self, about: Mapping[str, Any]) -> bool:
+        """Whether the bits of a mask can be had without a training, without reading them."""
+        kept = self._mask(pruning_key(about)).is_file()
+        recorded = self.recorded_tables.has_mask(about["digest"])
+        return kept or recorded or about["criterion"] == "random"
+
+    # Searches
+
+    def put_search(self, row: Mapping[str, Any]) -> None:
+        """Keep a row of a search (:func:`records.search_row`), unless it is there."""
+        name = digest_text(canonical([row["round"], row["density"]]))[:8]
+        path = self.folder / "searches" / row["search"] / f"{row['round']:03d}-{name}.json"
+        if identity(row) not in self.recorded_tables.identities and not path.is_file():
+            write_once(path, (json.dumps(dict(row), indent=1) + "\n").encode())
+
+    def searches(self) -> list[dict[str, Any]]:
+        """The rows of one's own searches."""
+        return list(live_searches(self.folder))
+
+    # Sharing
+
+    @contextlib.contextmanager
+    def lock(self, key: str, stop: Callable[[], str | None] = lambda: None) -> Iterator[None]:
+        """Hold a key: a second process that asks for the same training waits, then finds it done.
+
+        stop: asked again and again while another process holds the key; a reason that it returns
+        ends the wait with StoreBusy. A wait of more than two seconds is said on standard error.
+        The operating system releases the lock of a process that is killed.
+        """
+        path = self.folder / "locks" / f"{key}.lock"
+        lock = FileLock(path)
+        with explained(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _acquire(lock, path, key, stop)
+        try:
+            with contextlib.suppress(OSError):
+                path.write_text(f"{os.getpid()} on {platform.node()}")
+            # What a killed process left half written: whoever writes these holds this lock.
+            for pattern in ("runs/{}/{}*", "masks/{1}{0}*", "arrays/{1}{0}*"):
+                for left in self.folder.glob(pattern.format(key, TEMPORARY)):
+                    left.unlink(missing_ok=True)
+            yield
+        finally:
+            lock.release()
+
+    def verify(self) -> Iterator[str]:
+        """Read every file of the store; yields what is wrong and what to do, for each that is not
+        good."""
+        for path in sorted(self.folder.rglob("*")):
+            if not path.is_file() or path.parent.name == "locks" or path.suffix == ".sha256":
+                continue
+            if path.name.startswith(TEMPORARY) or path.suffix == ".damaged":
+                yield f"{path}: half written or set aside; delete it once you have no use for it."
+                continue
+            try:
+                read_checked(path)
+            except StoreError as error:
+                yield f"{error} Delete it, or run its training again, which makes it anew."
+
+
+def _acquire(lock: FileLock, path: Path, key: str, stop: Callable[[], str | None]) -> None:
+    """Take a file lock, however long another process holds it; see :meth:`Store.lock`."""
+    began, said = time.monotonic(), False
+    while True:
+        with contextlib.suppress(Timeout):
+            lock.acquire(blocking=False)
+            return
+        if reason := stop():
+            raise StoreBusy(key, reason)
+        if not said and time.monotonic() - began >= SAY_AFTER:
+            said, holder = True, ""
+            with contextlib.suppress(OSError):
+                holder = path.read_text(errors="replace")[:100]
+            say(
+                f"run {key[:8]}: another process ({holder or 'unnamed'}) is training it; waiting "
+                "for its end (Ctrl-C stops waiting)."
+            )
+        time.sleep(POLL)
+
+
+# What the runner of the first build's notebooks asks, to know when a copy is stale.
+
+
+def _note_read(key: str) -> None:
+    log = os.environ.get("LTHNB_READ_LOG")
+    if log:
+        with explained(Path(log)), open(log, "a") as file:
+            file.write(key + "\n")
+
+
+def record_digest(key: str, store: Store | None = None) -> str | None:
+    """What changes when a page that read a run is to be made anew: its results digest, None where
+    there is no such run; of the words ``recorded`` and ``measured``, the digest of `results/`."""
+    store = Store() if store is None else store
+    if key in ("recorded", "measured"):
+        return digest_text(canonical(store.recorded_tables.sums))
+    record = store.find(key)
+    return None if record is None else record.results_digest
