@@ -1,8 +1,36 @@
 """Lottery tickets in recommender models: find them, check them, keep them.
 
-Nothing is loaded here, so that ``import lthnb`` costs nothing; import the module that does the job
-(``from lthnb import lottery``). The modules, in the order in which they build on each other, are
-listed in the README.
+    data = lthnb.load("ratings.csv", user="userId", item="movieId", rating="rating", threshold=4)
+    search = lthnb.imp(data, backbone="mf", rounds=8, rate=0.2, seeds=3)
+    search.table, search.plot(), search.best()
+
+Names are resolved when they are asked for, so that ``import lthnb`` costs nothing.
 """
 
+import importlib
+from typing import Any
+
 __version__ = "0.1.0"
+
+# Name → module, and its name there.
+FACE = {
+    "load": ("lthnb.face", "load"),
+    "imp": ("lthnb.face", "imp"),
+    "omp": ("lthnb.face", "omp"),
+    "random_pruning": ("lthnb.face", "random_pruning"),
+    "evaluate": ("lthnb.face", "evaluate"),
+    "open": ("lthnb.face", "open_ticket"),
+    "results": ("lthnb.store.results", "results"),
+}
+__all__ = [*FACE, "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in FACE:
+        raise AttributeError(f"module 'lthnb' has no attribute {name!r}")
+    module, there = FACE[name]
+    return getattr(importlib.import_module(module), there)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *FACE])

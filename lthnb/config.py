@@ -44,7 +44,15 @@ SELECTION_K = 20  # epochs are chosen by Recall@20, in both protocols (§4.1: K 
 DENSE = "dense"  # the mask digest of no mask at all
 
 
-class ConfigError(ValueError):
+class LthnbError(Exception):
+    """What a user can mend: the message says what was found, what was expected and what to do."""
+
+    def _render_traceback_(self) -> list[str]:
+        """In a notebook the message stands alone (IPython asks for this)."""
+        return [f"{type(self).__name__}: {self}"]
+
+
+class ConfigError(LthnbError, ValueError):
     """A setting that cannot be: names it, what was found and what is allowed."""
 
 

@@ -25,6 +25,7 @@ from lthnb.config import (
     SELECTION_K,
     Between,
     ConfigError,
+    LthnbError,
     _Checked,
     nearest,
     setting,
@@ -38,7 +39,7 @@ GROUPS = 10  # of rows with about equally many interactions, as in the authors' 
 FEW = 100  # users tested, below which a mean says little
 
 
-class DataError(ValueError):
+class DataError(LthnbError, ValueError):
     """Data that cannot be used: says where, what was found, what was expected, what to do."""
 
 

@@ -14,7 +14,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from lthnb.config import (
     Compressed,
     ConfigError,
     Init,
+    LthnbError,
     Rotated,
     Seeded,
     Signs,
@@ -53,7 +54,7 @@ PROBE_SECONDS, PROBE_USERS = 0.5, 2000  # from which the cost of an epoch is tol
 CHECKPOINT_SECONDS = 30.0  # at most this much work is lost to a kill, and one epoch
 
 
-class Stopped(Exception):
+class Stopped(LthnbError):
     """A training stopped in order, its checkpoint written; the same call goes on from there.
 
     reason: ``interrupted`` (Ctrl-C), ``terminated`` (SIGTERM) or ``time budget``. epoch: epochs
@@ -88,7 +89,8 @@ class Control:
 
     Nothing here but `device` can change a bit of a result, and that one is in the record.
 
-    store: where runs are kept. progress: a bar for trainings over two seconds. deadline: a moment
+    store: where runs are kept. progress: a bar for trainings over two seconds. report: called after
+    each epoch with a few words on where the training stands. deadline: a moment
     of ``time.monotonic()`` after which trainings stop at the next epoch's end, or None.
     checkpoint_seconds: between two checkpoints. device: ``auto``, ``cpu``, ``cuda`` or ``cuda:1``:
     which step ``auto`` means, and where the reference step computes. keep: epochs (from 1, or
@@ -98,6 +100,7 @@ class Control:
 
     store: Store
     progress: bool = True
+    report: Callable[[str], None] | None = None
     deadline: float | None = None
     checkpoint_seconds: float = CHECKPOINT_SECONDS
     device: str = "auto"
@@ -551,6 +554,8 @@ def _train(
                 shown = f"Recall@20 {value:.4f}, best {at.best_value:.4f}"
                 bar.set_postfix_str(shown, refresh=False)
             bar.update()
+            if control.report is not None:
+                control.report(f"epoch {at.epoch}, best Recall@20 {at.best_value:.4f}")
             now = time.monotonic()
             at.seconds = spent + now - began
             reason = _why_stop(signals, control, now)

@@ -1,7 +1,7 @@
 """Writing the recorded tables: a part for each addition, the manifest last.
 
-A kill in between leaves files that the manifest does not list; nobody reads them, and the next
-addition writes over them.
+A kill in between leaves files that the manifest does not list; nobody reads them, `verify` names
+them, and the next addition takes the next number.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from lthnb.store.records import (
 from lthnb.store.results import (
     HISTORY,
     MANIFEST,
+    MARK,
     MASKS,
     RUNS,
     SEARCHES,
@@ -53,15 +54,25 @@ def write_parquet(path: Path, table: pa.Table, **how: Any) -> None:
     write_file(path, buffer.getvalue().to_pybytes())
 
 
-def write_manifest(folder: Path) -> None:
-    """List every file below the folder with its SHA-256."""
+def write_manifest(folder: Path, paths: Iterable[Path] | None = None) -> None:
+    """List files below the folder with their SHA-256, and that of the list itself.
+
+    paths: those files; None for all that there are.
+    """
+    listed = folder.rglob("*") if paths is None else paths
     names = sorted(
         path.relative_to(folder).as_posix()
-        for path in folder.rglob("*")
+        for path in listed
         if path.is_file() and path.name not in UNLISTED and not path.name.startswith(TEMPORARY)
     )
-    lines = [f"{sha256((folder / name).read_bytes())}  {name}\n" for name in names]
-    write_file(folder / MANIFEST, "".join(lines).encode())
+    lines = "".join(f"{sha256((folder / name).read_bytes())}  {name}\n" for name in names)
+    last = f"{MARK.decode()}{sha256(lines.encode())}\n"
+    write_file(folder / MANIFEST, (lines + last).encode())
+
+
+def _also_list(recorded: Recorded, more: Iterable[Path]) -> None:
+    """Write the manifest anew: what it lists, and more. What a kill left behind stays unlisted."""
+    write_manifest(recorded.folder, {*map(recorded.folder.joinpath, recorded.sums), *more})
 
 
 def group_of(row: Mapping[str, Any]) -> str:
@@ -127,7 +138,8 @@ def write_parts(
             write_parquet(written[-1], pa.Table.from_pylist(chains, MASKS), use_dictionary=False)
         for row in runs:
             path = folder / "splits" / f"{row['data_digest']}.parquet"
-            if not path.is_file():
+            listed = path.is_file() and f"splits/{path.name}" in recorded.sums
+            if path not in written and not listed:  # else it is what a kill left behind
                 arrays = [pa.array(nested[row["key"]][part]) for part in SPLIT_PART]
                 write_parquet(path, pa.Table.from_arrays(arrays, schema=SPLIT))
                 written.append(path)
@@ -175,7 +187,8 @@ def add(store: Store, keys: Sequence[str], *, masks: bool = True) -> list[Path]:
     nested = {key: record.nested for key, record in found.items()}
     rows = [record.row for record in found.values()]
     written = write_parts(folder, rows, nested, searches, groups)
-    write_manifest(folder)
+    _also_list(recorded, written)
+    store.recorded_tables = Recorded(folder)  # what was read of them before is not all any more
     return written
 
 
@@ -194,9 +207,10 @@ def _masks_of(
         if record is None or row["seed"] != lowest[_kind(row, record.row)]:
             continue
         about = record.pruning
-        if about and about["criterion"] != "random" and store.has_mask(about):
+        if about and about["criterion"] != "random":
             mask = store.find_mask(about, record.shape)
-            groups[row["search"]][mask.digest] = mask.kept
+            if mask is not None:
+                groups[row["search"]][mask.digest] = mask.kept
     seen: set[str] = set()
     for masks in groups.values():
         for digest in seen & set(masks):
@@ -222,28 +236,31 @@ def add_table(store: Store, key: str) -> Path:
         raise StoreError(f"run {key}: its weights are not in {store.folder}; replay it first.")
     path = store.results / "tables" / f"{key}.safetensors"
     write_file(path, pack({"table": table.astype(np.float32)}, {"key": key}))
-    write_manifest(store.results)
+    _also_list(store.recorded_tables, [path])
+    store.recorded_tables = Recorded(store.results)
     return path
 
 
 def compact(folder: Path) -> list[Path]:
-    """Merge the parts of each data set and backbone into one. Returns the files that went."""
-    recorded, gone = Recorded(folder), []
+    """Merge the parts of each data set and backbone into one, under the next number. Returns the
+    files that went; they go once the manifest lists the new ones in their place."""
+    recorded, gone, made = Recorded(folder), [], []
     parts: dict[tuple[str, str], list[str]] = defaultdict(list)
     for kind in ("runs", "searches", "nested", "masks"):
         for name in recorded.parts(kind):
             parts[name.partition("/")[0], kind].append(name)
+    number = {group: f"{_next(folder / group):03d}" for group, _ in parts}
     for (group, kind), names in parts.items():
         if len(names) > 1:
             table = pa.concat_tables([recorded.part(name) for name in names])
-            how = NESTED_HOW if kind == "nested" else {}
-            write_parquet(folder / group / f"000.{kind}.parquet", table, **how)
+            how = {"nested": NESTED_HOW, "masks": {"use_dictionary": False}}.get(kind, {})
+            made.append(folder / group / f"{number[group]}.{kind}.parquet")
+            write_parquet(made[-1], table, **how)
             gone += [folder / name for name in names]
+    stay = {folder / name for name in recorded.sums} - set(gone)
+    write_manifest(folder, stay | set(made))
     for path in gone:
         path.unlink()
-    for path in folder.glob("*/000.*.parquet"):
-        path.rename(path.with_name(path.name.replace("000.", "001.", 1)))
-    write_manifest(folder)
     return gone
 
 

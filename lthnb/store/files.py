@@ -21,12 +21,12 @@ from typing import Any
 import numpy as np
 from safetensors import numpy as safetensors
 
-from lthnb.config import canonical
+from lthnb.config import LthnbError, canonical
 
 TEMPORARY = ".tmp-"  # what unfinished files are called
 
 
-class StoreError(RuntimeError):
+class StoreError(LthnbError, RuntimeError):
     """The store cannot do what was asked: names the file or key, and what to do."""
 
 

@@ -174,7 +174,7 @@ def search_tags(
         "criterion": ("random" if random else criterion) if prunes else None,
         "prune_from": prune_from if prunes and not random else None,
         "scope": scope if prunes else None,
-        "densities": None if method in ONE_SHOT or not densities else canonical(list(densities)),
+        "densities": canonical(list(densities)) if by_density and method == "imp" else None,
         "seed": seed,
     }
 

@@ -40,6 +40,7 @@ from lthnb.store.records import (
 )
 
 MANIFEST = "SHA256SUMS"
+MARK = b"# SHA-256 of the lines above: "  # how its last line begins; `sha256sum -c` passes it over
 TYPES = {"str": pa.string(), "int": pa.int64(), "float": pa.float64(), "bool": pa.bool_()}
 RUNS = pa.schema([(name, TYPES[kind]) for name, (kind, _) in RUN_COLUMNS.items()])
 SEARCHES = pa.schema([(name, TYPES[kind]) for name, (kind, _) in SEARCH_COLUMNS.items()])
@@ -76,8 +77,11 @@ class Recorded:
         path = self.folder / MANIFEST
         if not path.is_file():
             return {}
-        found = {}
-        for line in path.read_text().splitlines():
+        content, found = path.read_bytes(), {}
+        lines, mark, last = content.rpartition(MARK)
+        if not mark or last.decode(errors="replace") != f"{sha256(lines)}\n":
+            raise DamagedFile(f"{path}: its last line does not fit the others. {REMEDY}")
+        for line in lines.decode().splitlines():
             digest, gap, name = line.partition("  ")
             if len(digest) != 64 or not gap or not name or name in found:
                 raise DamagedFile(f"{path}: the line {line!r} is not one of sha256sum's. {REMEDY}")
@@ -237,23 +241,32 @@ def mask_digest(kept: np.ndarray) -> str:
 
 def live_rows(folder: Path) -> Iterator[dict[str, Any]]:
     """The rows of the finished runs of a store; a damaged one is named and passed over."""
-    yield from _live(folder, "runs/*/row.json")
+    yield from _live(folder, "runs/*/row.json", "key")
 
 
 def live_searches(folder: Path) -> Iterator[dict[str, Any]]:
     """The rows of the searches of a store; a damaged one is named and passed over."""
-    yield from _live(folder, "searches/*/*.json")
+    yield from _live(folder, "searches/*/*.json", "search")
 
 
-def _live(folder: Path, pattern: str) -> Iterator[dict[str, Any]]:
+def _live(folder: Path, pattern: str, name: str) -> Iterator[dict[str, Any]]:
     for path in sorted(folder.glob(pattern)):
         try:
             content = read_checked(path)
+            row = None if content is None else open_row(path, content, name)
         except DamagedFile as error:
             say(f"{error} It is passed over; the same training makes it anew.")
             continue
-        if content is not None:
-            yield json.loads(content)
+        if row is not None:
+            yield row
+
+
+def open_row(path: Path, content: bytes, name: str) -> dict[str, Any]:
+    """A row of JSON whose `name`, such as its key, must be that of its folder."""
+    row = json.loads(content)
+    if row[name] != path.parent.name:
+        raise DamagedFile(f"{path}: is of {row[name]}.")
+    return row
 
 
 def to_frame(table: pa.Table) -> pd.DataFrame:

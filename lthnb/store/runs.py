@@ -40,7 +40,7 @@ from lthnb.store.files import (
     write_once,
 )
 from lthnb.store.records import Record, pruning_key
-from lthnb.store.results import Recorded, identity, live_searches, read_nested
+from lthnb.store.results import Recorded, identity, live_searches, open_row, read_nested
 
 SAY_AFTER, POLL = 2.0, 0.1  # seconds of a wait for a lock: until it is said, and between two looks
 
@@ -76,12 +76,15 @@ class Store:
             content = read_checked(path)
             return None if content is None else opened(content)
         except DamagedFile as error:
-            with explained(path):
-                for one in (path, checksum_file(path)):
-                    if one.exists():
-                        os.replace(one, one.with_name(f"{one.name}.damaged"))
+            self._set_aside(path)
             say(f"{error} It is set aside as {path.name}.damaged, and will be made again.")
             return None
+
+    def _set_aside(self, path: Path) -> None:
+        with explained(path):
+            for one in (path, checksum_file(path)):
+                if one.exists():
+                    os.replace(one, one.with_name(f"{one.name}.damaged"))
 
     def _run(self, key: str, name: str) -> Path:
         return self.folder / "runs" / key / name
@@ -106,17 +109,21 @@ class Store:
         """The record of a finished training, or None."""
         _note_read(key)  # a miss too: a page that says "not run" is stale once it was
         path = self._run(key, "row.json")
+        row = self._read(path, lambda content: open_row(path, content, "key"))
+        return self.recorded_tables.find(key) if row is None else Record(row, self._nested(key))
 
-        def opened(content: bytes) -> dict[str, Any]:
-            row = json.loads(content)
-            if row["key"] != key:
-                raise DamagedFile(f"{path}: is of {row['key']}.")
-            return row
+    def _nested(self, key: str) -> Callable[[], dict[str, np.ndarray]]:
+        """Reads the nested part of a run; without a good one the run does not count as finished."""
 
-        row = self._read(path, opened)
-        if row is None:
-            return self.recorded_tables.find(key)
-        return Record(row, lambda: read_nested(self.folder, key))
+        def read() -> dict[str, np.ndarray]:
+            try:
+                return read_nested(self.folder, key)
+            except DamagedFile:
+                for name in ("row.json", "nested.safetensors"):
+                    self._set_aside(self._run(key, name))
+                raise
+
+        return read
 
     def put(self, row: Mapping[str, Any], nested: Mapping[str, np.ndarray]) -> None:
         """Write a finished training; the row comes last, so that a row means a finished one."""
@@ -199,11 +206,11 @@ class Store:
 
     def drop_checkpoint(self, key: str, but: Path | None = None) -> None:
         """Remove the checkpoints of a run, but one."""
-        for path in self._run(key, "").glob("checkpoint-*.safetensors"):
-            if path != but:
+        stay = () if but is None else (but, checksum_file(but))
+        for path in sorted(self._run(key, "").glob("checkpoint-*")):
+            if path not in stay and path.suffix != ".damaged":
                 with contextlib.suppress(OSError):  # in a read-only store it may stay
                     path.unlink()
-                    checksum_file(path).unlink()
 
     def put_array(self, values: np.ndarray) -> str:
         """Keep an array that a run starts from, such as a rotation; returns its digest."""
@@ -234,7 +241,9 @@ class Store:
         key, about = pruning_key(about), {**about, "digest": mask.digest, "entries": mask.entries}
         bits = {"bits": np.packbits(mask.kept), "shape": np.array(mask.shape)}
         with self.lock(key):
-            self._replace(self._mask(key), pack(bits, {"key": key, "pruning": about}))
+            found = self._opened_mask(key)
+            if found is None or found[0].digest != mask.digest:
+                self._replace(self._mask(key), pack(bits, {"key": key, "pruning": about}))
         return about
 
     def _opened_mask(self, key: str) -> tuple[Mask, dict[str, Any]] | None:
@@ -257,7 +266,7 @@ class Store:
         if about is None:
             return Mask.dense(*shape)
         found = self._opened_mask(pruning_key(about))
-        if found is not None:
+        if found is not None and found[0].digest == about["digest"]:
             return found[0]
         kept = self.recorded_tables.mask(about["digest"])
         if kept is not None:
@@ -278,8 +287,11 @@ class Store:
         """Keep a row of a search (:func:`records.search_row`), unless it is there."""
         name = digest_text(canonical([row["round"], row["density"]]))[:8]
         path = self.folder / "searches" / row["search"] / f"{row['round']:03d}-{name}.json"
-        if identity(row) not in self.recorded_tables.identities and not path.is_file():
-            write_once(path, (json.dumps(dict(row), indent=1) + "\n").encode())
+        if identity(row) in self.recorded_tables.identities:
+            return
+        if self._read(path, lambda content: open_row(path, content, "search")) is None:
+            with self.lock(row["search"]):
+                write_once(path, (json.dumps(dict(row), indent=1) + "\n").encode())
 
     def searches(self) -> list[dict[str, Any]]:
         """The rows of one's own searches."""
@@ -304,8 +316,8 @@ class Store:
             with contextlib.suppress(OSError):
                 path.write_text(f"{os.getpid()} on {platform.node()}")
             # What a killed process left half written: whoever writes these holds this lock.
-            for pattern in ("runs/{}/{}*", "masks/{1}{0}*", "arrays/{1}{0}*"):
-                for left in self.folder.glob(pattern.format(key, TEMPORARY)):
+            for name in ("runs/{}/{}", "searches/{}/{}", "masks/{1}{0}", "arrays/{1}{0}"):
+                for left in self.folder.glob(name.format(key, TEMPORARY) + "*"):
                     left.unlink(missing_ok=True)
             yield
         finally:
@@ -321,9 +333,19 @@ class Store:
                 yield f"{path}: half written or set aside; delete it once you have no use for it."
                 continue
             try:
-                read_checked(path)
+                self._check(path, read_checked(path))
             except StoreError as error:
                 yield f"{error} Delete it, or run its training again, which makes it anew."
+
+    def _check(self, path: Path, content: bytes | None) -> None:
+        """Refuse a file that is of another key than its name or folder says."""
+        kind = path.relative_to(self.folder).parts[0]
+        if content is None:  # another process removed it meanwhile
+            return
+        if path.suffix == ".safetensors":
+            self._of(path.parent.name if kind == "runs" else path.stem, path)(content)
+        elif path.suffix == ".json":
+            open_row(path, content, "key" if kind == "runs" else "search")
 
 
 def _acquire(lock: FileLock, path: Path, key: str, stop: Callable[[], str | None]) -> None:

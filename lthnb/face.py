@@ -1,0 +1,369 @@
+"""What one holds in a notebook: a search for tickets, and a ticket.
+
+`lthnb.imp`, `lthnb.omp` and `lthnb.random_pruning` search, and return a :class:`Search`; its
+`best()` is a :class:`Ticket`, which recommends, and which `lthnb.open` reads back from one file.
+"""
+
+from __future__ import annotations
+
+import html
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import scipy.sparse as sp
+import torch
+from tqdm import tqdm
+
+from lthnb import sources, stats
+from lthnb.config import ConfigError, Ladder, Model, Spec, Training, nearest
+from lthnb.data import DataError, Interactions, card
+from lthnb.evaluation import asked, judge, rank
+from lthnb.lottery import Criterion, Rung, climb, tags_of
+from lthnb.models import BACKBONES
+from lthnb.packing import bundle
+from lthnb.store.records import search_row
+from lthnb.store.results import RUNS, SEARCHES, join, to_frame
+from lthnb.store.runs import Store
+from lthnb.training import Control, TrainedRun
+
+FIRST = ("round", "density", "seed", "recall@20", "ndcg@20", "valid_recall@20")
+FIRST += ("best_epoch", "epochs", "seconds")  # columns of a search's table, in front
+METRIC = "recall@20"
+SHOWN_EVERY = 0.5  # seconds between two looks at a training that is under way
+
+
+def load(source: Any, **options: Any) -> Interactions:
+    """A data set by its name (`python -m lthnb data list`), or a table of one's own.
+
+    source: a name, the path of a CSV, TSV or Parquet file, a DataFrame, a scipy matrix, … options:
+    which columns are read and how: `user`, `item`, `rating` and `threshold` (rows with a lower
+    rating are left out), `time`, and `split` (``random``, ``last`` or ``time``). What is merged or
+    left out is counted: show the result. Raises DataError or ConfigError, which say what to do.
+    """
+    return sources.load(source, **options)
+
+
+def imp(data: Any, backbone: str = "mf", **settings: Any) -> Search:
+    """Iterative magnitude pruning (Algorithm 1): train, prune the smallest entries, rewind, repeat.
+
+    data: :func:`load`'s, or what it takes. backbone: ``mf`` or ``lightgcn``. settings:
+
+    - rounds (8): prunings; round 0 is the dense model. rate (0.2): share of the kept entries that
+      each prunes. densities: shares to keep instead, falling.
+    - seeds (3): how many searches, or a list of seeds. A seed sets the initial table and the order
+      of the data.
+    - rewind: ``rewind`` (to the initial table), ``reinit``, ``continue`` or ``late`` with
+      `rewind_epoch`. criterion: ``magnitude``, ``row_rank``, or one's own function from weights
+      (users + items, F) and a seed to scores, of which the lowest are pruned. scope: ``join``,
+      ``user``, ``item`` or ``user_item``. prune_from: ``best`` or ``last`` epoch.
+    - embedding_size (32), l2 (1e-4), learning_rate (1e-3), batch_size (2048), epochs (1000),
+      patience (100), protocol (``validated``), and all other settings of `config.Model` and
+      `config.Training`.
+    - progress (True): a bar. store: where runs are kept.
+
+    What was trained before is not trained again, and a search that was stopped goes on. Raises
+    ConfigError and DataError, which say what to do, and Stopped on Ctrl-C.
+    """
+    return _search("imp", data, backbone, settings)
+
+
+def omp(data: Any, backbone: str = "mf", **settings: Any) -> Search:
+    """One-shot magnitude pruning: the trained dense table is pruned to each density at once, and
+    what is kept is trained from the initial table. Settings as of :func:`imp`; the densities are
+    those that `rounds` and `rate` come by."""
+    return _search("omp", data, backbone, settings)
+
+
+def random_pruning(data: Any, backbone: str = "mf", **settings: Any) -> Search:
+    """Random masks at the same densities, over an initial table of their own. Settings as of
+    :func:`imp`."""
+    return _search("rp", data, backbone, settings)
+
+
+def evaluate(
+    user_vectors: Any, item_vectors: Any, data: Interactions, part: str = "test"
+) -> dict[str, float]:
+    """Recall, NDCG and the rest at 5, 10 and 20 of any model whose scores are inner products.
+
+    user_vectors: (users, F), item_vectors: (items, F), in the order of `data.user_labels` and
+    `data.item_labels`. Every item is ranked for every user but those that the user has in train
+    (and, for test, in valid). Raises DataError where the shapes do not fit.
+    """
+    vectors = [np.array(v, np.float32, order="C") for v in (user_vectors, item_vectors)]
+    shapes = tuple(v.shape for v in vectors)
+    size = shapes[0][1] if vectors[0].ndim == 2 else 0
+    if shapes != ((data.users, size), (data.items, size)):
+        raise DataError(
+            f"evaluate: found user vectors of shape {shapes[0]} and item vectors of {shapes[1]}, "
+            f"expected ({data.users}, F) and ({data.items}, F), a row for each label of the data."
+        )
+    users, known = asked(data, part)
+    best = rank(torch.from_numpy(vectors[0][users]), torch.from_numpy(vectors[1]), known, 20)
+    return judge(best, users, getattr(data, part)).means()
+
+
+def open_ticket(path: Path | str) -> Ticket:
+    """A ticket from the file that :meth:`Ticket.save` wrote. Raises PackingError for another."""
+    found = bundle.load(Path(path))
+    about, known, labels = found["about"], found["known"], found["labels"]
+    none = sp.csr_matrix(known["train"].shape, dtype=np.int8)
+    data = Interactions(
+        about["dataset"], known["train"], known["valid"], none, labels["users"], labels["items"]
+    )
+    return Ticket(found["table"], found["kept"], data, Model(**about["model"]), about)
+
+
+def _search(method: str, data: Any, backbone: str, settings: dict[str, Any]) -> Search:
+    own = {"rounds": 8, "rate": 0.2, "seeds": 3, "progress": True, "store": None}
+    own |= {name: settings.pop(name) for name in own if name in settings}
+    ladder, spec, criterion = _settings(method, backbone, own, settings)
+    if not isinstance(data, Interactions):
+        data = sources.load(data, protocol=spec.training.protocol)
+    data = data.for_protocol(spec.training.protocol) if data.valid.nnz else data
+    seeds = list(range(own["seeds"])) if isinstance(own["seeds"], int) else list(own["seeds"])
+    if not seeds or len(set(seeds)) != len(seeds):
+        raise ConfigError(f"seeds: found {own['seeds']!r}, expected one or more, each once.")
+    control = Control(Store(own["store"]), progress=False)
+    rungs: dict[int, list[Rung]] = {}
+    each = ladder.trainings
+    with tqdm(total=each * len(seeds), unit="run", disable=not own["progress"]) as bar:
+        for seed in seeds:
+            rungs[seed] = found = []
+            report = _shown(bar, f"seed {seed}, round {{}} of {each - 1}", found)
+            one = replace(ladder, seed=seed), spec.with_training(order_seed=seed), data
+            for rung in climb(*one, replace(control, report=report), criterion):
+                found.append(rung)
+                bar.update()
+        bar.set_postfix_str("")
+    return Search(data, spec, ladder, criterion, {s: tuple(r) for s, r in rungs.items()}, control)
+
+
+def _shown(bar: tqdm, where: str, done: list[Rung]) -> Callable[[str], None]:
+    """What puts into a bar which round a search is at, and now and then how its training does."""
+    last = 0.0
+
+    def report(text: str) -> None:
+        nonlocal last
+        if time.monotonic() - last > SHOWN_EVERY:
+            bar.set_description_str(where.format(len(done)), refresh=False)
+            bar.set_postfix_str(text)
+            last = time.monotonic()
+
+    return report
+
+
+def _settings(
+    method: str, backbone: str, own: dict[str, Any], settings: dict[str, Any]
+) -> tuple[Ladder, Spec, Criterion | None]:
+    """Ladder, spec and criterion of some settings; a name that is none of theirs is refused."""
+    named = {cls: {f.name for f in fields(cls)} for cls in (Model, Training, Ladder)}
+    hidden = {"order_seed", "seed", "method", "rungs", "pruning_rate", "backbone", "compression"}
+    known = sorted({name for names in named.values() for name in names} - hidden | set(own))
+    for name in settings:
+        if name not in known:
+            raise ConfigError(
+                f"setting {name!r}: unknown, expected one of {', '.join(known)}."
+                + nearest(name, known)
+            )
+    criterion = None
+    if callable(settings.get("criterion")):
+        criterion = Criterion.of(settings.pop("criterion"))
+    parts = {c: {k: v for k, v in settings.items() if k in named[c]} for c in named}
+    parts[Ladder] |= {"method": method, "pruning_rate": own["rate"], "rungs": own["rounds"]}
+    spec = Spec(Model(backbone=backbone, **parts[Model]), Training(**parts[Training]))
+    return Ladder(**parts[Ladder]), spec, criterion
+
+
+@dataclass(frozen=True, eq=False)
+class Search:
+    """A finished search, with all its seeds: `table`, `summary`, `plot()` and `best()`."""
+
+    data: Interactions
+    spec: Spec
+    ladder: Ladder
+    criterion: Criterion | None
+    rungs: dict[int, tuple[Rung, ...]]
+    control: Control
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """One row a run, by seed and round; the columns are those of `results/README.md`."""
+        rows, runs = [], {}
+        for seed, rungs in self.rungs.items():
+            tags = tags_of(replace(self.ladder, seed=seed), self.criterion)
+            dense = rungs[0].run.key
+            for one in rungs:
+                density = one.mask.density
+                rows.append(search_row(tags, dense, one.number, density, one.run.key))
+                runs[one.run.key] = one.record.row
+        searches = pa.Table.from_pylist(rows, SEARCHES)
+        frame = join(to_frame(searches), to_frame(pa.Table.from_pylist([*runs.values()], RUNS)))
+        rest = [name for name in frame.columns if name not in FIRST]
+        return frame[[*FIRST, *rest]]
+
+    @property
+    def chosen_on(self) -> str:
+        """The column by which a ticket is chosen: Recall@20 on the validation set, or under
+        protocol ``paper``, which has none, on test."""
+        return METRIC if self.spec.training.protocol == "paper" else f"valid_{METRIC}"
+
+    @property
+    def summary(self) -> pd.DataFrame:
+        """One row for each density, over seeds: Recall@20 on test, its relative difference to the
+        dense model of the same seed with a 95 % interval (from three seeds on), and whether the
+        ticket is non-inferior on the part that chooses."""
+        shown = stats.summary(self.table, METRIC, self._by)
+        chosen = stats.non_inferior(stats.summary(self.table, self.chosen_on, self._by))
+        return shown.drop(columns="lower bound").assign(non_inferior=chosen)
+
+    @property
+    def _by(self) -> str:
+        """IMP's rounds; what is pruned once has densities alone."""
+        return "round" if self.ladder.method == "imp" else "density"
+
+    def best(self) -> Ticket:
+        """The ticket to use: of the sparsest density that is non-inferior to the dense model on the
+        validation set (one-sided 95 %, margin 1 %, from three seeds on), else of the density with
+        the best mean there; and of its seeds the one that is best there. `ticket.about["chosen"]`
+        says which of the two it was.
+
+        Weights that are not kept, as of recorded runs, are trained again first.
+        """
+        found = stats.summary(self.table, self.chosen_on, self._by)
+        tickets = found[found["density"] < 1] if (found["density"] < 1).any() else found
+        sparse = tickets[stats.non_inferior(tickets)]
+        if len(sparse):
+            at = sparse["density"].idxmin()
+            why = "the sparsest density that is non-inferior on the validation set"
+        else:
+            at = tickets[self.chosen_on].idxmax()
+            why = "no density is non-inferior on the validation set; the best mean there"
+        if self.chosen_on == METRIC:
+            why = why.replace("the validation set", "test")
+        rows = self.table[self.table[self._by] == at]
+        key = rows.loc[rows[self.chosen_on].idxmax(), "key"]
+        run = next(r.run for rungs in self.rungs.values() for r in rungs if r.run.key == key)
+        return Ticket.of(run, why)
+
+    def plot(self) -> Any:
+        """Recall@20 on test against density, a mean over seeds with its 95 % interval (from three
+        seeds on), beside the dense model. Returns matplotlib's Axes."""
+        try:
+            import matplotlib.pyplot as plt
+            import seaborn as sns
+        except ModuleNotFoundError as error:
+            raise ConfigError(
+                f"plot: needs {error.name}, which is not installed; `pip install 'lthnb[book]'`."
+            ) from error
+        _, axes = plt.subplots(figsize=(7, 4))
+        means = self.table.groupby(self._by)["density"].mean()
+        frame = self.table.assign(density=self.table[self._by].map(means))
+        sns.lineplot(
+            frame, x="density", y=METRIC, marker="o", errorbar=stats.t95, err_style="bars", ax=axes
+        )
+        dense = frame[frame["round"] == 0][METRIC].mean()
+        axes.axhline(dense, ls=":", color="0.4", label="dense model")
+        axes.invert_xaxis()
+        axes.set(xlabel="density: share of entries that are kept", ylabel="Recall@20 on test")
+        axes.set_title(f"{self!r}", fontsize=10)
+        axes.legend()
+        return axes
+
+    def __repr__(self) -> str:
+        model, seeds = self.spec.model, len(self.rungs)
+        how = {"rp": "random masks"}.get(self.ladder.method, self.ladder.method.upper())
+        return (
+            f"{how} on {self.data.name}, {model.backbone}, F = {model.embedding_size}, "
+            f"{seeds} seed" + "s" * (seeds > 1)
+        )
+
+    def _repr_html_(self) -> str:
+        shown = self.summary.to_html(float_format=lambda value: f"{value:.4g}")
+        return f"<b>{html.escape(repr(self))}</b>{shown}"
+
+
+@dataclass(frozen=True, eq=False)
+class Ticket:
+    """A trained ticket that recommends.
+
+    table: float32 (users + items, F), pruned entries zero; kept: bool, its mask. data: labels, and
+    the pairs that are known already. about: plain data: where it comes from, how good it is.
+    """
+
+    table: np.ndarray
+    kept: np.ndarray
+    data: Interactions
+    model: Model
+    about: dict[str, Any]
+
+    @classmethod
+    def of(cls, run: TrainedRun, chosen: str = "") -> Ticket:
+        """The ticket of a finished run; weights and mask that are not kept are made again."""
+        kept, row = run.ensure_mask().kept, run.record.row
+        table = np.where(kept, run.ensure_weights(), 0).astype(np.float32)
+        names = ("key", "dataset", "density", "seed", "l2", METRIC, "ndcg@20", f"valid_{METRIC}")
+        about = {name: row[name] for name in names}
+        model = run.spec.model
+        about |= {"chosen": chosen, "model": model.described()}
+        return cls(table, kept, run.data, model, about)
+
+    @property
+    def density(self) -> float:
+        """Share of the entries that are kept."""
+        return float(self.kept.mean())
+
+    @cached_property
+    def vectors(self) -> torch.Tensor:
+        """What scores are inner products of, (users + items, F): the table, propagated over the
+        training graph for LightGCN."""
+        backbone = BACKBONES[self.model.backbone](self.model, self.data, torch.float32, "cpu")
+        with torch.no_grad():
+            return backbone.outputs(torch.from_numpy(self.table))
+
+    def recommend(self, user: Any, n: int = 10) -> pd.DataFrame:
+        """The n best items for a user, best first, without those that the user has in train or
+        valid: `item` (its label), `score`, and what else is known of the item.
+
+        user: a label, also as text where labels are numbers. Raises DataError, with the nearest
+        label, where there is no such user, and for an n that the catalogue does not have.
+        """
+        data = self.data
+        row = data.user_row(user)
+        if not 1 <= n <= data.items:
+            raise DataError(f"n: found {n}, expected 1 to {data.items}, the items there are.")
+        vectors = self.vectors
+        best = rank(vectors[[row]], vectors[data.users :], data.known[[row]], n)[0]
+        best = best[best >= 0]
+        scores = (vectors[data.users :][best] @ vectors[row]).numpy()
+        more = {name: values[best] for name, values in data.item_info.items()}
+        return pd.DataFrame({"item": data.item_labels[best], "score": scores, **more})
+
+    def save(self, path: Path | str, values: str = "float32") -> Path:
+        """Write the ticket, its labels and the known pairs as one safetensors file.
+
+        values: ``float32`` (every bit is kept), ``float16``, or ``int8`` with a scale for each row.
+        Returns the path. Raises StoreError where the operating system refuses.
+        """
+        labels = {"users": self.data.user_labels, "items": self.data.item_labels}
+        known = {"train": self.data.train, "valid": self.data.valid}
+        return bundle.save(Path(path), self.table, self.kept, known, labels, self.about, values)
+
+    def __repr__(self) -> str:
+        about = self.about
+        return (
+            f"Ticket({about['dataset']}, {self.model.backbone}, density {self.density:.3f}, "
+            f"Recall@20 {about[METRIC]:.4f} on test, seed {about['seed']}, run {about['key'][:8]})"
+        )
+
+    def _repr_html_(self) -> str:
+        about = {"chosen": self.about["chosen"], "density": f"{self.density:.2%}"}
+        about |= {"entries kept": f"{self.kept.sum():,} of {self.kept.size:,}"}
+        about |= {"Recall@20 on test": f"{self.about[METRIC]:.4f}", "seed": self.about["seed"]}
+        return card(f"Ticket of {self.about['dataset']}", {n: str(v) for n, v in about.items()})

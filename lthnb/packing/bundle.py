@@ -1,0 +1,120 @@
+"""A ticket as one safetensors file: what is kept, the values, the labels, and who has what already.
+
+Tensors: `kept`, a bit for each entry, row by row; `values` of the kept entries in that order, as
+float32, float16, or int8 with one float32 in `scales` for each row; `train` and `valid`, pairs as
+CSR, of which LightGCN propagates over `train`, and neither is recommended; labels of users and
+items. The header's `about` says what the ticket is, `digest` is SHA-256 over the tensors.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+from safetensors import SafetensorError
+from safetensors import numpy as safetensors
+
+from lthnb.config import canonical
+from lthnb.packing.errors import PackingError
+from lthnb.packing.labels import labels_of, tensors_of
+from lthnb.store.files import write_file
+
+FORMAT, VERSION = "lthnb ticket", "1"
+VALUES = ("float32", "float16", "int8")
+KNOWN = ("train", "valid")
+
+
+def encode(values: np.ndarray, kept: np.ndarray, kind: str) -> dict[str, np.ndarray]:
+    """Kept values (n,) of a table as tensors. int8: rounded to 127 steps of the row's largest."""
+    if kind == "float32":
+        return {"values": values.astype(np.float32)}
+    if kind == "float16":
+        if np.abs(values).max(initial=0) > np.finfo(np.float16).max:
+            raise PackingError("values: found one too large for float16; use float32 or int8.")
+        return {"values": values.astype(np.float16)}
+    if kind != "int8":
+        raise PackingError(f"values: found {kind!r}, expected one of {', '.join(VALUES)}.")
+    rows = np.repeat(np.arange(len(kept)), kept.sum(1))
+    largest = np.zeros(len(kept), np.float32)
+    np.maximum.at(largest, rows, np.abs(values))
+    scales = np.where(largest > 0, largest / np.float32(127), np.float32(1)).astype(np.float32)
+    return {"values": np.rint(values / scales[rows]).astype(np.int8), "scales": scales}
+
+
+def save(
+    path: Path,
+    table: np.ndarray,
+    kept: np.ndarray,
+    known: dict[str, sp.csr_matrix],
+    labels: dict[str, np.ndarray],
+    about: dict[str, Any],
+    values: str = "float32",
+) -> Path:
+    """Write a ticket, all or nothing.
+
+    table: float32 (users + items, F), kept: bool, its mask. known: CSR `train` and `valid`. labels:
+    of `users` and `items`. about: plain data. values: one of :data:`VALUES`.
+    """
+    tensors = {"kept": np.packbits(kept), **encode(table[kept], kept, values)}
+    for name in KNOWN:
+        narrow = np.uint16 if known[name].shape[1] <= 1 << 16 else np.uint32
+        tensors[f"{name}.indptr"] = known[name].indptr.astype(np.uint32)
+        tensors[f"{name}.indices"] = known[name].indices.astype(narrow)
+    for side, names in labels.items():
+        tensors |= tensors_of(side, names)
+    users, items = known["train"].shape
+    shape = {"users": users, "items": items, "size": kept.shape[1], "values": values}
+    metadata = {"format": FORMAT, "version": VERSION, "digest": _digest(tensors)}
+    metadata["about"] = canonical({**about, **shape})
+    tensors = {name: np.array(tensor, order="C") for name, tensor in tensors.items()}
+    write_file(Path(path), safetensors.save(tensors, metadata))
+    return Path(path)
+
+
+def load(path: Path) -> dict[str, Any]:
+    """What :func:`save` wrote: its arguments by name. Raises PackingError for a file that is
+    missing, foreign, altered or of a later version; nothing in it is executed."""
+    path = Path(path)
+    try:
+        content = path.read_bytes()
+        tensors = safetensors.load(content)
+        length = int.from_bytes(content[:8], "little")
+        metadata = json.loads(content[8 : 8 + length]).get("__metadata__", {})
+    except OSError as error:
+        raise PackingError(f"{path}: {error.strerror}; expected a ticket's file.") from error
+    except (SafetensorError, ValueError) as error:
+        raise PackingError(f"{path}: no safetensors file ({error}).") from error
+    if metadata.get("format") != FORMAT:
+        raise PackingError(f"{path}: a safetensors file, and no ticket that `save` wrote.")
+    if metadata.get("version") != VERSION:
+        raise PackingError(f"{path}: of version {metadata.get('version')!r}; update lthnb.")
+    if metadata.get("digest") != _digest(tensors):
+        raise PackingError(f"{path}: its digest does not fit its content; it is torn or altered.")
+    about = json.loads(metadata["about"])
+    users, items, size = (about[name] for name in ("users", "items", "size"))
+    rows = users + items
+    kept = np.unpackbits(tensors["kept"], count=rows * size).reshape(rows, size).astype(bool)
+    table, values = np.zeros((rows, size), np.float32), tensors["values"].astype(np.float32)
+    if "scales" in tensors:
+        values *= np.repeat(tensors["scales"], kept.sum(1))
+    table[kept] = values
+    known = {}
+    for name in KNOWN:
+        indptr, indices = (tensors[f"{name}.{n}"].astype(np.int32) for n in ("indptr", "indices"))
+        ones = np.ones(len(indices), np.int8)
+        known[name] = sp.csr_matrix((ones, indices, indptr), shape=(users, items))
+    counts = {"users": users, "items": items}
+    labels = {side: labels_of(side, tensors, count) for side, count in counts.items()}
+    return {"table": table, "kept": kept, "known": known, "labels": labels, "about": about}
+
+
+def _digest(tensors: dict[str, np.ndarray]) -> str:
+    h = hashlib.sha256()
+    for name in sorted(tensors):
+        h.update(f"{name} {tensors[name].dtype} {tensors[name].shape}\n".encode())
+        h.update(np.ascontiguousarray(tensors[name]).tobytes())
+    return h.hexdigest()
