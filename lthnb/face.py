@@ -31,7 +31,7 @@ from lthnb.packing import bundle
 from lthnb.store.records import search_row
 from lthnb.store.results import RUNS, SEARCHES, join, to_frame
 from lthnb.store.runs import Store
-from lthnb.training import Control, TrainedRun
+from lthnb.training import Control, Stopped, TrainedRun
 
 FIRST = ("round", "density", "seed", "recall@20", "ndcg@20", "valid_recall@20")
 FIRST += ("best_epoch", "epochs", "seconds")  # columns of a search's table, in front
@@ -96,7 +96,7 @@ def evaluate(
     `data.item_labels`. Every item is ranked for every user but those that the user has in train
     (and, for test, in valid). Raises DataError where the shapes do not fit.
     """
-    vectors = [np.array(v, np.float32, order="C") for v in (user_vectors, item_vectors)]
+    vectors = [np.ascontiguousarray(v, np.float32) for v in (user_vectors, item_vectors)]
     shapes = tuple(v.shape for v in vectors)
     size = shapes[0][1] if vectors[0].ndim == 2 else 0
     if shapes != ((data.users, size), (data.items, size)):
@@ -138,9 +138,12 @@ def _search(method: str, data: Any, backbone: str, settings: dict[str, Any]) -> 
             rungs[seed] = found = []
             report = _shown(bar, f"seed {seed}, round {{}} of {each - 1}", found)
             one = replace(ladder, seed=seed), spec.with_training(order_seed=seed), data
-            for rung in climb(*one, replace(control, report=report), criterion):
-                found.append(rung)
-                bar.update()
+            try:
+                for rung in climb(*one, replace(control, report=report), criterion):
+                    found.append(rung)
+                    bar.update()
+            except KeyboardInterrupt:  # between two trainings, which stop in order themselves
+                raise Stopped("interrupted", "", None) from None
         bar.set_postfix_str("")
     return Search(data, spec, ladder, criterion, {s: tuple(r) for s, r in rungs.items()}, control)
 

@@ -79,9 +79,10 @@ def replay(record: Record, data: Interactions, control: Control) -> Replay:
 
     data: as the record's were split. control: its store has the records. A mask that is not kept
     there is pruned again, from weights that are trained again where they are not kept either, and
-    so are weights that the run started from; what is made so is kept there. Raises DataError where
-    the data are others, StoreError where a record or a pruning of those is missing, or a mask comes
-    out otherwise, and what :func:`training.train` raises.
+    so are weights that the run started from. All that is made so is kept there, and the run's own
+    weights where the bits are the same. Raises DataError where the data are others, StoreError
+    where a record or a pruning of those is missing, or a mask comes out otherwise, and what
+    :func:`training.train` raises.
     """
     check_data(record, data)
     spec, init = spec_from(record.spec), init_from(record.init)
@@ -103,7 +104,10 @@ def replay(record: Record, data: Interactions, control: Control) -> Replay:
             apart.put_weights(key, epoch, control.store.find_weights(key, epoch))
         stored = StoredMask(record.pruning, record.shape, apart)
         again = train(spec, data, init, stored, replace(control, store=apart), record.row["seed"])
-        return compare(record, again.record)
+        found = compare(record, again.record)
+        if found.same_bits:
+            control.store.put_weights(record.key, "best", again.weights())
+        return found
 
 
 def starts_of(init: Init) -> list[tuple[str, int | str]]:

@@ -58,7 +58,8 @@ class Stopped(LthnbError):
     """A training stopped in order, its checkpoint written; the same call goes on from there.
 
     reason: ``interrupted`` (Ctrl-C), ``terminated`` (SIGTERM) or ``time budget``. epoch: epochs
-    done; None where it only waited for another process that trains the same.
+    done; None where it only waited for another process that trains the same. key: empty where no
+    training was under way.
     """
 
     def __init__(self, reason: str, key: str, epoch: int | None) -> None:
@@ -66,13 +67,12 @@ class Stopped(LthnbError):
         self.reason, self.key, self.epoch = reason, key, epoch
 
     def __str__(self) -> str:
-        when = f"after epoch {self.epoch} of"
+        when = f"after epoch {self.epoch} of run {self.key[:8]}"
         if self.epoch is None:
-            when = "while another process trains"
-        return (
-            f"stopped ({self.reason}) {when} run {self.key[:8]}; "
-            "run the same command again to go on."
-        )
+            when = f"while another process trains run {self.key[:8]}"
+        if not self.key:
+            when = "between two trainings"
+        return f"stopped ({self.reason}) {when}; run the same command again to go on."
 
 
 class EpochError(ValueError):

@@ -3,7 +3,7 @@
 Tensors: `kept`, a bit for each entry, row by row; `values` of the kept entries in that order, as
 float32, float16, or int8 with one float32 in `scales` for each row; `train` and `valid`, pairs as
 CSR, of which LightGCN propagates over `train`, and neither is recommended; labels of users and
-items. The header's `about` says what the ticket is, `digest` is SHA-256 over the tensors.
+items. The header's `about` says what the ticket is, `digest` is SHA-256 over all of it.
 """
 
 from __future__ import annotations
@@ -68,8 +68,8 @@ def save(
         tensors |= tensors_of(side, names)
     users, items = known["train"].shape
     shape = {"users": users, "items": items, "size": kept.shape[1], "values": values}
-    metadata = {"format": FORMAT, "version": VERSION, "digest": _digest(tensors)}
-    metadata["about"] = canonical({**about, **shape})
+    metadata = {"format": FORMAT, "version": VERSION, "about": canonical({**about, **shape})}
+    metadata["digest"] = _digest(tensors, metadata["about"])
     tensors = {name: np.array(tensor, order="C") for name, tensor in tensors.items()}
     write_file(Path(path), safetensors.save(tensors, metadata))
     return Path(path)
@@ -92,7 +92,7 @@ def load(path: Path) -> dict[str, Any]:
         raise PackingError(f"{path}: a safetensors file, and no ticket that `save` wrote.")
     if metadata.get("version") != VERSION:
         raise PackingError(f"{path}: of version {metadata.get('version')!r}; update lthnb.")
-    if metadata.get("digest") != _digest(tensors):
+    if metadata.get("digest") != _digest(tensors, metadata.get("about", "")):
         raise PackingError(f"{path}: its digest does not fit its content; it is torn or altered.")
     about = json.loads(metadata["about"])
     users, items, size = (about[name] for name in ("users", "items", "size"))
@@ -112,8 +112,8 @@ def load(path: Path) -> dict[str, Any]:
     return {"table": table, "kept": kept, "known": known, "labels": labels, "about": about}
 
 
-def _digest(tensors: dict[str, np.ndarray]) -> str:
-    h = hashlib.sha256()
+def _digest(tensors: dict[str, np.ndarray], about: str) -> str:
+    h = hashlib.sha256(about.encode())
     for name in sorted(tensors):
         h.update(f"{name} {tensors[name].dtype} {tensors[name].shape}\n".encode())
         h.update(np.ascontiguousarray(tensors[name]).tobytes())

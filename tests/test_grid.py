@@ -1,0 +1,72 @@
+"""Chapters as rows of the grid."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import lthnb
+from lthnb import experiments
+from lthnb.config import ConfigError
+
+MAIN = ("existence", "baselines", "rewinding", "tuned", "lcm")
+
+
+@pytest.fixture(scope="module")
+def frame():
+    return lthnb.results()
+
+
+@pytest.mark.parametrize("chapter", experiments.chapters())
+def test_rows_are_recorded_rows_each_once(chapter, frame):
+    found = experiments.table(chapter)
+    assert not found.duplicated(["search", "round", "density"]).any()
+    names = ["search", "round", "density", "key"]
+    beside = found[names].merge(frame[names], how="left", indicator=True)
+    assert (beside["_merge"] == "both").all()
+    assert found.attrs["missing"] == len(experiments.missing(chapter))
+
+
+def test_existence_on_yelp2018_is_the_search_of_table_2(frame):
+    found = experiments.table("existence", dataset="yelp2018", protocol="paper", backbone="mf")
+    assert found["round"].tolist() == list(range(31))
+    assert found["search"].nunique() == 1
+    assert np.allclose(found["density"], 0.9 ** found["round"], rtol=1e-4)
+
+
+def test_baselines_hold_each_method_at_the_same_densities():
+    found = experiments.table("baselines", dataset="movielens", backbone="mf", l2=1e-4)
+    found = found[found["batch_size"] == 2048]
+    assert set(found["method"]) == {"imp", "omp", "random"}
+    few = [1.0, 0.64, 0.4096, 0.2097, 0.1074]
+    for method in ("omp", "random"):
+        rows = found[found["method"] == method]
+        assert sorted(rows["density"].round(4).unique(), reverse=True) == pytest.approx(few, 1e-3)
+
+
+def test_tuned_l2_is_the_best_on_the_validation_set_and_not_on_test(frame):
+    line = {"dataset": "movielens", "backbone": "mf", "protocol": "validated"}
+    line |= {"embedding_size": 32, "learning_rate": 1e-3, "batch_size": 2048, "max_epochs": 1000}
+    line |= {"patience": 100, "evaluate_every": 1}
+    rows = {"l2": [1e-4] * 3 + [1e-2] * 3 + [1.0], "valid_recall@20": [0.2] * 3 + [0.3] * 3 + [0.9]}
+    rows |= {"recall@20": [0.9] * 3 + [0.1] * 4, "method": ["dense"] * 7}
+    made = pd.DataFrame(rows).assign(**line)
+    assert experiments.tuned_l2(made, line) == 1e-2  # at 1.0 there is one seed alone
+
+
+def test_dense_models_that_are_there_are_not_wanted_again(frame):
+    wanted = experiments.missing("rates", dataset="movielens", backbone="mf")
+    assert set(wanted["rate"]) == {0.05, 0.1}
+    assert (wanted["round"] > 0).all()
+
+
+def test_every_run_but_one_stands_in_a_chapter(frame):
+    """The one is a dense model that only served to see what another seed does."""
+    shown = {key for chapter in experiments.chapters() for key in experiments.table(chapter)["key"]}
+    assert len(set(frame["key"]) - shown) == 1
+
+
+def test_unknown_chapter_and_column_are_refused_with_the_nearest():
+    with pytest.raises(ConfigError, match="Did you mean 'existence'"):
+        experiments.table("existance")
+    with pytest.raises(ConfigError, match="Did you mean 'dataset'"):
+        experiments.table("existence", datset="lastfm")
