@@ -21,7 +21,7 @@ from typing import Any
 
 NUMERICS = {
     # Raise a number when a change alters what that component computes. Old records stay readable;
-    # they answer to another key from then on, and `runs list` labels them.
+    # they answer to another key from then on.
     "sampling": 1,  # X⁰ and the triplet stream
     "model": 1,  # propagation, loss
     "pruning": 1,  # criteria and the choice among ties; part of a pruning's key alone
