@@ -288,8 +288,11 @@ class Search:
         )
 
     def _repr_html_(self) -> str:
-        shown = self.summary.to_html(float_format=lambda value: f"{value:.4g}")
-        return f"<b>{html.escape(repr(self))}</b>{shown}"
+        share, relative = "{:.1%}".format, "{:+.1%}".format
+        formats = {"density": share, METRIC: "{:.4f}".format}
+        formats |= dict.fromkeys(("difference", "low", "high"), relative)
+        shown = self.summary.reset_index().to_html(formatters=formats, na_rep="–", index=False)
+        return f"<b>{html.escape(repr(self))}</b>, Recall@20 on test{shown}"
 
 
 @dataclass(frozen=True, eq=False)

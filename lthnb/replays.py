@@ -13,6 +13,8 @@ from dataclasses import dataclass, replace
 from lthnb.config import (
     Compressed,
     Init,
+    Rotated,
+    Signs,
     Snapshot,
     init_from,
     run_key,
@@ -102,6 +104,8 @@ def replay(record: Record, data: Interactions, control: Control) -> Replay:
             apart.put_mask(mask, record.pruning)
         for key, epoch in starts_of(init):
             apart.put_weights(key, epoch, control.store.find_weights(key, epoch))
+        for rotation in rotations_of(init):
+            apart.put_array(control.store.get_array(rotation))
         stored = StoredMask(record.pruning, record.shape, apart)
         again = train(spec, data, init, stored, replace(control, store=apart), record.row["seed"])
         found = compare(record, again.record)
@@ -117,6 +121,18 @@ def starts_of(init: Init) -> list[tuple[str, int | str]]:
             return [(key, epoch)]
         case Compressed(teacher=key):
             return [(key, "best")]
+        case Rotated(base=base) | Signs(base=base):
+            return starts_of(base)
+    return []
+
+
+def rotations_of(init: Init) -> list[str]:
+    """Digests of the arrays that a run's start is rotated by."""
+    match init:
+        case Rotated(base=base, rotation=rotation):
+            return [rotation, *rotations_of(base)]
+        case Signs(base=base):
+            return rotations_of(base)
     return []
 
 

@@ -54,6 +54,9 @@ MASKS = pa.schema(
     {"digests": pa.list_(pa.string()), "rows": pa.int64(), "size": pa.int64(), "fell": pa.binary()}
 )
 SCHEMAS = {"runs": RUNS, "searches": SEARCHES, "nested": NESTED_TABLE, "masks": MASKS}
+FIRST = ["dataset", "backbone", "embedding_size", "protocol", "l2", "method", "rate", "rewind"]
+FIRST += ["seed", "round", "density", "recall@20", "ndcg@20", "valid_recall@20", "best_epoch"]
+FIRST += ["epochs", "seconds", "key"]  # columns of the join, in front
 IDENTITY = ["search", "round", "density"]  # of a row of the searches
 MAY_BE_EMPTY = ("mask_seed", "init_seed", "layers", "rewind_epoch")
 
@@ -109,7 +112,7 @@ class Recorded:
         return self._tables[name]
 
     def _all(self, kind: str) -> pa.Table:
-        found = [self.part(name).cast(SCHEMAS[kind]) for name in self.parts(kind)]
+        found = [_fitted(self.part(name), SCHEMAS[kind]) for name in self.parts(kind)]
         return pa.concat_tables([SCHEMAS[kind].empty_table(), *found]).combine_chunks()
 
     @cached_property
@@ -216,6 +219,17 @@ REMEDY = "Take it anew from where the project came from (`git checkout -- result
 def identity(row: Mapping[str, Any]) -> tuple:
     """What no two rows of the searches share."""
     return tuple(row[name] for name in IDENTITY)
+
+
+def _fitted(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """A part with the columns of today: one that it was written without is empty."""
+    columns = [
+        table[field.name].cast(field.type)
+        if field.name in table.column_names
+        else pa.nulls(len(table), field.type)
+        for field in schema
+    ]
+    return pa.Table.from_arrays(columns, schema=schema)
 
 
 def _later(call: Callable, *arguments: Any) -> Callable[[], Any]:
@@ -333,4 +347,6 @@ def join(searches: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
     Density is the search's; it differs from the run's for LCM alone.
     """
     shared = [name for name in searches.columns if name in runs.columns and name != "key"]
-    return searches.merge(runs.drop(columns=shared), on="key", how="inner", validate="many_to_one")
+    runs = runs.drop(columns=shared)
+    frame = searches.merge(runs, on="key", how="inner", validate="many_to_one")
+    return frame[[*FIRST, *(name for name in frame.columns if name not in FIRST)]]
