@@ -2,14 +2,13 @@
 
     python carry/import.py FOLDER RESULTS     # FOLDER: what carry/export.py wrote
 
-Writes RESULTS anew (its benchmarks stay). Prints a report, and ends with an error where anything
-differs. Tags come from two sides, which are compared: from the graph of prunings, and from the grid
-of the first build.
+Adds to RESULTS, as a part of its own, what it does not have yet. Prints a report, and ends with an
+error where anything differs. Tags come from two sides, which are compared: from the graph of
+prunings, and from the grid of the first build.
 """
 
 import base64
 import json
-import shutil
 import sys
 import zlib
 from collections import defaultdict
@@ -21,15 +20,15 @@ from lthnb.config import canonical, digest_text
 from lthnb.lottery import derived_seed
 from lthnb.metrics import Hits
 from lthnb.store.adding import write_manifest, write_parts
+from lthnb.store.columns import PACKAGES
 from lthnb.store.records import (
-    PACKAGES,
     make_nested,
     make_row,
     results_digest,
     search_row,
     search_tags,
 )
-from lthnb.store.results import Recorded
+from lthnb.store.results import Recorded, identity
 
 METHODS = {"rp": "random", "rp_x0": "random_x0", "small": "dense", "draw": "other_start"}
 METHODS |= {"order": "other_order"}
@@ -257,21 +256,25 @@ def main(source: Path, target: Path) -> None:
     for kind, keys in sorted(compare(graph, of_run).items()):
         print(f"  {len(keys):5} {kind}, such as {keys[0][:8]}")
 
-    groups, shapes = defaultdict(dict), {row["mask_digest"]: row for row in rows.values()}
+    there = Recorded(target)
+    new = {key: row for key, row in rows.items() if key not in there.places}
+    groups, shapes = defaultdict(dict), {row["mask_digest"]: row for row in new.values()}
     with np.load(source / "masks.npz") as bits:
-        for digest in bits.files:
+        for digest in sorted(set(bits.files) & set(shapes)):
             row = shapes[digest]
+            if there.places and row["seed"] > 0:
+                continue  # of what is added later, masks of the first seed alone are kept
             size, count = row["embedding_size"], row["users"] + row["items"]
             kept = np.unpackbits(bits[digest], count=count * size).reshape(count, size)
             about = json.loads(row["pruning"])
             # Masks of one search lie within each other.
             kind = "one shot" if about["mask"] == "dense" else "nested"
             groups[dense_key(row), row["start_from"] is None, kind][digest] = kept.astype(bool)
-    for part in target.glob("*-*/[0-9][0-9][0-9].*"):
-        part.unlink()
-    shutil.rmtree(target / "splits", ignore_errors=True)
-    write_parts(target, rows.values(), nested, searches, list(groups.values()), 1)
-    write_manifest(target)
+    more = [row for row in searches if identity(row) not in there.identities]
+    print(f"added: {len(new)} runs, {len(more)} rows of searches")
+    if new or more:
+        write_parts(target, new.values(), nested, more, list(groups.values()))
+        write_manifest(target)
 
     recorded = Recorded(target)
     equal = equal_records(lines, recorded)

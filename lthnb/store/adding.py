@@ -16,11 +16,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lthnb.config import digest_text
+from lthnb.store.columns import METRIC_NAMES, SEARCH_COLUMNS
 from lthnb.store.files import TEMPORARY, DamagedFile, StoreError, pack, sha256, write_file
 from lthnb.store.records import (
-    METRIC_NAMES,
-    RUN_COLUMNS,
-    SEARCH_COLUMNS,
     Record,
     hits_of,
     results_digest,
@@ -321,12 +319,3 @@ def _wrong_run(record: Record) -> Iterator[str]:
             yield f"{name}: {metric} is {row[metric]} in its row, {hits.get(metric)} by its hits."
     if results_digest(row, record.nested) != row["results_digest"]:
         yield f"{name}: its results are not those of its digest."
-
-
-def explained_columns() -> str:
-    """The columns of both tables as Markdown, for `results/README.md`."""
-    lines = []
-    for title, columns in (("runs", RUN_COLUMNS), ("searches", SEARCH_COLUMNS)):
-        lines += [f"\n### {title}\n", "| column | type | meaning |", "|---|---|---|"]
-        lines += [f"| `{name}` | {kind} | {text} |" for name, (kind, text) in columns.items()]
-    return "\n".join(lines) + "\n"

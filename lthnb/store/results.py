@@ -21,6 +21,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from lthnb.store.columns import RUN_COLUMNS, SEARCH_COLUMNS
 from lthnb.store.files import (
     DamagedFile,
     default_folder,
@@ -32,8 +33,6 @@ from lthnb.store.files import (
 )
 from lthnb.store.records import (
     NESTED,
-    RUN_COLUMNS,
-    SEARCH_COLUMNS,
     SPLIT_PART,
     Record,
     pruning_key,
@@ -117,7 +116,7 @@ class Recorded:
 
     @cached_property
     def runs(self) -> pa.Table:
-        """One row a run, :data:`records.RUN_COLUMNS`. Raises DamagedFile where a key stands
+        """One row a run, :data:`columns.RUN_COLUMNS`. Raises DamagedFile where a key stands
         twice."""
         table = self._all("runs")
         _unique(table, ["key"], self.folder)
@@ -125,7 +124,7 @@ class Recorded:
 
     @cached_property
     def searches(self) -> pa.Table:
-        """One row for each round of each search, :data:`records.SEARCH_COLUMNS`."""
+        """One row for each round of each search, :data:`columns.SEARCH_COLUMNS`."""
         table = self._all("searches")
         _unique(table, IDENTITY, self.folder)
         return table
