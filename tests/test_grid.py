@@ -1,5 +1,7 @@
 """Chapters as rows of the grid."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,6 +9,7 @@ import pytest
 import lthnb
 from lthnb import experiments
 from lthnb.config import ConfigError
+from lthnb.store import columns
 
 MAIN = ("existence", "baselines", "rewinding", "tuned", "lcm")
 
@@ -70,3 +73,18 @@ def test_unknown_chapter_and_column_are_refused_with_the_nearest():
         experiments.table("existance")
     with pytest.raises(ConfigError, match="Did you mean 'dataset'"):
         experiments.table("existence", datset="lastfm")
+
+
+def test_results_page_explains_every_column(root):
+    page = (root / "results" / "README.md").read_text(encoding="utf-8")
+    assert columns.explained() in page
+    assert set(lthnb.results(nested=True).columns) <= set(re.findall(r"`([^`]+)`", page))
+
+
+def test_example_of_the_results_page_has_one_row_a_seed(root):
+    page = (root / "results" / "README.md").read_text(encoding="utf-8")
+    there = {}
+    exec(re.search(r"```python\n(.*?)```", page, re.DOTALL)[1], there)
+    counted = there["imp"].groupby("round")["seed"].agg(["count", "nunique"])
+    assert (counted["count"] == counted["nunique"]).all()
+    assert counted.index.tolist() == list(range(13))

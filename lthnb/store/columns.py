@@ -13,11 +13,18 @@ METRIC_MEANING = {
     "mrr": "1 / place of the first hit among {k}, or 0",
     "ndcg": "discounted gain of the first {k} places, over the best possible",
 }
+
+
+def _meaning(name: str) -> str:
+    metric, _, k = name.partition("@")
+    return METRIC_MEANING[metric].format(k=k)
+
+
 PACKAGES = ("numpy", "scipy", "numba", "torch")
 
 # Name → (type, meaning). Types: str, int (may be empty), float, bool.
 RUN_COLUMNS: dict[str, tuple[str, str]] = {
-    "key": ("str", "names the run: the first 128 bits of SHA-256 of `key_text`, in hex"),
+    "key": ("str", "the run: the first 128 bits of SHA-256 of `key_text`, in hex"),
     "dataset": ("str", "name of the data; a label, `data_digest` identifies them"),
     "split": (
         "str",
@@ -25,7 +32,7 @@ RUN_COLUMNS: dict[str, tuple[str, str]] = {
         "`published`: as published; `published-0`: the same, and 1/8 of each user's train pairs "
         "are the validation set; `last-1-0`: each user's last item; `time`: one moment for all",
     ),
-    "backbone": ("str", "`mf` or `lightgcn` (§3.2)"),
+    "backbone": ("str", "`mf` or `lightgcn` (§3.2 of the paper)"),
     "embedding_size": ("int", "F, embedding dimension of the table that is trained"),
     "protocol": (
         "str",
@@ -48,10 +55,7 @@ RUN_COLUMNS: dict[str, tuple[str, str]] = {
     "entries": ("int", "entries of the table that are kept"),
     "best_epoch": ("int", "the epoch with the best Recall@20 on the part that chooses, from 1"),
     "epochs": ("int", "epochs run"),
-    **{
-        name: ("float", f"on test: {METRIC_MEANING[name.partition('@')[0]]}")
-        for name in METRIC_NAMES
-    },
+    **{name: ("float", f"on test: {_meaning(name)}") for name in METRIC_NAMES},
     **{
         f"valid_{name}": ("float", "the same on the validation set; empty under `paper`")
         for name in METRIC_NAMES
