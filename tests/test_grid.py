@@ -78,7 +78,7 @@ def test_unknown_chapter_and_column_are_refused_with_the_nearest():
 def test_results_page_explains_every_column(root):
     page = (root / "results" / "README.md").read_text(encoding="utf-8")
     assert columns.explained() in page
-    assert set(lthnb.results(nested=True).columns) <= set(re.findall(r"`([^`]+)`", page))
+    assert [n for n in lthnb.results(nested=True).columns if f"`{n}`" not in page] == []
 
 
 def test_example_of_the_results_page_has_one_row_a_seed(root):
