@@ -235,6 +235,12 @@ def test_a_setting_added_later_leaves_older_keys_alone():
     assert After(extra=4).described() == {"rate": 0.5, "extra": 4}
 
 
+def test_device_changes_the_key_unless_it_is_a_cpu():
+    on = {d: run_key(REFERENCE, DATA, Seeded(0), DENSE, d) for d in ("cpu", "cuda", "cuda:1")}
+    assert on["cpu"] == run_key(REFERENCE, DATA, Seeded(0), DENSE)
+    assert on["cuda"] == on["cuda:1"] != on["cpu"]
+
+
 def test_auto_has_no_key():
     with pytest.raises(ConfigError, match=r"Training\.step: found 'auto'"):
         run_text(Spec(), DATA, Seeded(0), DENSE)
