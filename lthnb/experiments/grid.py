@@ -1,0 +1,227 @@
+"""The grid: which searches a chapter compares, from `grid.yaml`."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lthnb.config import ConfigError, Ladder, Model, Spec, Training, nearest
+from lthnb.store.records import ONE_SHOT
+
+GRID = Path(__file__).with_name("grid.yaml")
+# Settings by which runs are told apart, as the tables call them.
+SETTINGS = ("protocol", "embedding_size", "l2", "learning_rate", "batch_size", "max_epochs")
+SETTINGS += ("patience", "evaluate_every")
+TAGS = ("method", "rate", "rewind", "rewind_epoch", "prune_from")
+AGAIN = ("other_start", "other_order")  # tickets trained again with half of their seed changed
+PRUNES = ("imp", "omp", *AGAIN)  # methods that read weights
+LADDERS = {"random": "rp", "random_x0": "rp_x0"}  # method → what `config.Ladder` calls it
+EMPTY = ""  # a tag that a method does not read
+
+
+@dataclass(frozen=True)
+class Search:
+    """One search of the grid: data, backbone and settings, a method, a seed.
+
+    settings: :data:`SETTINGS`. rounds: those that are shown, round 0 apart. densities: of what is
+    pruned once, or of an IMP search that goes by densities. of: LCM's: the teacher's embedding
+    size and learning rate.
+    """
+
+    dataset: str
+    backbone: str
+    settings: Mapping[str, Any]
+    method: str
+    seed: int
+    rate: float | None = None
+    rounds: tuple[int, ...] = ()
+    densities: tuple[float, ...] = ()
+    rewind: str = "rewind"
+    rewind_epoch: int | None = None
+    prune_from: str = "best"
+    of: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def spec(self) -> Spec:
+        """Of its trainings."""
+        names = {"max_epochs": "epochs"}
+        settings = {names.get(name, name): value for name, value in self.settings.items()}
+        model = Model(backbone=self.backbone, embedding_size=settings.pop("embedding_size"))
+        return Spec(model, Training(**settings, order_seed=self.seed))
+
+    @property
+    def ladder(self) -> Ladder:
+        """How its masks are found; of a dense model or an LCM one without prunings."""
+        method = "imp" if self.method in ("dense", "lcm", *AGAIN) else self.method
+        how = {"rewind": self.rewind, "rewind_epoch": self.rewind_epoch or 1}
+        how |= {"prune_from": self.prune_from, "seed": self.seed}
+        if self.densities and self.method != "lcm":
+            how["densities"] = self.densities
+        else:
+            how["pruning_rate"] = self.rate or 0.1
+            how["rungs"] = max(self.rounds, default=0) if self.method != "lcm" else 0
+        return Ladder(LADDERS.get(method, method), **how)
+
+    def rows(self) -> Iterable[dict[str, Any]]:
+        """One row a run, with what the recorded tables tell it by; `place` tells the rounds of a
+        search apart: IMP's by number, since densities are rounded to whole entries; what is pruned
+        once by density, to three digits."""
+        prunes = self.method in PRUNES
+        tags = {
+            "rate": self.rate if prunes and not self.densities else -1.0,
+            "rewind": self.rewind if prunes else EMPTY,
+            "rewind_epoch": self.rewind_epoch if self.rewind == "late" else -1,
+            "prune_from": self.prune_from if prunes else EMPTY,
+            "by_density": bool(self.densities) and self.method == "imp",
+        }
+        about = {"dataset": self.dataset, "backbone": self.backbone, **self.settings}
+        about |= {"method": self.method, "seed": self.seed, **tags}
+        for number, density in self._places():
+            by_density = self.method in (*ONE_SHOT, "lcm")
+            place = f"{density:.3g}" if by_density else str(number)
+            yield {**about, "round": number, "density": density, "place": place}
+
+    def _places(self) -> list[tuple[int, float]]:
+        dense = [] if self.method == "lcm" else [(0, 1.0)]
+        if self.method in (*ONE_SHOT, "lcm"):
+            return [*dense, *((1, density) for density in self.densities)]
+        if self.densities:
+            return [*dense, *enumerate(self.densities, start=1)]
+        return [*dense, *((n, (1 - self.rate) ** n) for n in self.rounds)]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """`grid.yaml`, read."""
+
+    settings: Mapping[str, Any]
+    groups: Mapping[str, Any]
+    profiles: Mapping[str, Any]
+    chapters: Mapping[str, Any]
+
+    @classmethod
+    def read(cls, path: Path = GRID) -> Grid:
+        """Raises ConfigError where the file has other parts."""
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if set(found) != {"settings", "groups", "profiles", "chapters"}:
+            raise ConfigError(f"{path}: found the parts {', '.join(found)}.")
+        return cls(**found)
+
+    def named(self, kind: str, name: str) -> Mapping[str, Any]:
+        """One of the settings, groups, profiles or chapters. Raises ConfigError, with the nearest
+        name, for another."""
+        known = getattr(self, kind)
+        if name not in known:
+            raise ConfigError(
+                f"{kind.removesuffix('s')}: found {name!r}, expected one of {', '.join(known)}."
+                + nearest(name, known)
+            )
+        return known[name]
+
+    def setting(self, name: str) -> dict[str, Any]:
+        """Some settings, with those that they are `like`."""
+        own = dict(self.named("settings", name))
+        like = own.pop("like", None)
+        return {**(self.setting(like) if like else {}), **own}
+
+    def recorded(self, chapter: str) -> list[Search]:
+        """The searches of a chapter that are to be recorded."""
+        about, found = self.named("chapters", chapter), []
+        for entry in about["recorded"]:
+            entry = {"group": entry} if isinstance(entry, str) else dict(entry)
+            group = {**self.named("groups", entry.pop("group")), **entry}
+            settings = self.setting(group.pop("settings"))
+            found += expand(about["compare"], {**settings, **group})
+        return found
+
+    def of_profile(
+        self,
+        chapter: str,
+        profile: str,
+        datasets: Sequence[str],
+        backbones: Sequence[str],
+        **changes: Any,
+    ) -> list[Search]:
+        """The searches of a chapter under a profile, on any data. changes: of settings and seeds."""
+        about, how = self.named("chapters", chapter), self.named("profiles", profile)
+        found = []
+        for backbone in backbones:
+            settings = self.setting(how[backbone]) | {"seeds": how["seeds"]}
+            where = {"dataset": list(datasets), "backbone": backbone}
+            found += expand(about["compare"], {**settings, **where, **changes})
+        return found
+
+
+def expand(compare: Iterable[Mapping[str, Any]], base: Mapping[str, Any]) -> list[Search]:
+    """The searches of some lines of a chapter, with the settings, data and seeds of `base`."""
+    found = []
+    for line in compare:
+        one = {**base, **line}
+        one |= {n: base[v[1:]] for n, v in line.items() if isinstance(v, str) and v[:1] == "$"}
+        names = ("dataset", "backbone", *SETTINGS, *TAGS)
+        plural = [name for name in names if isinstance(one.get(name), list)]
+        for values in itertools.product(*(one[name] for name in plural)):
+            for seed in base["seeds"]:
+                found += _searches({**one, **dict(zip(plural, values, strict=True)), "seed": seed})
+    return found
+
+
+def _searches(one: dict[str, Any]) -> list[Search]:
+    if one["method"] == "lcm":
+        return _compressions(one)
+    numbers = one["rounds"]
+    if numbers == "again":
+        numbers = one["again"]
+    elif numbers == "floor":
+        numbers = math.ceil(math.log(one["floor"]) / math.log(1 - one["rate"]) - 1e-9)
+    rounds = tuple(numbers if isinstance(numbers, list) else range(1, numbers + 1))
+    densities: tuple[float, ...] = ()
+    if one.get("densities") == "few":
+        densities, rounds = tuple((1 - one["rate"]) ** n for n in one["few"]), ()
+    elif one["method"] == "dense":
+        rounds = ()
+    return [_search(one, rounds=rounds, densities=densities)]
+
+
+def _search(one: dict[str, Any], **more: Any) -> Search:
+    rewind = one.get("rewind", "rewind")
+    settings = {name: one[name] for name in SETTINGS}
+    return Search(
+        one["dataset"],
+        one["backbone"],
+        {**settings, **more.pop("settings", {})},
+        more.pop("method", one["method"]),
+        one["seed"],
+        one["rate"],
+        rewind=rewind,
+        rewind_epoch=one["rewind_epoch"] if rewind == "late" else None,
+        prune_from=one.get("prune_from", "best"),
+        **more,
+    )
+
+
+def _compressions(one: dict[str, Any]) -> list[Search]:
+    """A table of `of` dimensions brought down to shares of its entries (§4.4): by IMP in equal
+    steps from one to the next, by LCM, and as dense models of as many entries."""
+    lcm, found = one["lcm"], []
+    path: list[float] = []
+    for above, below in itertools.pairwise([1.0, *lcm["to"]]):
+        steps = math.ceil(math.log(below / above) / math.log(1 - one["rate"]) - 1e-9)
+        path += [round(above * (below / above) ** (k / steps), 4) for k in range(1, steps)] + [
+            below
+        ]
+    wide = {"embedding_size": lcm["of"]}
+    found.append(_search(one, method="imp", settings=wide, densities=tuple(path)))
+    teacher = {**wide, "learning_rate": one["learning_rate"]}
+    for share in lcm["to"]:
+        small = {"embedding_size": max(1, round(share * lcm["of"]))}
+        found.append(_search(one, method="dense", settings=small))
+        small |= {"learning_rate": lcm["learning_rate"]}
+        found.append(_search(one, method="lcm", settings=small, densities=(share,), of=teacher))
+    return found
