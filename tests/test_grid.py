@@ -9,9 +9,8 @@ import pytest
 import lthnb
 from lthnb import experiments
 from lthnb.config import ConfigError
+from lthnb.experiments.grid import Search
 from lthnb.store import columns
-
-MAIN = ("existence", "baselines", "rewinding", "tuned", "lcm")
 
 
 @pytest.fixture(scope="module")
@@ -47,13 +46,13 @@ def test_baselines_hold_each_method_at_the_same_densities():
 
 
 def test_tuned_l2_is_the_best_on_the_validation_set_and_not_on_test(frame):
-    line = {"dataset": "movielens", "backbone": "mf", "protocol": "validated"}
-    line |= {"embedding_size": 32, "learning_rate": 1e-3, "batch_size": 2048, "max_epochs": 1000}
-    line |= {"patience": 100, "evaluate_every": 1}
+    settings = {"protocol": "validated", "embedding_size": 32, "learning_rate": 1e-3}
+    settings |= {"batch_size": 2048, "max_epochs": 1000, "patience": 100, "evaluate_every": 1}
+    one = Search("movielens", "mf", {**settings, "l2": "tuned"}, "imp", 0)
     rows = {"l2": [1e-4] * 3 + [1e-2] * 3 + [1.0], "valid_recall@20": [0.2] * 3 + [0.3] * 3 + [0.9]}
     rows |= {"recall@20": [0.9] * 3 + [0.1] * 4, "method": ["dense"] * 7}
-    made = pd.DataFrame(rows).assign(**line)
-    assert experiments.tuned_l2(made, line) == 1e-2  # at 1.0 there is one seed alone
+    made = pd.DataFrame(rows).assign(dataset="movielens", backbone="mf", **settings)
+    assert experiments.tuned_l2(made, one) == 1e-2  # at 1.0 there is one seed alone
 
 
 def test_dense_models_that_are_there_are_not_wanted_again(frame):

@@ -148,7 +148,7 @@ class Grid:
         backbones: Sequence[str],
         **changes: Any,
     ) -> list[Search]:
-        """The searches of a chapter under a profile, on any data. changes: of settings and seeds."""
+        """The searches of a chapter under a profile, on any data. changes: settings, seeds."""
         about, how = self.named("chapters", chapter), self.named("profiles", profile)
         found = []
         for backbone in backbones:
