@@ -18,7 +18,7 @@ from lthnb.experiments.grid import EMPTY, SETTINGS, TAGS, Grid, Search
 from lthnb.store.records import ONE_SHOT
 from lthnb.store.results import results
 
-DENSE_MATCH = ["dataset", "backbone", *SETTINGS, "seed"]
+DENSE_MATCH = ["dataset", "backbone", *SETTINGS, "split_seed", "seed"]
 MATCH = [*DENSE_MATCH, *TAGS, "by_density", "place"]
 
 
@@ -113,4 +113,6 @@ def _placed(frame: pd.DataFrame) -> pd.DataFrame:
     epochs = frame["rewind_epoch"].astype("Float64").fillna(-1.0).astype(float)
     filled = {"rewind_epoch": epochs, "rate": frame["rate"].fillna(-1.0)}
     filled |= {name: frame[name].fillna(EMPTY) for name in ("rewind", "prune_from")}
-    return frame.assign(place=place, by_density=frame["densities"].notna(), **filled)
+    filled |= {"place": place, "by_density": frame["densities"].notna()}
+    split = frame["split"].str.extract(r"-(\d+)$")[0].fillna("0").astype(int)
+    return frame.assign(split_seed=split, **filled)

@@ -31,7 +31,7 @@ class Search:
 
     settings: :data:`SETTINGS`. rounds: those that are shown, round 0 apart. densities: of what is
     pruned once, or of an IMP search that goes by densities. of: LCM's: the teacher's embedding
-    size and learning rate.
+    size and learning rate. split_seed: of the split of the data.
     """
 
     dataset: str
@@ -46,6 +46,10 @@ class Search:
     rewind_epoch: int | None = None
     prune_from: str = "best"
     of: Mapping[str, Any] = field(default_factory=dict)
+    split_seed: int = 0
+
+    def __hash__(self) -> int:
+        return hash((self.dataset, self.backbone, self.method, self.seed, self.rewind, self.rate))
 
     @property
     def spec(self) -> Spec:
@@ -81,7 +85,7 @@ class Search:
             "by_density": bool(self.densities) and self.method == "imp",
         }
         about = {"dataset": self.dataset, "backbone": self.backbone, **self.settings}
-        about |= {"method": self.method, "seed": self.seed, **tags}
+        about |= {"method": self.method, "seed": self.seed, "split_seed": self.split_seed, **tags}
         for number, density in self._places():
             by_density = self.method in (*ONE_SHOT, "lcm")
             place = f"{density:.3g}" if by_density else str(number)
@@ -213,9 +217,8 @@ def _compressions(one: dict[str, Any]) -> list[Search]:
     path: list[float] = []
     for above, below in itertools.pairwise([1.0, *lcm["to"]]):
         steps = math.ceil(math.log(below / above) / math.log(1 - one["rate"]) - 1e-9)
-        path += [round(above * (below / above) ** (k / steps), 4) for k in range(1, steps)] + [
-            below
-        ]
+        between = (above * (below / above) ** (k / steps) for k in range(1, steps))
+        path += [*(round(density, 4) for density in between), below]
     wide = {"embedding_size": lcm["of"]}
     found.append(_search(one, method="imp", settings=wide, densities=tuple(path)))
     teacher = {**wide, "learning_rate": one["learning_rate"]}

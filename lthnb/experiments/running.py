@@ -1,0 +1,232 @@
+"""Training what a chapter compares, on any data; and training again what is recorded."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import pandas as pd
+from joblib import Parallel, delayed, parallel_config
+from tqdm import tqdm
+
+from lthnb import sources
+from lthnb.config import Compressed, ConfigError, Init, Ladder, Seeded, Spec
+from lthnb.data import Interactions
+from lthnb.experiments import rows_of, table, tuned
+from lthnb.experiments.grid import Grid, Search
+from lthnb.lottery import climb, derived_seed, start_of, tags_of, train_dense
+from lthnb.replays import replay
+from lthnb.store.files import say
+from lthnb.store.records import search_row, search_tags
+from lthnb.store.results import results
+from lthnb.store.runs import Store
+from lthnb.training import Control, Stopped, StoredMask, train
+
+RECORDED, UNRECORDED = "recorded", "quick"  # profiles: the default, and that of other data
+
+
+def chapter_rows(chapter: str, p: Any) -> pd.DataFrame:
+    """The rows that a chapter's notebook shows, by its parameters.
+
+    p: `dataset` and `backbone`, lists (empty: all that is recorded); `embedding_size` (0: the
+    settings'), `seeds` (empty: the settings'), `protocol` (empty: the settings'); `profile`:
+    ``recorded`` shows what is recorded and trains nothing, the others train what is missing and
+    show that; `fresh`: train again what is shown; `workers`: searches side by side (0: one a core).
+    Data that are not recorded are trained under ``quick``. Raises ConfigError for a wrong value.
+    """
+    grid = Grid.read()
+    if p.profile not in (RECORDED, *grid.profiles):
+        raise ConfigError(
+            f"profile: found {p.profile!r}, expected {RECORDED} or one of "
+            f"{', '.join(grid.profiles)}."
+        )
+    known = {one.dataset for one in grid.recorded(chapter)}
+    others = [name for name in p.dataset if name not in known]
+    profile = p.profile
+    if profile == RECORDED and others:
+        say(f"{', '.join(others)}: not recorded; trained under profile {UNRECORDED!r}.")
+        profile = UNRECORDED
+    where = {"dataset": p.dataset, "backbone": p.backbone, "seed": p.seeds}
+    where |= {"embedding_size": [p.embedding_size] if p.embedding_size else []}
+    where |= {"protocol": [p.protocol] if p.protocol else []}
+    where = {name: value for name, value in where.items() if value}
+    control = Control(Store())
+    if profile == RECORDED:
+        frame = table(chapter, **where)
+        left = frame.attrs["missing"]
+    else:
+        changes = {n: v[0] for n, v in where.items() if n in ("embedding_size", "protocol")}
+        changes |= {"seeds": p.seeds} if p.seeds else {}
+        frame = run(
+            grid.of_profile(
+                chapter, profile, p.dataset or ["movielens"], p.backbone or ["mf"], **changes
+            ),
+            control,
+            p.workers,
+        )
+        left = 0
+    if p.fresh:
+        train_again(frame, control)
+    frame.attrs["missing"] = left
+    return frame
+
+
+def run(searches: Sequence[Search], control: Control, workers: int = 1) -> pd.DataFrame:
+    """Train what is missing of some searches, and return their rows; those whose λ is to be tuned
+    come last. workers: processes that share the cores (0: one a core); they meet in the store
+    alone, so that the rows are the same."""
+    data: dict[tuple[str, str], Interactions] = {}
+    for one in searches:
+        if _which(one) not in data:
+            data[_which(one)] = sources.load(
+                one.dataset, protocol=one.settings["protocol"], progress=control.progress
+            )
+    digests = [one.digest for one in data.values()]
+    own = {one: replace(one, dataset=data[_which(one)].name) for one in searches}
+    done: list[Search] = []
+    for last in (False, True):
+        group = {one: own[one] for one in own if (one.settings["l2"] == "tuned") == last}
+        frame = _of(digests)
+        named = dict(zip(group, tuned(list(group.values()), frame), strict=True))
+        todo = {a: b for a, b in named.items() if len(rows_of([b], frame)) < len(list(b.rows()))}
+        _announce(list(todo.values()), frame)
+        work = [partial(train_search, one, data[_which(asked)]) for asked, one in todo.items()]
+        _side_by_side(work, control, workers)
+        done += named.values()
+    return rows_of(done, _of(digests))
+
+
+def _of(digests: Sequence[str]) -> pd.DataFrame:
+    """The rows on some data, one's own too. Tables of one's own may share a name."""
+    frame = results(live=True)
+    return frame[frame["data_digest"].isin(digests)]
+
+
+def _which(one: Search) -> tuple[str, str]:
+    return one.dataset, one.settings["protocol"]
+
+
+def _announce(todo: Sequence[Search], frame: pd.DataFrame) -> None:
+    """Say what will be trained and about how long that takes, told from rows alike."""
+    count = sum(len(list(one.rows())) for one in todo)
+    if not count:
+        return
+    seconds = []
+    for one in todo:
+        alike = frame[(frame["dataset"] == one.dataset) & (frame["backbone"] == one.backbone)]
+        for name in ("embedding_size", "batch_size", "max_epochs"):
+            alike = alike[alike[name] == one.settings[name]]
+        seconds += [alike["seconds"].median()] * len(list(one.rows())) if len(alike) else []
+    about = (
+        f"about {sum(seconds) / 60:.0f} min by runs alike" if seconds else "nothing alike is known"
+    )
+    say(f"up to {count} trainings in {len(todo)} searches: {about}.")
+
+
+def train_search(one: Search, data: Interactions, control: Control) -> None:
+    """Train a search for what it leaves in the store."""
+    if one.method == "dense":
+        train_dense(one.spec, data, one.seed, control)
+    elif one.method == "lcm":
+        _train_lcm(one, data, control)
+    elif one.method in CHANGED:
+        _train_changed(one, data, control)
+    else:
+        for _ in climb(one.ladder, one.spec, data, control):
+            pass
+
+
+def _train_lcm(one: Search, data: Interactions, control: Control) -> None:
+    """LCM (§4.4): maps from a dense teacher's frozen table to a small one."""
+    teacher = train_dense(
+        one.spec.with_model(embedding_size=one.of["embedding_size"]).with_training(
+            learning_rate=one.of["learning_rate"]
+        ),
+        data,
+        one.seed,
+        control,
+    )
+    mask = StoredMask(None, (data.rows, one.settings["embedding_size"]), control.store)
+    spec = one.spec.with_model(compression="linear")
+    lcm = train(spec, data, Compressed(teacher.key, one.seed), mask, control, one.seed)
+    tags, share = search_tags("lcm", one.seed), one.densities[0]
+    for number, density, key in ((0, 1.0, teacher.key), (1, share, lcm.key)):
+        control.store.put_search(search_row(tags, teacher.key, number, density, key))
+
+
+# Method → spec and start of a ticket's training with one half of its seed changed. The other start
+# is the one that `reinit` has at this round.
+CHANGED: dict[str, Callable[[Ladder, Spec, int], tuple[Spec, Init]]] = {
+    "other_start": lambda ladder, spec, number: (
+        spec,
+        start_of(replace(ladder, rewind="reinit"), number, "", ""),
+    ),
+    "other_order": lambda ladder, spec, number: (
+        spec.with_training(order_seed=derived_seed(ladder.seed, "another order")),
+        Seeded(ladder.seed),
+    ),
+}
+
+
+def _train_changed(one: Search, data: Interactions, control: Control) -> None:
+    """A search's tickets again, under their own masks, with half of their seed changed."""
+    tags, dense = {**tags_of(one.ladder), "method": one.method}, ""
+    for rung in climb(one.ladder, one.spec, data, control):
+        dense = dense or rung.run.key
+        if rung.number in one.rounds:
+            spec, init = CHANGED[one.method](one.ladder, one.spec, rung.number)
+            ticket = train(spec, data, init, rung.mask, control, one.seed)
+            for number, density, key in ((0, 1.0, dense), (rung.number, rung.density, ticket.key)):
+                control.store.put_search(search_row(tags, dense, number, density, key))
+
+
+def train_again(frame: pd.DataFrame, control: Control) -> None:
+    """Train the runs of some rows again, in the reader's store, and say of each whether it came to
+    the same bits, or how far off it is."""
+    loaded: dict[str, Interactions] = {}
+    for key in dict.fromkeys(frame["key"]):
+        record = control.store.find(key)
+        digest = record.row["data_digest"]
+        if digest not in loaded:
+            loaded[digest] = sources.load_again(record.data, record.row["protocol"])
+        print(replay(record, loaded[digest], control), flush=True)
+
+
+def _side_by_side(work: Sequence[Callable], control: Control, workers: int) -> None:
+    """Call each with the control, in this process or side by side."""
+    workers = min(workers or os.cpu_count() or 1, len(work))
+    if workers <= 1:
+        took: list[float] = []
+        for number, one in enumerate(work, start=1):
+            begun = time.monotonic()
+            one(control)
+            took.append(time.monotonic() - begun)
+            if number == 1 and len(work) > 1:
+                left = statistics.median(took) * (len(work) - 1)
+                say(f"the first search took {took[0]:.0f} s; about {left / 60:.0f} min are left.")
+        return
+    threads, me = max(1, (os.cpu_count() or 1) // workers), os.getpid()
+    with parallel_config("loky", n_jobs=workers, inner_max_num_threads=threads):
+        # A worker whose parent was killed stops at the next epoch's end.
+        apart = replace(control, progress=False, owner=me)
+        done = Parallel(return_as="generator_unordered")(
+            delayed(_done_or_stopped)(one, apart) for one in work
+        )
+        bar = tqdm(done, total=len(work), unit="search", disable=not control.progress)
+        stopped = [stop for stop in bar if stop is not None]
+    if stopped:
+        raise stopped[0]
+
+
+def _done_or_stopped(work: Callable[[Control], Any], control: Control) -> Stopped | None:
+    """In a worker: a stop is returned, not raised, so that the others come to their own ends."""
+    try:
+        work(control)
+    except Stopped as stop:
+        return stop
+    return None
