@@ -222,9 +222,15 @@ class Search:
         """One row for each density, over seeds: Recall@20 on test, its relative difference to the
         dense model of the same seed with a 95 % interval (from three seeds on), and whether the
         ticket is non-inferior on the part that chooses."""
-        shown = stats.summary(self.table, METRIC, self._by)
-        chosen = stats.non_inferior(stats.summary(self.table, self.chosen_on, self._by))
-        return shown.drop(columns="lower bound").assign(non_inferior=chosen)
+        means = self.table.groupby(self._by)[["density", METRIC]].mean()
+        shown = means.join(self._differences(METRIC)[["n", "mean", "low", "high"]])
+        chosen = stats.non_inferior(self._differences(self.chosen_on)["lower"])
+        return shown.rename(columns={"mean": "difference"}).assign(non_inferior=chosen)
+
+    def _differences(self, column: str) -> pd.DataFrame:
+        """The paired relative differences of each round to the dense model, over seeds."""
+        frame = self.table.assign(difference=stats.to_dense(self.table, column))
+        return stats.summary(frame, self._by).set_index(self._by)
 
     @property
     def _by(self) -> str:
@@ -239,9 +245,10 @@ class Search:
 
         Weights that are not kept, as of recorded runs, are trained again first.
         """
-        found = stats.summary(self.table, self.chosen_on, self._by)
+        found = self.table.groupby(self._by)[["density", self.chosen_on]].mean()
+        found = found.join(self._differences(self.chosen_on)["lower"])
         tickets = found[found["density"] < 1] if (found["density"] < 1).any() else found
-        sparse = tickets[stats.non_inferior(tickets)]
+        sparse = tickets[stats.non_inferior(tickets["lower"])]
         if len(sparse):
             at = sparse["density"].idxmin()
             why = "the sparsest density that is non-inferior on the validation set"

@@ -1,4 +1,8 @@
-"""Intervals and paired differences over seeds, on plain arrays and DataFrames."""
+"""Intervals and paired differences over seeds, on plain arrays and DataFrames.
+
+One rule throughout: what is compared is paired by seed first; an interval is Student's, over seeds,
+from three on. One seed is one run, and carries neither interval nor verdict.
+"""
 
 from __future__ import annotations
 
@@ -9,70 +13,89 @@ import pandas as pd
 from scipy import special
 
 LEVEL = 0.95
-LEAST_SEEDS = 3  # below this there is no interval and no verdict: one seed is one run
+LEAST_SEEDS = 3
 MARGIN = 0.01  # non-inferior: a loss of this share of the dense model's result is tolerated
+POWER = 0.8  # with which a detectable difference would be found
+RECALL = "recall@20"
 
 
 def t95(values: Sequence[float]) -> tuple[float, float]:
     """Student's two-sided 95 % interval of the mean of some values, one a seed; both ends are the
     mean itself where there are fewer than three. As seaborn's ``errorbar=stats.t95``."""
     values = np.asarray(values, float)
-    half = _half(values, (1 + LEVEL) / 2)
-    mean = float(values.mean())
+    mean, half = float(values.mean()), _half(values, (1 + LEVEL) / 2)
     return (mean, mean) if np.isnan(half) else (mean - half, mean + half)
 
 
-def lower95(values: Sequence[float]) -> float:
-    """The one-sided lower 95 % bound of the mean; nan for fewer than three values."""
-    values = np.asarray(values, float)
-    return float(values.mean() - _half(values, LEVEL))
-
-
 def _half(values: np.ndarray, at: float) -> float:
+    """Half the width of an interval; nan below three values."""
     if len(values) < LEAST_SEEDS:
         return float("nan")
-    spread = np.std(values, ddof=1) / np.sqrt(len(values))
-    return float(special.stdtrit(len(values) - 1, at) * spread)
+    error = np.std(values, ddof=1) / np.sqrt(len(values))
+    return float(special.stdtrit(len(values) - 1, at) * error)
 
 
-def paired(frame: pd.DataFrame, column: str, by: str = "round") -> pd.DataFrame:
-    """Each run beside round 0 of the same seed: `frame` with a column `difference`, relative.
+def to_dense(frame: pd.DataFrame, column: str = RECALL) -> pd.Series:
+    """The relative difference of each row to round 0 of its own search, so of the same seed.
 
-    frame: rows of searches that differ in their seed alone. column: a metric. Seeds without round 0
-    are left out.
+    frame: rows of searches. column: a metric. nan where round 0 is not among the rows, or is 0.
     """
-    dense = frame[frame["round"] == 0].drop_duplicates("seed").set_index("seed")[column]
-    beside = frame[frame["seed"].isin(dense.index)].sort_values([by, "seed"])
-    return beside.assign(difference=beside[column] / beside["seed"].map(dense) - 1)
+    dense = frame[frame["round"] == 0].drop_duplicates("search").set_index("search")[column]
+    beside = frame["search"].map(dense)
+    return frame[column] / beside.where(beside > 0) - 1
 
 
-def summary(frame: pd.DataFrame, column: str, by: str = "round") -> pd.DataFrame:
-    """One row for each round, over the seeds that have it: `n`, mean density, mean of the metric,
-    mean relative difference to round 0 with its 95 % interval, and its one-sided lower bound.
+def beside(
+    one: pd.DataFrame, other: pd.DataFrame, on: Sequence[str], column: str = RECALL
+) -> pd.DataFrame:
+    """Rows of one kind beside the rows of another that have the same `on`: the columns of `one`,
+    and `difference`, relative to the other's result. on: the seed among them, so that what is
+    compared is paired. Raises MergeError (pandas) where a row has several beside it."""
+    to = other[[*on, column]].rename(columns={column: "beside"})
+    found = one.merge(to, on=list(on), how="inner", validate="many_to_one")
+    return found.assign(difference=found[column] / found["beside"] - 1)
 
-    frame, column: as of :func:`paired`. With fewer than three seeds the interval is empty.
+
+def summary(
+    frame: pd.DataFrame, by: Sequence[str] | str, column: str = "difference"
+) -> pd.DataFrame:
+    """One row for each group, over its seeds: `n`, `mean`, the two-sided interval `low` to `high`,
+    the one-sided lower bound `lower`, the two-sided p-value `p` of a mean of 0, and `detectable`,
+    the difference that so many seeds with this scatter would find with a probability of 80 %.
+
+    All but n and mean are empty with fewer than three seeds. Rows without a value are left out.
     """
     rows = []
-    for value, group in paired(frame, column, by).groupby(by):
-        difference = group["difference"].to_numpy()
-        low, high = t95(difference) if len(group) >= LEAST_SEEDS else (np.nan, np.nan)
-        rows.append(
-            {
-                by: value,
-                "density": group["density"].mean(),
-                "n": len(group),
-                column: group[column].mean(),
-                "difference": difference.mean(),
-                "low": low,
-                "high": high,
-                "lower bound": lower95(difference),
-            }
-        )
-    return pd.DataFrame(rows).set_index(by)
+    keys = [by] if isinstance(by, str) else list(by)
+    for key, group in frame.dropna(subset=[column]).groupby(keys, sort=True):
+        values = group[column].to_numpy(float)
+        rows.append(dict(zip(keys, key, strict=True)) | _over_seeds(values))
+    names = [*keys, "n", "mean", "low", "high", "lower", "p", "detectable"]
+    return pd.DataFrame(rows, columns=names)
 
 
-def non_inferior(found: pd.DataFrame, margin: float = MARGIN) -> pd.Series:
-    """Which rounds of a :func:`summary` are non-inferior to the dense model: whether the one-sided
-    lower 95 % bound of the paired relative difference lies above −margin; never with fewer than
-    three seeds."""
-    return found["lower bound"] > -margin
+def _over_seeds(values: np.ndarray) -> dict[str, float]:
+    n, mean, nan = len(values), float(values.mean()), float("nan")
+    if n < LEAST_SEEDS:
+        empty = ("low", "high", "lower", "p", "detectable")
+        return {"n": n, "mean": mean} | dict.fromkeys(empty, nan)
+    half, one_sided = _half(values, (1 + LEVEL) / 2), _half(values, LEVEL)
+    error = float(np.std(values, ddof=1) / np.sqrt(n))
+    p = 2 * float(special.stdtr(n - 1, -abs(mean) / error)) if error > 0 else float(mean == 0)
+    found = half + float(special.stdtrit(n - 1, POWER)) * error
+    bounds = {"low": mean - half, "high": mean + half, "lower": mean - one_sided}
+    return {"n": n, "mean": mean, **bounds, "p": p, "detectable": found}
+
+
+def holm(p: pd.Series) -> pd.Series:
+    """p-values corrected together (Holm 1979), so that the chance of one false claim among them
+    stays below 5 % where those below 0.05 are believed; empty ones stay empty."""
+    known = p.dropna().sort_values()
+    steps = known * np.arange(len(known), 0, -1)
+    return steps.cummax().clip(upper=1.0).reindex(p.index)
+
+
+def non_inferior(lower: pd.Series, margin: float = MARGIN) -> pd.Series:
+    """Whether a one-sided lower 95 % bound of a paired relative difference lies above −margin;
+    never without a bound."""
+    return lower > -margin
