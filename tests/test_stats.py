@@ -69,7 +69,7 @@ def test_detectable_difference_is_found_with_a_probability_of_80_percent():
     rng = np.random.default_rng(0)
     drawn = rng.normal(0.0, 0.02, size=(20_000, 5))
     made = pd.DataFrame({"difference": drawn.ravel(), "of": np.repeat(np.arange(20_000), 5)})
-    effect = stats.summary(made[made["of"] < 2_000], "of")["detectable"].mean()
+    effect = np.sqrt((stats.summary(made[made["of"] < 2_000], "of")["detectable"] ** 2).mean())
     error = drawn.std(axis=1, ddof=1) / np.sqrt(5)
     found = (drawn.mean(axis=1) + effect) / error > scipy_stats.t.ppf(0.975, 4)
     assert found.mean() == pytest.approx(0.8, abs=0.04)
