@@ -1,0 +1,258 @@
+"""What the recorded runs say to each claim of the paper: a row for each claim, data set and model.
+
+A row is an estimate, its interval, how many seeds, a verdict code and the runs; a person writes the
+sentence around it. One rule gives all verdicts:
+
+- a difference is paired by seed, and its interval is Student's; below three seeds there is none;
+- *supported*: the interval lies on the claim's side of the bound; *contradicted*: on the other;
+  *undecided*: it holds the bound. For non-inferiority (a bound of −1 %) the interval is one-sided;
+- a density, or a best ticket, is chosen on the validation set (under `paper`, which has none, on
+  test) and judged on test.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lthnb import stats
+from lthnb.experiments import table
+
+SUPPORTED, CONTRADICTED, UNDECIDED = "supported", "contradicted", "undecided"
+ONE_RUN, TOO_FEW = "one run only", "cannot be tested with {} seeds"
+NOT_APPLICABLE, NOT_RUN, NO_DATA = "does not apply", "not run", "no data"
+PAPER_SETS = ("yelp2018",)  # data sets of the paper that are public
+FIELD = ["dataset", "backbone", "protocol"]
+COLUMNS = ["claim", *FIELD, "about", "estimate", "low", "high", "n", "verdict", "keys"]
+SAME_TREND = 0.05  # curves of two sizes are the same where they differ by less than five points
+
+
+def verdict(values: pd.Series, bound: float = 0.0, at_least: bool = True) -> dict[str, Any]:
+    """The row's numbers for a claim that the mean of some values, one a seed, lies above a bound
+    (or below it). `low` and `high` are the two-sided interval, whatever decides."""
+    values = values.dropna().to_numpy(float)
+    if not len(values):
+        return {"n": 0, "verdict": NOT_RUN}
+    low, high = stats.t95(values)
+    found = {"estimate": float(values.mean()), "n": len(values)}
+    if len(values) < stats.LEAST_SEEDS:
+        said = ONE_RUN if len(values) == 1 else TOO_FEW.format(len(values))
+        return found | {"verdict": said}
+    inside = stats.half(values, stats.LEVEL) if bound == -stats.MARGIN else (high - low) / 2
+    above, below = values.mean() - inside > bound, values.mean() + inside < bound
+    if not at_least:
+        above, below = below, above
+    said = SUPPORTED if above else CONTRADICTED if below else UNDECIDED
+    return found | {"low": low, "high": high, "verdict": said}
+
+
+def chosen_on(frame: pd.DataFrame) -> str:
+    """The column by which a ticket is chosen."""
+    return stats.RECALL if (frame["protocol"] == "paper").all() else f"valid_{stats.RECALL}"
+
+
+def fields(frame: pd.DataFrame) -> Iterator[tuple[dict[str, str], pd.DataFrame]]:
+    """The rows of each data set, backbone and protocol, with their differences to the dense model
+    on the part that chooses (`choice`) and on test (`difference`)."""
+    for names, rows in frame.groupby(FIELD):
+        choice, test = (stats.to_dense(rows, c) for c in (chosen_on(rows), stats.RECALL))
+        yield dict(zip(FIELD, names, strict=True)), rows.assign(choice=choice, difference=test)
+
+
+def sparsest(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the sparsest density that is non-inferior on the part that chooses; where none
+    is, or there are too few seeds to say, of the density with the best mean there."""
+    tickets = rows[rows["round"] > 0].assign(at=rows["density"].round(3))
+    found = stats.summary(tickets, "at", "choice")
+    fine = found[stats.non_inferior(found["lower"])]
+    at = fine["at"].min() if len(fine) else found.loc[found["mean"].idxmax(), "at"]
+    return tickets[tickets["at"] == at]
+
+
+def best(rows: pd.DataFrame) -> pd.DataFrame:
+    """The ticket of each seed that is best on the part that chooses."""
+    tickets = rows[rows["round"] > 0]
+    return tickets.loc[tickets.groupby("seed")[chosen_on(rows)].idxmax()].set_index("seed")
+
+
+def highest_sparsity(rows: pd.DataFrame) -> pd.Series:
+    """By seed, the sparsity of the sparsest ticket that wins by the paper's definition (§3.3), on
+    the part that chooses: a′ ≥ a and j′ ≤ j; 0 where none does."""
+    dense = rows[rows["round"] == 0].drop_duplicates("seed").set_index("seed")["best_epoch"]
+    won = (rows["choice"] >= 0) & (rows["best_epoch"] <= rows["seed"].map(dense))
+    tickets = rows[rows["round"] > 0]
+    return (1 - tickets["density"].where(won)).groupby(tickets["seed"]).max().fillna(0.0)
+
+
+def existence() -> Iterator[dict[str, Any]]:
+    """§4.2: at the density that is chosen, a ticket loses less than 1 % on test."""
+    for names, rows in fields(_main("existence")):
+        ticket = sparsest(rows)
+        about = f"density {ticket['density'].mean():.3f}"
+        yield _row("existence", names, ticket, verdict(ticket["difference"], -stats.MARGIN), about)
+
+
+def abstract_density() -> Iterator[dict[str, Any]]:
+    """Abstract: tickets of 29 and 48 % of the entries do as well as the dense model on Yelp2018."""
+    for names, rows in fields(_main("existence")):
+        if names["dataset"] not in PAPER_SETS:
+            continue
+        for claimed in (0.29, 0.48):
+            tickets = rows[rows["round"] > 0]
+            near = tickets.loc[(np.log(tickets["density"] / claimed)).abs().idxmin(), "round"]
+            ticket = rows[rows["round"] == near]
+            about = f"claimed {claimed}, density {ticket['density'].mean():.3f}"
+            said = verdict(ticket["difference"], -stats.MARGIN)
+            yield _row("abstract-density", names, ticket, said, about)
+
+
+def omp_sparsity() -> Iterator[dict[str, Any]]:
+    """§4.3: IMP's highest winning sparsity is above OMP's, at the densities that both have."""
+    for names, imp, omp in _imp_and("omp"):
+        ours, theirs = highest_sparsity(imp), highest_sparsity(omp)
+        difference = (ours - theirs).dropna()  # in points: OMP may find none
+        yield _row("omp-sparsity", names, pd.concat([imp, omp]), verdict(difference), "points")
+
+
+def omp_recall() -> Iterator[dict[str, Any]]:
+    """§4.3: IMP's best ticket is better than OMP's in Recall@20."""
+    for names, imp, omp in _imp_and("omp"):
+        one, other = best(imp), best(omp)
+        difference = one[stats.RECALL] / other[stats.RECALL] - 1
+        yield _row("omp-recall", names, pd.concat([one, other]), verdict(difference))
+
+
+def rp_finds() -> Iterator[dict[str, Any]]:
+    """§4.3: a random mask finds no ticket, but for LightGCN on the paper's TikTok; said of the
+    paper's data, of which Yelp2018 is public."""
+    for names, _, random in _imp_and("random"):
+        ticket = sparsest(random)
+        said = verdict(ticket["difference"], -stats.MARGIN, at_least=False)
+        if names["dataset"] not in PAPER_SETS:
+            said["verdict"] = NOT_APPLICABLE
+        about = f"best density {ticket['density'].mean():.3f}"
+        yield _row("rp-finds", names, ticket, said, about)
+
+
+def rewind_better() -> Iterator[dict[str, Any]]:
+    """§4.5: rewound, the best ticket has a higher Recall@20 than re-initialised or not rewound."""
+    for names, rows in fields(_main("rewinding")):
+        ours = best(rows[rows["rewind"] == "rewind"])
+        for other in ("reinit", "continue"):
+            theirs = rows[rows["rewind"] == other]
+            if len(theirs):
+                one = best(theirs)
+                difference = ours[stats.RECALL] / one[stats.RECALL] - 1
+                yield _row("rewind-better", names, one, verdict(difference), f"to {other}")
+
+
+def rewind_stable() -> Iterator[dict[str, Any]]:
+    """§4.5: rewound, a winning ticket is found in more seeds. A share of three to five seeds cannot
+    tell: even five of five against none of five is the least that a sign test of six would need."""
+    for names, rows in fields(_main("rewinding")):
+        shares = {w: float((highest_sparsity(g) > 0).mean()) for w, g in rows.groupby("rewind")}
+        if "reinit" in shares:
+            n = rows.loc[rows["rewind"] == "reinit", "seed"].nunique()
+            said = {"estimate": shares["rewind"] - shares["reinit"], "n": n}
+            said["verdict"] = ONE_RUN if n == 1 else TOO_FEW.format(n)
+            yield _row("rewind-stable", names, rows, said, "share of seeds, to reinit")
+
+
+def size_exists() -> Iterator[dict[str, Any]]:
+    """§4.5: tickets exist at every embedding size."""
+    for size, frame in _main("sizes").groupby("embedding_size"):
+        for names, rows in fields(frame):
+            ticket = sparsest(rows)
+            about = f"F = {size}, density {ticket['density'].mean():.3f}"
+            said = verdict(ticket["difference"], -stats.MARGIN)
+            yield _row("size-exists", names, ticket, said, about)
+
+
+def size_trend() -> Iterator[dict[str, Any]]:
+    """§4.5: curves of different sizes have almost the same trend: at no density do two of them
+    differ by more than five points. Of the pair and density that differ most."""
+    for names, rows in fields(_main("sizes")):
+        sizes = sorted(rows["embedding_size"].unique())
+        pairs = []
+        tickets = rows[rows["round"] > 0]
+        for small, large in itertools.pairwise(sizes):
+            one, other = (tickets[tickets["embedding_size"] == s] for s in (small, large))
+            joined = one.merge(other, on=["seed", "round"], suffixes=("", "_other"))
+            joined["apart"] = joined["difference"] - joined["difference_other"]
+            pairs += [
+                (f"F = {small} and {large}, round {n}", g) for n, g in joined.groupby("round")
+            ]
+        about, most = max(pairs, key=lambda pair: abs(pair[1]["apart"].mean()))
+        said = verdict(most["apart"].abs(), SAME_TREND, at_least=False)
+        yield _row("size-trend", names, most, said, about)
+
+
+def training_speed() -> Iterator[dict[str, Any]]:
+    """§4.6: the ticket's best epoch comes before the dense model's: the ratio of epochs, dense over
+    ticket, is above 1 (a geometric mean; its interval is of logarithms)."""
+    for names, rows in fields(_main("existence")):
+        ticket = sparsest(rows)
+        dense = rows[rows["round"] == 0].drop_duplicates("seed").set_index("seed")["best_epoch"]
+        ratio = np.log(ticket["seed"].map(dense) / ticket["best_epoch"])
+        said = verdict(ratio)
+        said |= {n: float(np.exp(said[n])) for n in ("estimate", "low", "high") if n in said}
+        about = f"ratio of best epochs, density {ticket['density'].mean():.3f}"
+        yield _row("training-speed", names, ticket, said, about)
+
+
+def unanswered() -> Iterator[dict[str, Any]]:
+    """Claims for which there is nothing: data that were never released, and runs that are owed."""
+    names = {"dataset": "kwai", "backbone": "", "protocol": "paper"}
+    for claim in ("kwai-mf", "kwai-lightgcn"):
+        yield _row(claim, names, None, {"n": 0, "verdict": NO_DATA})
+    yield _row("rp-falls", {**names, "dataset": "tiktok"}, None, {"n": 0, "verdict": NO_DATA})
+    for claim in ("lcm-50", "lcm-25"):
+        where = {"dataset": "yelp2018", "backbone": "lightgcn", "protocol": "paper"}
+        yield _row(claim, where, None, {"n": 0, "verdict": NOT_RUN}, "embedding size 128")
+    for claim in ("rate-sparsity", "rate-recall", "rate-steps"):
+        where = {"dataset": "yelp2018", "backbone": "lightgcn", "protocol": "paper"}
+        yield _row(claim, where, None, {"n": 0, "verdict": NOT_RUN})
+
+
+CLAIMS: tuple[Callable[[], Iterator[dict[str, Any]]], ...] = (
+    *(abstract_density, existence, omp_sparsity, omp_recall, rp_finds, rewind_better),
+    *(rewind_stable, size_exists, size_trend, training_speed, unanswered),
+)
+
+
+def findings() -> pd.DataFrame:
+    """All rows, in a fixed order: :data:`COLUMNS`."""
+    rows = [row for claim in CLAIMS for row in claim()]
+    frame = pd.DataFrame(rows, columns=COLUMNS)
+    return frame.sort_values(["claim", *FIELD, "about"], ignore_index=True)
+
+
+def _main(chapter: str) -> pd.DataFrame:
+    """A chapter's rows with batches of the paper's size."""
+    frame = table(chapter)
+    return frame[frame["batch_size"] == 2048]
+
+
+def _imp_and(method: str) -> Iterator[tuple[dict[str, str], pd.DataFrame, pd.DataFrame]]:
+    """Rows of IMP at the densities of another method, and that method's, with the seeds of both."""
+    for names, rows in fields(_main("baselines")):
+        other = rows[rows["method"] == method]
+        imp = rows[(rows["method"] == "imp") & rows["seed"].isin(other["seed"])]
+        near = imp["density"].round(2).isin(other["density"].round(2))
+        if len(other) and len(imp):
+            yield names, imp[near], other[other["seed"].isin(imp["seed"])]
+
+
+def _row(
+    claim: str,
+    names: dict[str, str],
+    rows: pd.DataFrame | None,
+    said: dict[str, Any],
+    about: str = "",
+) -> dict[str, Any]:
+    keys = "" if rows is None else " ".join(sorted({key[:8] for key in rows["key"]}))
+    return {"claim": claim, **names, "about": about, **said, "keys": keys}
