@@ -23,11 +23,11 @@ def t95(values: Sequence[float]) -> tuple[float, float]:
     """Student's two-sided 95 % interval of the mean of some values, one a seed; both ends are the
     mean itself where there are fewer than three. As seaborn's ``errorbar=stats.t95``."""
     values = np.asarray(values, float)
-    mean, half = float(values.mean()), half(values, (1 + LEVEL) / 2)
+    mean, half = float(values.mean()), half_width(values, (1 + LEVEL) / 2)
     return (mean, mean) if np.isnan(half) else (mean - half, mean + half)
 
 
-def half(values: np.ndarray, at: float) -> float:
+def half_width(values: np.ndarray, at: float) -> float:
     """Half the width of an interval; nan below three values."""
     if len(values) < LEAST_SEEDS:
         return float("nan")
@@ -79,7 +79,7 @@ def _over_seeds(values: np.ndarray) -> dict[str, float]:
     if n < LEAST_SEEDS:
         empty = ("low", "high", "lower", "p", "detectable")
         return {"n": n, "mean": mean} | dict.fromkeys(empty, nan)
-    half, one_sided = half(values, (1 + LEVEL) / 2), half(values, LEVEL)
+    half, one_sided = half_width(values, (1 + LEVEL) / 2), half_width(values, LEVEL)
     error = float(np.std(values, ddof=1) / np.sqrt(n))
     p = 2 * float(special.stdtr(n - 1, -abs(mean) / error)) if error > 0 else float(mean == 0)
     found = half + float(special.stdtrit(n - 1, POWER)) * error

@@ -42,7 +42,7 @@ def verdict(values: pd.Series, bound: float = 0.0, at_least: bool = True) -> dic
     if len(values) < stats.LEAST_SEEDS:
         said = ONE_RUN if len(values) == 1 else TOO_FEW.format(len(values))
         return found | {"verdict": said}
-    inside = stats.half(values, stats.LEVEL) if bound == -stats.MARGIN else (high - low) / 2
+    inside = stats.half_width(values, stats.LEVEL) if bound == -stats.MARGIN else (high - low) / 2
     above, below = values.mean() - inside > bound, values.mean() + inside < bound
     if not at_least:
         above, below = below, above
