@@ -21,7 +21,6 @@ from lthnb.config import spec_from
 from lthnb.measured import short, spreads
 from lthnb.packing import VALUES, Ticket, compare
 from lthnb.pruning import Mask, magnitude, prune, random_score
-from lthnb.replays import mask_of
 from lthnb.store.runs import Store
 
 SCALES = 0.5  # standard deviation of the log of a planted row's scale
@@ -48,7 +47,10 @@ def of_run(store: Store, prefix: str) -> tuple[str, np.ndarray, np.ndarray, int]
     table = store.find_weights(record.key, "best")
     if table is None:
         raise SystemExit(f"run {prefix}: its weights are not in the store; train it again there.")
-    kept = mask_of(record, store).kept
+    mask = store.find_mask(record.pruning, record.shape)
+    if mask is None:
+        raise SystemExit(f"run {prefix}: its mask is not kept; replay it first.")
+    kept = mask.kept
     size = spec_from(record.spec).model.embedding_size
     name = f"{record.data['name']}, run {record.key[:8]}, size {size}"
     return name, table.astype(np.float32), kept, record.data["users"]

@@ -280,7 +280,8 @@ def plan(
     only the shape and the digest are read."""
     check(ladder)
     spec, size = resolve(spec, device), spec.model.embedding_size
-    where, shape = device_of(spec.training.step, device), (data.rows, size)
+    step, shape = spec.training.step, (data.rows, size)
+    where = step if step in ("cpu", "cuda") else device_of(step, device)
     entries = math.prod(shape)
     covered = sum(range_sizes(ladder.scope, data.users, data.rows, size))
 

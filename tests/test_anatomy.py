@@ -159,7 +159,7 @@ class TestOpened:
             for path in store.folder.rglob("*"):
                 if path.is_file() and run.key in str(path) and "weights" in path.name:
                     path.unlink()
-            np.testing.assert_array_equal(run.weights(), stored)
+            np.testing.assert_array_equal(run.ensure_weights(), stored)
 
     def test_without_tables_or_data_masks_are_left(self, store, tmp_path):
         [field] = fields_in(store, ("mf",))

@@ -24,8 +24,8 @@ COMMANDS = [
     (),
     ("run",),
     ("ladder",),
-    ("runs",),
-    *[("runs", v) for v in ("list", "show", "remove", "record", "verify", "export", "import")],
+    ("results",),
+    *[("results", v) for v in ("list", "show", "remove", "add", "verify", "compact", "replay")],
     ("wanted",),
     ("export",),
     ("data",),
@@ -53,6 +53,11 @@ def cli(tmp_path, monkeypatch, capsys):
 
     run.store = Store(tmp_path / "store", tmp_path / "results")
     return run
+
+
+def again(store):
+    """A store as another process finds it: recorded tables are read once."""
+    return Store(store.folder, store.results)
 
 
 @pytest.fixture
@@ -105,8 +110,8 @@ class TestWrongUse:
             ("ladder", "--densities", "0.5,?"),
             ("run", "--time-budget", "soon"),
             ("run", "--no-such-option"),
-            ("runs",),
-            ("runs", "show"),
+            ("results",),
+            ("results", "show"),
             ("export", "abc"),
             ("data", "describe"),
         ],
@@ -130,13 +135,13 @@ class TestWrongUse:
             (("run", *TINY, "--profile", "quik"), "Did you mean 'quick'"),
             (("ladder", *TINY, "--densities", "0.1,0.5"), "Ladder.densities"),
             (("ladder", *TINY, "--method", "rp", "--rewind", "late"), "no trained weights"),
-            (("runs", "show", "abc"), "found 0 runs"),
-            (("runs", "remove", "abc"), "found 0 runs"),
+            (("results", "show", "abc"), "found 0 runs"),
+            (("results", "remove", "abc"), "found 0 runs"),
             (("export", "abc", "t.npz"), "found 0 runs"),
             (("export", "abc", "t.nzp"), "Did you mean '.npz'"),
             (("export", "abc", "t.npz", "--values", "int8"), "found the option values"),
             (("export", "abc", "t.safetensors", "--form", "bits"), "form: found 'bits'"),
-            (("runs", "import", "no-such.tar"), "no-such.tar"),
+            (("results", "replay", "abc"), "found 0 runs"),
             (("run", "--source", "no-such.csv"), "no-such.csv"),
         ],
         ids=lambda value: " ".join(value[:1] + value[-2:]) if isinstance(value, tuple) else "",
@@ -214,56 +219,46 @@ class TestTraining:
         assert "nothing would be trained" in out
 
 
-class TestRuns:
+class TestResults:
     def test_list(self, filled):
-        code, out, _ = filled("runs", "list")
+        code, out, _ = filled("results", "list")
         assert code == 0
         assert all(key[:8] in out for key in filled.store.run_keys())
-        assert "3 runs in" in out
+        assert re.search(r"0 runs in .*results, 3 more in .*store", out)
 
     def test_show(self, filled):
         key = filled.store.run_keys()[0]
-        code, out, _ = filled("runs", "show", key[:10])
+        code, out, _ = filled("results", "show", key[:10])
         assert code == 0
         assert key in out
         assert filled.store.find(key).results_digest in out
-        whole = json.loads(filled("runs", "show", key, "--json")[1])
-        assert whole["results"] == filled.store.find(key).results
+        whole = json.loads(filled("results", "show", key, "--json")[1])
+        assert whole == filled.store.find(key).row
 
     def test_remove(self, filled):
         key = filled.store.run_keys()[0]
-        assert filled("runs", "remove", key[:10])[1] == f"removed {key}\n"
+        assert filled("results", "remove", key[:10])[1] == f"removed {key}\n"
         assert key not in filled.store.run_keys()
 
     def test_verify(self, filled):
-        code, out, _ = filled("runs", "verify")
-        assert code == 0
-        assert "3 runs, 0 files that are not good" in out
-        path = filled.store.folder / "runs" / filled.store.run_keys()[0] / "weights-best"
+        code, out, _ = filled("results", "verify")
+        assert (code, out) == (0, "3 runs, 0 things that are not good\n")
+        path = filled.store.folder / "runs" / filled.store.run_keys()[0]
+        path /= "weights-best.safetensors"
         path.write_bytes(path.read_bytes()[:-1])
-        code, out, _ = filled("runs", "verify")
+        code, out, _ = filled("results", "verify")
         assert code == 1
         assert str(path) in out
 
-    def test_export_and_import(self, filled, tmp_path, monkeypatch):
-        code, out, _ = filled("runs", "export", tmp_path / "moved", "--weights")
-        assert code == 0
-        assert "moved-01.tar" in out
-        keys = filled.store.run_keys()
-        monkeypatch.setenv("LTHNB_STORE", str(tmp_path / "elsewhere"))
-        code, out, _ = filled("runs", "import", tmp_path / "moved-01.tar")
-        assert code == 0
-        assert "10 files taken in" in out  # three records and tables, two prunings and masks
-        assert Store(tmp_path / "elsewhere", None).run_keys() == keys
-        piece = tmp_path / "moved-01.tar"
-        piece.write_bytes(piece.read_bytes()[:1500])
-        assert filled("runs", "import", piece)[0] == 1
-
-    def test_record(self, filled):
-        filled.store.results.mkdir()
-        key = filled.store.run_keys()[0]
-        assert filled("runs", "record", key)[0] == 0
-        assert filled.store.is_recorded_result(key)
+    def test_add_and_compact(self, filled):
+        first, *others = filled.store.run_keys()
+        assert filled("results", "add", first)[0] == 0
+        assert again(filled.store).is_recorded_result(first)
+        assert filled("results", "add")[0] == 0
+        assert filled("results", "add")[1] == "0 files written\n"
+        assert "files merged" in filled("results", "compact")[1]
+        assert again(filled.store).recorded_tables.keys == sorted([first, *others])
+        assert filled("results", "verify")[0] == 0
 
 
 class TestExport:
@@ -401,11 +396,12 @@ class TestWanted:
     def test_records_what_is_finished_once(self, cli, lines):
         cli("wanted", "rewinds", "--train", "--quiet")
         assert cli("wanted", "existence", "--record")[1].endswith("results\n")
-        assert [r.density for r in cli.store.recorded()] == [1.0]  # the dense model that both have
+        # The dense model that both have.
+        assert [r.density for r in again(cli.store).recorded()] == [1.0]
         assert "1 runs copied" in cli("wanted", "rewinds", "--record")[1]
         assert "0 runs copied" in cli("wanted", "rewinds", "--record")[1]
-        assert len(cli.store.recorded()) == 2
-        assert cli("runs", "verify")[0] == 0
+        assert len(again(cli.store).recorded()) == 2
+        assert cli("results", "verify")[0] == 0
 
     def test_bits_of_the_first_seed_alone(self, cli, lines):
         cli("wanted", "existence", "--train", "--record", "--quiet")
@@ -463,6 +459,5 @@ class TestWanted:
         # Times are told by what is recorded: a run of one's own changes none of them.
         before = cli("wanted")[1]
         slow = cli.store.find(cli.store.run_keys()[0])
-        slow = dataclasses.replace(slow, key="f" * 32, circumstances={"seconds": 1e6})
-        cli.store.put(slow)
+        cli.store.put({**slow.row, "key": "f" * 32, "seconds": 1e6}, slow.nested)
         assert cli("wanted")[1] == before

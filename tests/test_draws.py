@@ -8,6 +8,7 @@ from lthnb import draws, plots
 from lthnb.config import Ladder, Seeded
 from lthnb.lottery import climb
 from lthnb.standings import fields_of, recorded_by_contest, seeded
+from lthnb.store.adding import add
 from lthnb.store.runs import Store
 from lthnb.training import train
 
@@ -106,9 +107,7 @@ def test_a_store_that_is_empty_and_numbers_that_are_no_tickets(store, monkeypatc
 
 def test_recorded_ones_add_no_seed_to_the_ladders(fields, store):
     found = again(store, (1, 2))
-    store.results.mkdir()
-    for key in store.run_keys():
-        store.record_result(key)
+    add(store, store.run_keys())
     alone = Store(store.folder.parent / "empty", results=store.results)
     contests = [(LADDER, SPEC)]
     [[field]] = recorded_by_contest(contests, alone).values()

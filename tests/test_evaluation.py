@@ -11,16 +11,14 @@ from toys import interactions, toy_data
 
 from lthnb.data import to_csr
 from lthnb.evaluation import (
-    METRICS,
     TILE,
     TILES_AT_ONCE,
-    TOP,
     USERS_AT_ONCE,
-    Hits,
     evaluate,
     rank,
     top_k_torch,
 )
+from lthnb.metrics import METRICS, TOP, Hits
 
 KS = (1, 3, 5, 10, 20)
 

@@ -4,7 +4,7 @@ import re
 from dataclasses import replace
 
 import pytest
-from toys import quiet, toy_data
+from toys import PlainRecord, quiet, toy_data
 
 from lthnb import paper, plots
 from lthnb.compression import compressions_of
@@ -13,7 +13,7 @@ from lthnb.lottery import run_ladder
 from lthnb.profiles import PROFILES, SMALL_SETS, literature
 from lthnb.sources import SOURCES
 from lthnb.standings import seeded
-from lthnb.store.records import Record
+from lthnb.store.adding import add
 from lthnb.store.runs import Store
 from lthnb.wanted import Wanted, WantedMatch, wanted, wanted_matches
 
@@ -68,7 +68,7 @@ def test_the_table_counts_what_is_there_and_estimates_the_rest(tmp_path):
 
     assert recorded() == ["0 of 6", "0 of 2", "0 of 3"]
     for rung in run_ladder(*seeded(ladder, spec, 0), DATA, quiet(store)):
-        store.record_result(rung.record.key)
+        add(store, [rung.record.key])
     assert recorded() == ["3 of 6", "2 of 2", "0 of 3"]
     first, third, second = (r for r in rows(plots.evidence_table([one, done, other], store)) if r)
     assert first[-1] not in ("unknown", "–")  # like those that are there
@@ -85,8 +85,7 @@ def test_matches_are_counted_and_scaled(tmp_path):
     ]
     store = Store(tmp_path / "store", results=tmp_path / "results")
     compressions_of([small], DATA, [0], quiet(store))
-    for key in store.run_keys():
-        store.record_result(key)
+    add(store, store.run_keys())
     first, second = (r for r in rows(plots.evidence_table(wanted, store)) if r)
     assert first[1] == "tickets, LCM and small dense models at 50%"
     # A seed has the dense model, one rung, one LCM and one small dense model.
@@ -101,9 +100,8 @@ def test_a_run_of_all_its_epochs_is_not_told_from_one_that_may_stop(tmp_path):
     store = Store(tmp_path / "store", results=tmp_path / "results")
     alone = Ladder(rungs=0)
     [rung] = run_ladder(*seeded(alone, spec, 0), DATA, quiet(store))
-    slow = replace(rung.record, circumstances={**rung.record.circumstances, "seconds": 60.0})
-    store.put(slow)
-    store.record_result(slow.key)
+    store.put({**rung.record.row, "seconds": 60.0}, rung.record.nested)
+    add(store, [rung.record.key])
     whole = spec.with_training(epochs=20, patience=20, l2=0.0)
     wanted = [
         Wanted("literature", "movielens", alone, one, (0,))
@@ -132,8 +130,8 @@ def store_of_literature():
     data = {"name": reference.dataset, "origin": {"source": reference.dataset}}
     stopped = {**base, "test": {"recall@20": 0.9, "ndcg@20": 0.9}}
     return [
-        Record("a" * 32, spec.described(), data, {}, {"density": 1.0}, {}, base),
-        Record(
+        PlainRecord("a" * 32, spec.described(), data, {}, {"density": 1.0}, {}, base),
+        PlainRecord(
             *("b" * 32, spec.with_training(patience=100).described(), data),
             *({}, {"density": 1.0}, {}, stopped),
         ),

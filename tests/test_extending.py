@@ -130,7 +130,7 @@ def test_a_criterion(extended):
         "from toys import quiet, toy_data, toy_spec\n"
         "from lthnb.config import Ladder\n"
         "from lthnb.lottery import run_ladder\n"
-        "from lthnb.store import Store\n"
+        "from lthnb.store.runs import Store\n"
         "given = toy_spec(), toy_data(), quiet(Store('toy', results=None))\n"
         "rungs = run_ladder(Ladder('imp', 0.3, 2, criterion='row_share'), *given)\n"
         "w = rungs[0].run.weights()\n"

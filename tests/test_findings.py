@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from recorded import at
 
-from lthnb import answers, compression, draws, paper, plots, profiles
+from lthnb import answers, compression, draws, measured, paper, plots, profiles
 from lthnb.budget import best_within, measured_costs
 from lthnb.plots.ladders import is_cell
 from lthnb.profiles import SMALL_SETS
@@ -364,7 +364,7 @@ def served(store):
     """(catalogue, size, density asked for) → engine → what was measured."""
     return {
         (name.split()[0], row["catalogue"]["size"], float(name.split()[2])): row["who"]
-        for record in store.measured()
+        for record in measured.recorded()
         for name, row in record["rows"].items()
         if "catalogue" in row
     }
@@ -387,7 +387,7 @@ def test_sparse_tickets_are_served_faster_and_from_less(store):
 
 def test_the_sparsest_winner_packed(store, ladders):
     """A sixth of the dense table's bytes, most of it by rounding, and no Recall to speak of."""
-    [costs] = [c for title, c in measured_costs(store.measured()).items() if "yelp2018" in title]
+    [costs] = [c for title, c in measured_costs(measured.recorded()).items() if "yelp2018" in title]
     winner = of(ladders, "yelp2018", "validated").sparsest.keys
     dense = {c.values: c for c in costs if c.density == 1}
     ticket = {c.values: c for c in costs if c.run in winner}
@@ -405,7 +405,7 @@ def test_the_sparsest_winner_packed(store, ladders):
 
 def test_the_best_ticket_for_few_bytes_on_yelp2018(store, ladders):
     """Rounded and pruned: for an eighth of the dense table's bytes still above it."""
-    [costs] = [c for title, c in measured_costs(store.measured()).items() if "yelp2018" in title]
+    [costs] = [c for title, c in measured_costs(measured.recorded()).items() if "yelp2018" in title]
     best = best_within(costs, costs[0].file / 8, "valid")
     assert best.values == "int8"
     assert best.density < 0.5

@@ -1,159 +1,153 @@
-"""A ladder that is killed again and again ends with the same bits as one left alone.
+"""A search that is killed again and again ends with the same bits as one left alone.
 
 SIGKILL leaves no chance to tidy up: whatever is half done then must be found and done again. The
-moments are spread over the whole of a run by a seeded generator; every other one is put off until a
-checkpoint, weights, a mask or a record is being written.
+moments are spread over the whole of a search by a seeded generator.
 """
 
-import json
 import os
+import shutil
 import signal
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-from toys import PATIENCE, processes, quiet, toy_data, toy_spec
+from toys import PATIENCE, count_epochs, processes, quiet, toy_data, toy_spec, trained
 
 from lthnb.config import Ladder
 from lthnb.lottery import climb
+from lthnb.store.files import write_file
 from lthnb.store.runs import Store
+from lthnb.training import Stopped
+
+KEY = "0123456789abcdef0123456789abcdef"
 
 
-def ladder(folder: str, begun, out, die_at: str = "") -> None:
-    """Climb a ladder, in a process of its own; put key and mask of every rung into `out`.
+def search(folder: str, begun, out, die_at: int = 0) -> None:
+    """Search, in a process of its own; put the number of files written into `out` at the end.
 
-    die_at: kill this process where a file of that name would get its name.
+    die_at: kill this process where that file, from 1, would get its name.
     """
-    original, at = os.replace, Path(folder)
+    original, count, at = os.replace, 0, Path(folder)
 
     def replace(source, target):
-        if Path(target).name == die_at and Path(target).is_relative_to(at):
+        nonlocal count
+        count += Path(target).is_relative_to(at)
+        if count == die_at and Path(target).is_relative_to(at):
             os.kill(os.getpid(), signal.SIGKILL)
         original(source, target)
 
     os.replace = replace
     # A checkpoint of 2 MB after each epoch, so that writing takes a good part of the time.
     data, spec = toy_data(600, 800, 0.02), toy_spec(size=64, batch_size=2048, step="cpu")
-    control = quiet(Store(folder, results=None), checkpoint_seconds=0)
     with tempfile.TemporaryDirectory() as away:  # loads all that is compiled
         for _ in climb(Ladder("imp", 0.3, 1), spec, data, quiet(Store(away, results=None))):
             pass
     begun.set()
-    out.send(
-        [(r.run.key, r.mask.digest) for r in climb(Ladder("imp", 0.3, 3), spec, data, control)]
-    )
+    control = quiet(Store(folder, results=None), checkpoint_seconds=0)
+    for _ in climb(Ladder("imp", 0.3, 3), spec, data, control):
+        pass
+    out.send(count)
 
 
-class Climber:
-    """A process that climbs the ladder in a folder's store."""
+class Searcher:
+    """A process that searches in a folder's store."""
 
-    def __init__(self, folder: Path, die_at: str = "") -> None:
+    def __init__(self, folder: Path, die_at: int = 0) -> None:
         context = processes()
         begun, (self.out, out) = context.Event(), context.Pipe(duplex=False)
-        arguments = (str(folder / "store"), begun, out, die_at)
-        self.process = context.Process(target=ladder, args=arguments)
+        self.process = context.Process(target=search, args=(str(folder), begun, out, die_at))
         self.process.start()
         out.close()
         assert begun.wait(PATIENCE)
 
-    def rungs(self) -> list[tuple[str, str]]:
-        """Key and mask of every rung, once the process is through."""
+    def written(self) -> int:
+        """How many files it wrote, once it is through."""
         self.process.join(PATIENCE)
         assert self.process.exitcode == 0
         return self.out.recv()
 
+    def killed(self) -> bool:
+        """Whether it was killed before it was through."""
+        self.process.join(PATIENCE)
+        return self.process.exitcode == -signal.SIGKILL
+
 
 def outcome(folder: Path) -> dict[str, tuple]:
-    """Results digest, mask and best weights of every run of a store."""
-    store = Store(folder / "store", results=None)
-    out = {}
-    for key in store.run_keys():
-        record = store.find(key)
-        table = store.find_weights(key, "best")
-        out[key] = (record.results_digest, record.mask["digest"], table.tobytes())
-    return out
-
-
-def half_written(folder: Path) -> list[Path]:
-    return [*folder.glob("store/*/.tmp-*"), *folder.glob("store/*/*/.tmp-*")]
+    """Results digest, mask and best weights of every run of a store, and its search's rows."""
+    store = Store(folder, results=None)
+    runs = {key: (store.find(key), store.find_weights(key, "best")) for key in store.own_keys()}
+    out = {
+        key: (record.results_digest, record.row["mask_digest"], table.tobytes())
+        for key, (record, table) in runs.items()
+    }
+    return {
+        **out,
+        "searches": sorted((r["method"], r["round"], r["key"]) for r in store.searches()),
+    }
 
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
-    """What an undisturbed ladder gives, and how long it climbs once it has begun to."""
+    """What an undisturbed search comes to, and how many files it writes."""
     folder = tmp_path_factory.mktemp("undisturbed")
-    climber, began = Climber(folder), time.monotonic()
-    rungs = climber.rungs()
-    assert len(rungs) == 4
-    return rungs, outcome(folder), time.monotonic() - began
-
-
-def kill_again_and_again(folder: Path, undisturbed, kills: int, seed: int) -> dict[str, int]:
-    """Kill `kills` times, starting over where a ladder is through; compare each that is through."""
-    rungs, expected, seconds = undisturbed
-    rng = np.random.default_rng(seed)
-    seen = {"kills": 0, "ladders": 0, "while a file was written": 0, "with a checkpoint": 0}
-    here = folder / "0"
-    while True:
-        climber = Climber(here)
-        if seen["kills"] == kills:
-            assert climber.rungs() == rungs
-            break
-        before = set(half_written(here))
-        # What is done stays done, so that halves of a run take the moments through all of it.
-        climber.process.join(rng.uniform(0, seconds / 2))
-        # Every other kill comes as soon as a file is being written, whichever that is.
-        while seen["kills"] % 2 and climber.process.is_alive():
-            if set(half_written(here)) - before:
-                break
-        if climber.process.exitcode is None:
-            climber.process.kill()
-            climber.process.join()
-        if climber.process.exitcode == -signal.SIGKILL:
-            seen["kills"] += 1
-            seen["while a file was written"] += bool(set(half_written(here)) - before)
-            seen["with a checkpoint"] += bool(list(here.glob("store/runs/*/checkpoint")))
-            continue
-        assert climber.rungs() == rungs
-        compare(here, expected)
-        seen["ladders"] += 1
-        here = folder / str(seen["ladders"])
-    compare(here, expected)
-    seen["ladders"] += 1
-    return seen
+    written = Searcher(folder).written()
+    found = outcome(folder)
+    assert len(found) == 4 + 1
+    return found, written
 
 
 def compare(folder: Path, expected: dict[str, tuple]) -> None:
     """The same runs to the bit, every file whole, and nothing half written left behind."""
     assert outcome(folder) == expected
-    store = Store(folder / "store", results=None)
-    assert list(store.verify()) == []
-    assert half_written(folder) == []
-    assert list(folder.glob("store/runs/*/checkpoint")) == []
+    assert list(Store(folder, results=None).verify()) == []
+    assert list(folder.rglob("*checkpoint*")) == []
 
 
-@pytest.mark.parametrize("kills", [5, pytest.param(50, marks=pytest.mark.slow)])
-def test_killed_and_resumed_to_the_same_bits(tmp_path, undisturbed, kills, record_property):
-    seen = kill_again_and_again(tmp_path, undisturbed, kills, seed=kills)
-    for name, number in seen.items():
-        record_property(name, number)
-    print(json.dumps(seen))
-    assert seen["kills"] == kills
-    assert seen["with a checkpoint"] > 0, "every kill came before the first checkpoint"
-    assert seen["while a file was written"] > 0
-
-
-@pytest.mark.parametrize("name", ["checkpoint", "weights-best", "record"])
-def test_killed_in_the_middle_of_a_write(tmp_path, undisturbed, name):
-    """Written in full, but not renamed yet: the file that was there before still counts, and the
-    one that has no name goes when its run goes on."""
-    rungs, expected, _ = undisturbed
-    climber = Climber(tmp_path, die_at=name)
-    climber.process.join(PATIENCE)
-    assert climber.process.exitcode == -signal.SIGKILL
-    [left] = half_written(tmp_path)
-    assert left.name.startswith(f".tmp-{name}")
-    assert Climber(tmp_path).rungs() == rungs
+@pytest.mark.parametrize("kills", [2, pytest.param(20, marks=pytest.mark.slow)])
+def test_killed_and_resumed_to_the_same_bits(tmp_path, undisturbed, kills):
+    """Every other kill comes in the middle of a write, the others at any moment."""
+    expected, written = undisturbed
+    rng, done = np.random.default_rng(kills), 0
+    while done < kills:
+        searcher = Searcher(tmp_path, die_at=int(rng.integers(1, written // 2)) if done % 2 else 0)
+        if done % 2 == 0:
+            searcher.process.join(rng.uniform(0, 0.5))
+            searcher.process.kill()
+        if searcher.killed():
+            done += 1
+        else:  # it was through: what it did is right, and the next one starts over
+            compare(tmp_path, expected)
+            shutil.rmtree(tmp_path / "runs")
+    Searcher(tmp_path).written()
     compare(tmp_path, expected)
+
+
+@pytest.mark.parametrize("backbone", ["mf", "lightgcn"])
+@pytest.mark.parametrize("step", ["reference", "cpu"])
+def test_stopped_after_each_epoch_a_training_goes_on_to_the_same_bits(
+    tmp_path, monkeypatch, backbone, step
+):
+    data, spec = toy_data(), toy_spec(backbone, step=step)
+    whole = trained(Store(tmp_path / "whole", results=None), data, spec)
+    store, stops, ran = Store(tmp_path / "store", results=None), [], count_epochs(monkeypatch)
+    while True:
+        try:
+            run = trained(store, data, spec, deadline=0.0)
+            break
+        except Stopped as stopped:
+            stops.append(stopped.epoch)
+    assert (stops, ran) == ([1, 2, 3, 4], [0, 1, 2, 3])
+    assert run.record.results_digest == whole.record.results_digest
+    assert np.array_equal(run.weights(), whole.weights())
+
+
+@pytest.mark.parametrize("name", ["runs/{}/.tmp-row-x", "searches/{}/.tmp-0", "masks/.tmp-{}-x"])
+def test_what_a_killed_writer_left_goes_with_the_next_holder_of_the_key(tmp_path, name):
+    store, path = Store(tmp_path, results=None), tmp_path / name.format(KEY)
+    write_file(path, b"half a row")
+    assert [what.startswith(str(path)) for what in store.verify()] == [True]
+    with store.lock("f" * 32):
+        assert path.exists()
+    with store.lock(KEY):
+        assert not path.exists()

@@ -1,18 +1,17 @@
 """Ladders: what is trained, what is shared, which entries go, and where a rung starts."""
 
 import itertools
-import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from toys import count_epochs, count_trainings, quiet, toy_data, toy_spec
 
-from lthnb import sources, training
+from lthnb import sources
 from lthnb.config import ConfigError, Ladder, Model, Seeded, Snapshot, Spec, Training
-from lthnb.lottery import StoredMask, plan, run_ladder, targets
+from lthnb.lottery import plan, run_ladder, targets
 from lthnb.pruning import Mask, prune
-from lthnb.old_store import unpack_arrays, unseal
+from lthnb.store import adding
 from lthnb.store.files import StoreError
 from lthnb.store.runs import Store
 
@@ -73,34 +72,29 @@ class TestSharing:
 
     def test_a_ladder_can_be_walked_without_weights(self, store, monkeypatch):
         first = climbed(store)
+        kept = first[3].mask.kept
         for path in store.folder.glob("runs/*/weights-*"):
             path.unlink()
         epochs = count_epochs(monkeypatch)
-        assert np.array_equal(climbed(store)[3].mask.kept, first[3].mask.kept)
+        assert np.array_equal(climbed(store)[3].mask.kept, kept)
         assert epochs == []  # the bits lie in the store
-        for path in store.folder.glob("masks/*.bits"):
-            path.unlink()
-        again = climbed(store)
+        bare = record_all(store, masks=False)
+        again = climbed(bare)
         assert epochs == []
-        assert [r.record for r in again] == [r.record for r in first]
-        assert isinstance(again[3].mask, StoredMask)
+        assert [r.record.row for r in again] == [r.record.row for r in first]
         assert again[3].mask.density == first[3].mask.density
+        with pytest.raises(StoreError, match=r"ensure_mask"):
+            _ = again[3].mask.kept
         # Whoever needs the bits gets them, by replaying what they come from.
-        assert np.array_equal(again[3].mask.kept, first[3].mask.kept)
+        assert np.array_equal(again[3].run.ensure_mask().kept, kept)
         assert len(epochs) == sum(r.record.best_epoch for r in first[:3])
 
-    def test_a_ladder_from_recorded_results(self, store, tmp_path, monkeypatch):
-        """Records and prunings alone, as `results/` has them: nothing is trained, nothing read."""
+    def test_a_ladder_from_recorded_results(self, store, monkeypatch):
+        """Rows alone, as `results/` has them: nothing is trained, nothing read."""
         first = climbed(store)
-        for path in store.folder.rglob("*"):
-            recorded = path.name == "record" or (path.parent.name == "masks" and not path.suffix)
-            if recorded:
-                place = tmp_path / "results" / path.relative_to(store.folder)
-                place.parent.mkdir(parents=True, exist_ok=True)
-                place.write_bytes(path.read_bytes())
+        other = record_all(store)
         keys, epochs = count_trainings(monkeypatch), count_epochs(monkeypatch)
-        other = Store(tmp_path / "other", tmp_path / "results")
-        assert [r.record for r in climbed(other)] == [r.record for r in first]
+        assert [r.record.row for r in climbed(other)] == [r.record.row for r in first]
         assert {p.state for p in plan(IMP, SPEC, DATA, other)} == {"recorded"}
         assert keys == epochs == []
         # One rung more needs the last rung's weights: replayed, not trained as a run.
@@ -108,107 +102,36 @@ class TestSharing:
         assert keys == [longer[4].run.key]
         assert longer[4].run.key == climbed(store, replace(IMP, rungs=4))[4].run.key
 
-    def test_recorded_masks_are_what_is_left_of_the_one_before(self, store, tmp_path):
-        """The last rung alone is recorded: the masks that its own lies within come along."""
-        rungs = climbed(store)
-        evidence = Store(store.folder, tmp_path / "results")
-        written = evidence.record_result(rungs[3].record.key)
-        masks = [path for path in written if path.suffix]
-        assert (len(masks), len(written)) == (3, 9)  # prunings, bits, the record, and two texts
-        there = Store(tmp_path / "results", results=None)
-        assert list(there.verify()) == []
-        for rung in rungs[1:]:
-            assert np.array_equal(there.find_mask(rung.mask.digest), rung.mask.kept)
-        entries = [rungs[0].mask.kept.size, *(rung.mask.entries for rung in rungs)][1:-1]
-        with_bits = [unpack_arrays(unseal("mask", p.read_bytes(), "")) for p in masks]
-        assert [len(arrays["bits"]) for arrays in with_bits] == [-(-n // 8) for n in entries]
-        # Nothing is written twice but what is asked for, and no bits where none are wanted.
-        assert len(evidence.record_result(rungs[2].record.key)) == 3
-        bare = Store(store.folder, tmp_path / "bare")
-        without = bare.record_result(rungs[3].record.key, bits=False)
-        assert [p.parent.name for p in without][-1:] == ["masks"]
-        assert [p.suffix for p in without] == [""] * 4
-
-    def test_a_rung_that_prunes_nothing_is_recorded_like_the_others(self, store, tmp_path):
-        """Its mask is the dense table, or the one before, and lies within no other."""
+    def test_a_rung_that_prunes_nothing_is_recorded_like_the_others(self, store):
+        """Its mask is the dense table, or the one before."""
         share = 1 - 0.4 / DATA.rows / SPEC.model.embedding_size
         rungs = climbed(store, Ladder(densities=(share, 0.5, 0.5 * share, 0.3)))
-        assert [r.mask.digest == s.mask.digest for r, s in itertools.pairwise(rungs)] == [
-            True,
-            False,
-            True,
-            False,
-        ]
-        evidence = Store(store.folder, tmp_path / "results")
-        for rung in rungs[::-1]:
-            evidence.record_result(rung.record.key)
-        there = Store(tmp_path / "results", results=None)
-        assert list(there.verify()) == []
+        same = [r.mask.digest == s.mask.digest for r, s in itertools.pairwise(rungs)]
+        assert same == [True, False, True, False]
+        there = record_all(store)
+        assert list(adding.verify(there.results)) == []
         for rung in rungs:
-            if rung.mask.density < 1:
-                assert np.array_equal(there.find_mask(rung.mask.digest), rung.mask.kept)
-
-    def test_a_mask_within_another_machines_is_kept_whole(self, store, tmp_path):
-        rungs = climbed(store)
-        evidence = Store(store.folder, tmp_path / "results")
-        first, second = (
-            p for p in evidence.record_result(rungs[2].record.key) if p.suffix == ".bits"
-        )
-        other = Store(tmp_path / "other", results=None)
-        other.put_mask(first.stem, ~rungs[1].mask.kept, {})
-        shutil.copy(tmp_path / "other" / "masks" / first.name, first)
-        first.with_suffix("").unlink()  # of that machine's pruning
-        evidence.record_result(rungs[2].record.key)
-        second_bits = Store(tmp_path / "results", results=None).find_mask_bits(second.stem)
-        assert np.array_equal(second_bits, rungs[2].mask.kept)
-
-    def test_a_mask_within_itself_is_damaged(self, store, tmp_path):
-        rungs = climbed(store)
-        written = Store(store.folder, tmp_path / "results").record_result(rungs[2].record.key)
-        first, second = (path for path in written if path.suffix)
-        first.write_bytes(second.read_bytes())  # which lies within the first
-        there = Store(tmp_path / "results", results=None)
-        assert {first, second} == set(dict(there.verify()))
+            found = there.find_mask(rung.mask.about, rung.mask.shape)
+            assert np.array_equal(found.kept, rung.mask.kept)
 
     @pytest.mark.parametrize("scope", ["join", "user_item"])
-    def test_random_masks_are_not_kept_and_drawn_again(self, store, tmp_path, scope):
+    def test_random_masks_are_not_recorded_but_drawn_again(self, store, scope):
         rungs = climbed(store, replace(IMP, method="rp", scope=scope))
-        evidence = Store(store.folder, tmp_path / "results")
-        for rung in rungs:
-            evidence.record_result(rung.record.key)
-        assert not list((tmp_path / "results").rglob("*.bits"))
-        there = Store(tmp_path / "none", tmp_path / "results")
+        there = record_all(store)
+        assert there.recorded_tables.parts("masks") == []
         for rung in rungs[1:]:
-            assert there.has_mask_bits(keys_of(there)[rung.mask.digest])
-            assert np.array_equal(there.find_mask(rung.mask.digest), rung.mask.kept)
-        # One drawn otherwise than its record says is none.
-        key = keys_of(there)[rungs[1].mask.digest]
-        about = {**there.find_pruning(key), "digest": "0" * 32}
-        other = Store(tmp_path / "other", results=None)
-        other.put_mask(key, ~rungs[1].mask.kept, about)
-        (tmp_path / "other" / "masks" / f"{key}.bits").unlink()
-        assert other.find_pruning(key) == about
-        assert other.find_mask_bits(key) is None
-
-    def test_a_recorded_mask_without_the_one_before_is_named(self, store, tmp_path, capsys):
-        rungs = climbed(store)
-        written = Store(store.folder, tmp_path / "results").record_result(rungs[2].record.key)
-        first, second = (path for path in written if path.suffix)
-        first.write_bytes(first.read_bytes()[:-1])
-        there = Store(tmp_path / "other", tmp_path / "results")
-        assert set(dict(there.verify())) == {first, second}
-        assert f"left of {first}, which is not good itself." in dict(there.verify())[second]
-        first.unlink()
-        assert there.find_mask_bits(second.stem) is None
-        said = f"{second}: tells what is left of {first}, which is not there."
-        assert said in capsys.readouterr().err
-        assert said in dict(there.verify())[second]
+            assert there.has_mask(rung.mask.about)
+            found = there.find_mask(rung.mask.about, rung.mask.shape)
+            assert np.array_equal(found.kept, rung.mask.kept)
+        # One drawn otherwise than its row says is none.
+        assert there.find_mask({**rung.mask.about, "digest": "0" * 32}, rung.mask.shape) is None
 
 
-def keys_of(store) -> dict[str, str]:
-    """The keys of the recorded prunings, by the digest of what they gave."""
-    names = (path.name for path in (store.results / "masks").iterdir() if not path.suffix)
-    return {store.find_pruning(name)["digest"]: name for name in names}
+def record_all(store, **how) -> Store:
+    """Record all runs of a store; a store that has these alone."""
+    results = store.folder.parent / "results"
+    adding.add(Store(store.folder, results), store.own_keys(), **how)
+    return Store(store.folder.parent / "other", results)
 
 
 class TestMasks:
@@ -288,9 +211,9 @@ class TestMasks:
         rungs = climbed(store, replace(IMP, prune_from="last", rungs=1), spec)
         run = rungs[0].run
         assert run.record.best_epoch < run.record.epochs, "choose another toy"
-        assert (store.folder / "runs" / run.key / "weights-6").exists()  # kept, not replayed
+        assert (store.folder / "runs" / run.key / "weights-6.safetensors").exists()
         for epoch, same in (("last", True), ("best", False)):
-            scores, keep = abs(run.weights(epoch)), (rungs[1].mask.entries,)
+            scores, keep = abs(run.ensure_weights(epoch)), (rungs[1].mask.entries,)
             mask = prune(Mask.dense(DATA.rows, 4), scores, keep, users=DATA.users)
             assert (mask.digest == rungs[1].mask.digest) is same
 
@@ -345,8 +268,8 @@ class TestStarts:
         ladder = replace(IMP, rewind="late", rewind_epoch=2)
         rungs = climbed(store, ladder, toy_spec(learning_rate=0.02))
         dense = rungs[0].run
-        assert {str(start(r)) for r in rungs[1:]} == {str(Snapshot(dense.key, 2).described())}
-        assert (store.folder / "runs" / dense.key / "weights-2").exists()
+        assert all(start(r) == Snapshot(dense.key, 2).described() for r in rungs[1:])
+        assert (store.folder / "runs" / dense.key / "weights-2.safetensors").exists()
         # The dense run was there already, without that table: it is replayed.
         other = Store(store.folder.parent / "other", None)
         climbed(other, replace(IMP, rungs=0))
@@ -381,7 +304,7 @@ class TestStarts:
         ladder = replace(IMP, rewind="late", rungs=1)
         rungs = climbed(store, ladder, keep=(3,))
         names = {p.name for p in (store.folder / "runs" / rungs[0].run.key).iterdir()}
-        assert {"weights-1", "weights-3"} <= names
+        assert {"weights-1.safetensors", "weights-3.safetensors"} <= names
 
 
 class TestPlan:
@@ -464,16 +387,3 @@ def test_without_taste_there_is_nothing_to_find(planted):
     """The same rows, where nothing was planted: no group is favoured by a fifth."""
     for carrying, other in survival(planted["flat"]):
         assert 5 / 6 < carrying / other < 6 / 5
-
-
-def test_a_mask_that_a_replay_does_not_reproduce_is_refused(store, monkeypatch):
-    """Another machine's replay may round otherwise; its mask must not go under the first's key."""
-    rungs = climbed(store, IMP)
-    for name in ("bits", "weights"):
-        for path in store.folder.rglob(f"*{name}*"):
-            path.unlink()
-    store.remove(rungs[2].record.key)
-    replayed = training._replay
-    monkeypatch.setattr(training, "_replay", lambda run, epoch: replayed(run, epoch)[::-1].copy())
-    with pytest.raises(StoreError, match=r"pruned again here it is .* recorded is"):
-        climbed(store, IMP)

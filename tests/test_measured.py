@@ -9,8 +9,7 @@ import pytest
 from toys import ROOT
 
 from lthnb import measured, plots
-from lthnb.store.files import StoreError
-from lthnb.store.runs import Store, record_digest
+from lthnb.store.runs import Store
 
 
 def entry(facts=None, **measures):
@@ -98,31 +97,17 @@ def results(tmp_path, monkeypatch):
 
 class TestStore:
     def test_finds_them(self, results):
-        assert Store().measured() == Store().measured(["made-up"]) == [made_up()]
-        with pytest.raises(StoreError, match=r"'made-upp': not in.*Did you mean 'made-up'"):
-            Store().measured(["made-upp"])
+        assert measured.recorded() == measured.recorded(["made-up"]) == [made_up()]
+        with pytest.raises(measured.RecordError, match=r"not in.*Did you mean 'made-up'"):
+            measured.recorded(["made-upp"])
 
-    def test_verifies_them(self, results):
-        assert list(Store().verify()) == []
+    def test_an_altered_one_is_named(self, results):
         results.write_text(results.read_text().replace("abacus", "computer"))
-        [(path, wrong)] = Store().verify()
-        assert path == results
-        assert "checksum does not fit" in wrong
-
-    def test_a_page_that_shows_them_is_stale_when_they_change(self, results, tmp_path, monkeypatch):
-        log = tmp_path / "log"
-        monkeypatch.setenv("LTHNB_READ_LOG", str(log))
-        Store().measured()
-        assert log.read_text() == "measured\n"
-        before = record_digest("measured")
-        changed = {**made_up(), "name": "other"}
-        changed["checksum"] = measured.checksum(changed)
-        results.with_name("other.json").write_text(json.dumps(changed))
-        assert record_digest("measured") != before
+        with pytest.raises(measured.RecordError, match=r"made-up\.json: its checksum does not fit"):
+            measured.recorded()
 
     def test_those_of_the_project_are_whole(self):
-        folder = ROOT / "results"
-        found = Store(folder / "none", folder).measured()
+        found = measured.recorded()
         assert found, "make bench writes one"
         for record in found:
             parts = "rows", "scaling", "agreement", "costs"
@@ -196,7 +181,7 @@ class TestPlots:
         assert "make bench" in plots.measured_on([])
 
     def test_what_a_ladder_cost(self):
-        records = Store(ROOT / "none", ROOT / "results").recorded(protocol="paper")
+        records = Store(ROOT / "none", ROOT / "results").recorded()
         html = plots.cost_table(records).as_raw_html()
         assert "trainings" in html
         assert "Yelp2018, MF" in html

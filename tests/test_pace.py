@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 from test_standings import made_up
+from toys import PlainRecord
 
 from lthnb.pace import first_match, pace, paces
-from lthnb.store.records import Record
 
 
 def run(curve, best, seconds=1.0, density=0.5, key="k"):
@@ -16,7 +16,7 @@ def run(curve, best, seconds=1.0, density=0.5, key="k"):
         "evaluations": [[i + 1, value, 0.0] for i, value in enumerate(curve)],
     }
     circumstances = {"seconds": seconds}
-    return Record(key, {}, {}, {}, {"density": density}, {}, results, circumstances)
+    return PlainRecord(key, {}, {}, {}, {"density": density}, {}, results, circumstances)
 
 
 DENSE = run([0.1, 0.2, 0.25, 0.3, 0.29], 4, seconds=10.0, density=1.0)

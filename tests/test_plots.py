@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from test_standings import made_up
-from toys import quiet, toy_data, toy_spec
+from toys import PlainRecord, quiet, toy_data, toy_spec
 
 from lthnb import lottery, paper, plots
 from lthnb.budget import Cost
@@ -13,7 +13,6 @@ from lthnb.config import Ladder, Seeded
 from lthnb.data import DataError
 from lthnb.measured import spreads
 from lthnb.profiles import profile
-from lthnb.store.records import Record
 from lthnb.store.runs import Store
 from lthnb.verdicts import t_interval
 
@@ -162,7 +161,7 @@ class TestTables:
             results = {"test": {"recall@20": recall, "ndcg@20": 0.0369}}
             data = {"name": "yelp2018", "origin": {"source": source}}
             mask = {"density": density}
-            return Record(
+            return PlainRecord(
                 f"{seed}" * 8, described, data, Seeded(seed).described(), mask, {}, results
             )
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from recorded import at
 
-from lthnb import compression, paper
+from lthnb import compression, measured, paper
 from lthnb.budget import measured_costs
 from lthnb.plots.ladders import is_cell
 from lthnb.profiles import SMALL_SETS
@@ -142,7 +142,7 @@ def anew_said(recorded):
 
 
 def packed_said(recorded):
-    [costs] = [c for t, c in measured_costs(recorded.store.measured()).items() if "yelp2018" in t]
+    [costs] = [c for t, c in measured_costs(measured.recorded()).items() if "yelp2018" in t]
     winner = on_yelp2018(recorded, "validated")["imp"].sparsest
     size = {
         (c.density == 1, c.values): f"{c.file / 1e6:.2f} MB"

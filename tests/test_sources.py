@@ -99,7 +99,7 @@ class TestRealFiles:
         assert carved[0].digest != carved[1].digest
         assert carved[1].origin["split"]["seed"] == 5
         assert published[0].digest == published[1].digest
-        assert published[1].origin["split"] == {"how": "published"}
+        assert published[1].origin["split"] == {"how": "published", "way": "published"}
 
     @pytest.mark.needs_data
     def test_lastfm_weights_are_read_also_in_exponents(self, real_data):

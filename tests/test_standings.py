@@ -4,15 +4,13 @@ import dataclasses
 
 import numpy as np
 import pytest
-from toys import count_epochs, quiet, toy_data, toy_spec
+from toys import PlainRecord, count_epochs, quiet, toy_data, toy_spec
 
 from lthnb import plots
 from lthnb.config import ConfigError, Ladder
 from lthnb.evaluation import Hits
 from lthnb.lottery import Planned
 from lthnb.standings import Field, beside_narrow, difference, fields_of
-from lthnb.old_store import pack_hits
-from lthnb.store.records import Record
 from lthnb.store.runs import Store
 from lthnb.tuning import beside_tuned, tunings
 from lthnb.verdicts import relative_difference
@@ -42,9 +40,9 @@ def made_up(results, spec=SPEC):
             "epochs": 9,
             "test": {"recall@20": test, "ndcg@20": test / 2},
             "valid": {"recall@20": valid},
-            "hits": pack_hits(hits),
+            "hits": hits,
         }
-        return Record(
+        return PlainRecord(
             f"{seed}{number}", spec.described(), DATA.summary(), {}, {"density": density}, {}, parts
         )
 

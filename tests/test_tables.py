@@ -272,6 +272,7 @@ class TestSplits:
         assert pairs_of(data, "valid") == {(u, i) for u in range(6) for i in (26, 27)}
         assert data.origin["split"] == {
             "how": "each user's last items",
+            "way": "last",
             "leave": 2,
             "seed": 0,
             "times": ["2011-03-13T07:06:40", "2011-03-13T07:55:05"],
@@ -288,6 +289,7 @@ class TestSplits:
         assert pairs_of(data, "valid") == {(u, i) for u in range(6) for i in range(21, 24)}
         assert data.origin["split"] == {
             "how": "7:1:2 by time",
+            "way": "time",
             "valid_from": "2011-03-13T07:41:40",
             "test_from": "2011-03-13T07:46:40",
             "times": ["2011-03-13T07:06:40", "2011-03-13T07:55:05"],

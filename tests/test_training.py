@@ -35,6 +35,7 @@ from lthnb.evaluation import evaluate
 from lthnb.sampling import initial_table, xavier_bound
 from lthnb.steps import resolve, step_class
 from lthnb.store.files import StoreError
+from lthnb.store.records import Record
 from lthnb.store.runs import Store
 from lthnb.training import Diverged, Stopped, initialise, seconds_per_epoch
 
@@ -124,7 +125,7 @@ class TestResuming:
         assert stops == whole.record.epochs
         assert parts.record.results_digest == whole.record.results_digest
         for epoch in ("best", "last"):
-            assert np.array_equal(parts.weights(epoch), whole.weights(epoch))
+            assert np.array_equal(parts.ensure_weights(epoch), whole.ensure_weights(epoch))
 
     def test_checkpoints_do_not_change_a_bit(self, store, tmp_path, monkeypatch):
         whole = trained(store, toy_data(), toy_spec(), checkpoint_seconds=math.inf)
@@ -294,7 +295,7 @@ class TestProcesses:
         assert f"stopped ({reason})" in err
         assert "run the same command again" in err
         assert "Traceback" not in err
-        assert len(list(tmp_path.glob("store/runs/*/checkpoint"))) == 1
+        assert len(list(tmp_path.glob("store/runs/*/checkpoint-*.safetensors"))) == 1
         assert list(tmp_path.glob("store/runs/*/record")) == []
 
     def test_time_budget_and_the_same_command_again(self, tmp_path, monkeypatch, capsys):
@@ -341,7 +342,7 @@ class TestProtocols:
         data = replace(data, test=to_csr([], [], data.test.shape))
         record = trained(store, data, toy_spec()).record
         assert record.results["test"] == {}
-        assert record.results["users_without_test"] == data.users
+        assert record.row["users_tested"] == 0
 
     def test_mask_of_another_shape_is_refused(self, store):
         with pytest.raises(DataError, match=r"mask: found shape \(70, 5\), expected \(70, 4\)"):
@@ -353,14 +354,14 @@ class TestReplays:
         """Weights that are gone are trained again, and must be those of the record."""
         run = trained(store, toy_data(), toy_spec())
         best = run.weights()
-        path = store.folder / "runs" / run.key / "weights-best"
+        path = store.folder / "runs" / run.key / "weights-best.safetensors"
         path.unlink()
-        assert np.array_equal(run.weights(), best)
+        assert np.array_equal(run.ensure_weights(), best)
         path.unlink()
-        losses = [1.01 * loss for loss in run.record.results["losses"]]
-        other = replace(run.record, results={**run.record.results, "losses": losses})
+        nested = {**run.record.nested, "losses": 1.01 * run.record.nested["losses"]}
+        other = Record(run.record.row, lambda: nested)
         with pytest.raises(StoreError, match=r"replayed, epoch 1 has loss .* recorded is"):
-            replace(run, record=other).weights()
+            replace(run, record=other).ensure_weights()
         assert not path.exists()
 
 
@@ -422,22 +423,23 @@ class TestWeights:
         data, spec = toy_data(), toy_spec()
         kept = trained(store, data, spec, keep=("last", 2))
         names = sorted(p.name for p in (store.folder / "runs" / kept.key).iterdir())
-        assert names == ["record", "weights-2", "weights-4", "weights-best"]
+        files = [f"weights-{epoch}.safetensors" for epoch in (2, 4, "best")]
+        assert [n for n in names if n in files or "checkpoint" in n] == files
         epochs = count_epochs(monkeypatch)
         plain = trained(Store(tmp_path / "b", None), data, spec)
         del epochs[:]
         for epoch in (2, "last", 4, "best"):
-            assert np.array_equal(kept.weights(epoch), plain.weights(epoch))
+            assert np.array_equal(kept.weights(epoch), plain.ensure_weights(epoch))
         assert epochs == [0, 1, 0, 1, 2, 3]  # two replays; afterwards the store has them
-        assert not np.array_equal(kept.weights(2), kept.weights(3))
+        assert not np.array_equal(kept.weights(2), kept.ensure_weights(3))
 
     def test_kept_tables_after_a_stop(self, store, tmp_path):
         spec = toy_spec()
         run, _ = resumed(store, toy_data(), spec, keep=("last", 2))
-        assert (store.folder / "runs" / run.key / "weights-2").exists()
+        assert (store.folder / "runs" / run.key / "weights-2.safetensors").exists()
         plain = trained(Store(tmp_path / "b", None), toy_data(), spec)
         for epoch in (2, "last"):
-            assert np.array_equal(run.weights(epoch), plain.weights(epoch))
+            assert np.array_equal(run.weights(epoch), plain.ensure_weights(epoch))
 
     @pytest.mark.parametrize("epoch", [0, 5, -1, "first", 1.5, None])
     def test_epochs_that_were_not_run_are_refused(self, store, epoch):
@@ -447,8 +449,8 @@ class TestWeights:
     def test_best_is_replayed_where_it_was_lost(self, store):
         run = trained(store, toy_data(), toy_spec(learning_rate=0.1))
         table = run.weights()
-        (store.folder / "runs" / run.key / "weights-best").unlink()
-        assert np.array_equal(run.weights(), table)
+        (store.folder / "runs" / run.key / "weights-best.safetensors").unlink()
+        assert np.array_equal(run.ensure_weights(), table)
 
     def test_dtype(self, store):
         for dtype in ("float32", "float64"):
@@ -574,4 +576,3 @@ def test_interactions_of_a_user_with_everything(store):
     test[2, 1] = 1
     record = trained(store, interactions(train, valid, test), toy_spec()).record
     assert record.results["users_tested"] == 1
-    assert record.results["users_without_test"] == 3

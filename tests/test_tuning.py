@@ -11,6 +11,7 @@ from lthnb.config import Ladder
 from lthnb.lottery import run_ladder
 from lthnb.selection import pairs, selections
 from lthnb.standings import fields_of, recorded_fields, seeded, titled
+from lthnb.store.adding import add
 from lthnb.store.runs import Store
 from lthnb.tuning import batches, tunings
 from lthnb.wanted import wanted
@@ -199,7 +200,7 @@ def test_the_causes_are_shown_beside_the_paper(tmp_path):
     }
     for ladder, spec, seed in list(causes.values())[:1]:
         for rung in run_ladder(*seeded(ladder, spec, seed), data, quiet(store)):
-            store.record_result(rung.record.key, bits=False)
+            add(store, [rung.record.key], masks=False)
     html = plots.causes_table(causes, store).as_raw_html()
     # Of two metrics the dense cell; 0.729 of a toy's entries is no whole number of them.
     assert html.count("not run") == 2 * (3 + 4 + 4)
@@ -210,7 +211,7 @@ def test_the_causes_are_shown_beside_the_paper(tmp_path):
     assert others == [f"{cause.capitalize()}: not run." for cause in list(causes)[1:]]
     for other in ("another seed", "pruned after the last epoch"):
         for rung in run_ladder(*seeded(*causes[other]), data, quiet(store)):
-            store.record_result(rung.record.key, bits=False)
+            add(store, [rung.record.key], masks=False)
     _, seed, last, recall, _ = plots.causes_findings(causes, store)
     assert "which does not explain it; it misses 2 of 2 cells, by 0." in seed
     assert last.partition(": ")[2].count("+0.") == 2

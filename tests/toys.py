@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import subprocess
 import sys
+from dataclasses import dataclass, field
 from multiprocessing import forkserver
 from pathlib import Path
 from unittest import mock
@@ -13,7 +14,7 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
-from lthnb.config import Model, Seeded, Spec, Training
+from lthnb.config import Model, Seeded, Spec, Training, digest_text
 from lthnb.data import Interactions, pick_per_user, to_csr
 from lthnb.pruning import Mask
 from lthnb.steps import STEPS, step_class
@@ -86,6 +87,33 @@ def trained(store: Store, data: Interactions, spec: Spec, mask=None, init=None, 
     return train(spec, data, Seeded(0) if init is None else init, mask, quiet(store, **s))
 
 
+@dataclass(frozen=True)
+class PlainRecord:
+    """A record of parts, as the chapters of the first build read one; it goes with them.
+
+    results: with `hits`, where they are asked for, as they are."""
+
+    key: str
+    spec: dict
+    data: dict
+    init: dict
+    mask: dict
+    numerics: dict
+    results: dict
+    circumstances: dict = field(default_factory=dict)
+
+    density = property(lambda self: self.mask["density"])
+    best_epoch = property(lambda self: self.results["best_epoch"])
+    epochs = property(lambda self: self.results["epochs"])
+    seconds = property(lambda self: self.circumstances["seconds"])
+
+    def metric(self, name, part="test"):
+        return self.results[part][name]
+
+    def hits(self):
+        return self.results["hits"]
+
+
 def environment(folder: Path, **more: str) -> dict[str, str]:
     """The environment of a subprocess whose store and results lie under `folder`."""
     return {
@@ -146,9 +174,9 @@ def count_trainings(monkeypatch) -> list[str]:
 
     keys, original = [], training._train
 
-    def counted(key, *rest):
-        keys.append(key)
-        return original(key, *rest)
+    def counted(text, *rest):
+        keys.append(digest_text(text))
+        return original(text, *rest)
 
     monkeypatch.setattr(training, "_train", counted)
     return keys

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lthnb.config import digest_text
+from lthnb.config import DENSE, digest_text
 from lthnb.store.columns import METRIC_NAMES, SEARCH_COLUMNS
 from lthnb.store.files import TEMPORARY, DamagedFile, StoreError, pack, sha256, write_file
 from lthnb.store.records import (
@@ -205,7 +205,7 @@ def _masks_of(
         if record is None or row["seed"] != lowest[_kind(row, record.row)]:
             continue
         about = record.pruning
-        if about and about["criterion"] != "random":
+        if about and about["criterion"] != "random" and about["digest"] != DENSE:
             mask = store.find_mask(about, record.shape)
             if mask is not None:
                 groups[row["search"]][mask.digest] = mask.kept

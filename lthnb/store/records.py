@@ -242,6 +242,12 @@ class Record:
         """Arrays: :data:`NESTED`."""
         return self._nested()
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Record) and self.row == other.row  # it has a digest of all results
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
     def __getstate__(self) -> dict[str, Any]:
         return {"row": self.row, "nested": self.nested, "_nested": None}
 

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from filelock import FileLock, Timeout
 
-from lthnb.config import canonical, digest_text
+from lthnb.config import DENSE, canonical, digest_text
 from lthnb.pruning import Mask, drawn
 from lthnb.store.files import (
     TEMPORARY,
@@ -263,7 +263,7 @@ class Store:
     def find_mask(self, about: Mapping[str, Any] | None, shape: tuple[int, int]) -> Mask | None:
         """The mask that a pruning gave, None where its bits are not kept. about: the plain data
         about it, None for the dense mask. A random one is drawn again."""
-        if about is None:
+        if about is None or about["digest"] == DENSE:
             return Mask.dense(*shape)
         found = self._opened_mask(pruning_key(about))
         if found is not None and found[0].digest == about["digest"]:
@@ -277,6 +277,8 @@ class Store:
 
     def has_mask(self, about: Mapping[str, Any]) -> bool:
         """Whether the bits of a mask can be had without a training, without reading them."""
+        if about["digest"] == DENSE:
+            return True
         kept = self._mask(pruning_key(about)).is_file()
         recorded = self.recorded_tables.has_mask(about["digest"])
         return kept or recorded or about["criterion"] == "random"
