@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import threading
 import time
@@ -12,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from toys import PATIENCE, environment, toy_data
+from toys import PATIENCE, ROOT, environment, toy_data
 
 import lthnb
 from lthnb import stats
@@ -23,23 +24,8 @@ from lthnb.packing.errors import PackingError
 SMALL = {"rounds": 2, "rate": 0.5, "seeds": 2, "epochs": 4, "patience": 4, "embedding_size": 8}
 SMALL |= {"learning_rate": 2e-2, "batch_size": 64, "progress": False}
 
-# The lines of the README, with a search that takes seconds.
-LINES = """
-import lthnb
-
-data = lthnb.load("ratings.csv", user="userId", item="movieId", rating="rating", threshold=4)
-search = lthnb.imp(data, backbone="mf", rounds=2, rate=0.5, seeds=3, epochs=5, patience=5)
-search.table
-search.plot()
-ticket = search.best()
-ticket.recommend("42", n=10)
-ticket.save("ticket.safetensors")
-lthnb.open("ticket.safetensors").recommend("42")
-
-lthnb.results()
-lthnb.imp(data, rounds=1, seeds=1, epochs=5, patience=5,
-          criterion=lambda weights, seed: abs(weights) ** 2)
-"""
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+[LINES] = re.findall(r"```python\n(import lthnb\n.*?)```", README, re.DOTALL)
 
 
 @pytest.fixture
@@ -61,16 +47,17 @@ def ratings(path, users=60, items=45):
     pd.DataFrame(rows, columns=["userId", "movieId", "rating"]).to_csv(path, index=False)
 
 
-def test_lines_of_the_readme_run_on_a_table_of_ratings(store, tmp_path, monkeypatch):
+def test_lines_of_the_readme_run_as_printed_on_a_table(store, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     ratings(tmp_path / "ratings.csv")
     there = {}
     exec(LINES, there)
     search, ticket = there["search"], there["ticket"]
-    assert len(search.table) == 9
+    assert len(search.table) == 27
     assert list(search.table.columns[:5]) == ["round", "density", "seed", "recall@20", "ndcg@20"]
     assert search.table["key"].is_unique
-    assert search.table["density"].round(3).unique().tolist() == [1.0, 0.5, 0.25]
+    kept = sorted(search.table["density"].round(2).unique())
+    assert kept == pytest.approx([0.8**n for n in range(8, -1, -1)], abs=0.01)
     one, other = ticket.recommend("42", n=10), lthnb.open("ticket.safetensors").recommend("42")
     assert one["item"].tolist() == other["item"].tolist()
     data = there["data"]
@@ -78,7 +65,21 @@ def test_lines_of_the_readme_run_on_a_table_of_ratings(store, tmp_path, monkeypa
     assert not set(has) & set(one["item"])
 
 
-def test_lines_of_the_readme_run_on_movielens(store):
+@pytest.mark.slow
+def test_lines_of_the_readme_run_as_printed_on_movielens(tmp_path, monkeypatch):
+    """Beside the recorded runs, which are not trained again."""
+    monkeypatch.setenv("LTHNB_STORE", str(tmp_path / "store"))
+    monkeypatch.chdir(tmp_path)
+    load = 'lthnb.load("ratings.csv", user="userId", item="movieId", rating="rating", threshold=4)'
+    assert load in LINES
+    there = {}
+    exec(LINES.replace(load, 'lthnb.load("movielens")'), there)
+    assert set(there["search"].table["key"]) <= set(lthnb.results()["key"])
+    found = lthnb.open("ticket.safetensors").recommend("42")
+    assert found["item"].tolist() == there["ticket"].recommend("42")["item"].tolist()
+
+
+def test_movielens_is_searched_and_recommends_by_title(store):
     data = lthnb.load("movielens")
     search = lthnb.imp(data, rounds=1, rate=0.5, seeds=1, epochs=3, patience=3, progress=False)
     found = search.best().recommend("42", n=10)
