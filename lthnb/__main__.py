@@ -371,6 +371,9 @@ def _results_command(commands) -> None:
     )
     verbs.add_parser("verify", help="read every file; exit 1, naming it, where one is not good")
     verbs.add_parser("compact", help="merge the parts that `add` wrote")
+    verbs.add_parser(
+        "findings", help="work out what the runs say to each claim, into results/findings.csv"
+    )
     again = verbs.add_parser(
         "replay", help="train recorded runs again and compare; exit 1 where one does not agree"
     )
@@ -410,6 +413,11 @@ def do_results(args: argparse.Namespace) -> int:
         print(f"{len(written)} files written")
     elif args.verb == "compact":
         print(f"{len(adding.compact(store.results))} files merged")
+    elif args.verb == "findings":
+        from lthnb.experiments import claims
+
+        found = claims.write(store.results / "findings.csv")
+        print(found["verdict"].value_counts().to_string())
     elif args.verb == "verify":
         bad = [*adding.verify(store.results), *store.verify()]
         for what in bad:

@@ -14,13 +14,15 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from lthnb import stats
+from lthnb import paper, stats
 from lthnb.experiments import table
+from lthnb.store.files import write_file
 
 SUPPORTED, CONTRADICTED, UNDECIDED = "supported", "contradicted", "undecided"
 ONE_RUN, TOO_FEW = "one run only", "cannot be tested with {} seeds"
@@ -231,6 +233,47 @@ def findings() -> pd.DataFrame:
     return frame.sort_values(["claim", *FIELD, "about"], ignore_index=True)
 
 
+def cells() -> pd.DataFrame:
+    """The cells of Tables 2 and 3, 48 each, as printed, beside the recorded runs of their setting (a
+    mean over seeds): `printed`, `ours`, `difference`, `n`, `verdict` (of what was not run or has no
+    data; else empty), `keys`."""
+    ran = table("existence", protocol="paper")
+    rows = []
+    for cell in paper.TABLE2:
+        here = ran[(ran["dataset"] == cell.dataset) & (ran["backbone"] == cell.backbone)]
+        here = here[(here["density"] - cell.density).abs() < 5e-4]
+        rows.append(_cell(2, cell, cell.backbone, f"density {cell.density:.3f}", here))
+    for cell in paper.TABLE3:
+        about = f"{cell.method}, from {cell.original_size}, density {cell.density}"
+        rows.append(_cell(3, cell, "lightgcn", about, ran.iloc[:0]))
+    return pd.DataFrame(rows)
+
+
+def _cell(number: int, cell: Any, backbone: str, about: str, here: pd.DataFrame) -> dict[str, Any]:
+    ours = here[cell.metric].mean()
+    missing = NOT_RUN if cell.dataset in PAPER_SETS else NO_DATA
+    return {
+        "table": number,
+        "dataset": cell.dataset,
+        "backbone": backbone,
+        "metric": cell.metric,
+        "about": about,
+        "printed": cell.value,
+        "ours": ours,
+        "difference": ours - cell.value,
+        "n": len(here),
+        "verdict": "" if len(here) else missing,
+        "keys": _keys(here),
+    }
+
+
+def write(path: Path) -> pd.DataFrame:
+    """Write the findings as a table of text, which a reader can compare with the one before."""
+    found = findings()
+    write_file(path, found.to_csv(index=False, float_format="%.6f").encode())
+    return found
+
+
 def _main(chapter: str) -> pd.DataFrame:
     """A chapter's rows with batches of the paper's size."""
     frame = table(chapter)
@@ -254,5 +297,8 @@ def _row(
     said: dict[str, Any],
     about: str = "",
 ) -> dict[str, Any]:
-    keys = "" if rows is None else " ".join(sorted({key[:8] for key in rows["key"]}))
-    return {"claim": claim, **names, "about": about, **said, "keys": keys}
+    return {"claim": claim, **names, "about": about, **said, "keys": _keys(rows)}
+
+
+def _keys(rows: pd.DataFrame | None) -> str:
+    return "" if rows is None else " ".join(sorted({key[:8] for key in rows["key"]}))

@@ -37,7 +37,7 @@ from lthnb.store.results import (
 )
 from lthnb.store.runs import Store
 
-UNLISTED = (MANIFEST, "README.md")  # what the manifest does not list
+UNLISTED = (MANIFEST, "README.md", "findings.csv")  # what the manifest does not list
 # The bytes of numbers apart from each other compress better by a third.
 NESTED_HOW = {
     "use_dictionary": False,

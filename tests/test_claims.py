@@ -1,0 +1,100 @@
+"""Verdicts by one rule, on numbers whose answer is known; and the findings that are kept."""
+
+import io
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lthnb.experiments import claims
+
+
+def values(*numbers):
+    return pd.Series(numbers, dtype=float)
+
+
+@pytest.mark.parametrize(
+    ("given", "bound", "at_least", "said"),
+    [
+        (values(0.10, 0.11, 0.12), 0.0, True, claims.SUPPORTED),
+        (values(-0.10, -0.11, -0.12), 0.0, True, claims.CONTRADICTED),
+        (values(-0.10, 0.20, 0.12), 0.0, True, claims.UNDECIDED),
+        (values(0.10, 0.11, 0.12), 0.0, False, claims.CONTRADICTED),
+        (values(0.3), 0.0, True, claims.ONE_RUN),
+        (values(0.3, 0.31), 0.0, True, "cannot be tested with 2 seeds"),
+        (values(), 0.0, True, claims.NOT_RUN),
+        (values(-0.004, -0.005, -0.006), -0.01, True, claims.SUPPORTED),
+        (values(-0.05, -0.052, -0.051), -0.01, True, claims.CONTRADICTED),
+        # Two-sided it would hold −1 %, one-sided it does not.
+        (values(0.000, 0.006, -0.004, 0.004, -0.006), -0.0075, True, claims.SUPPORTED),
+    ],
+)
+def test_verdict_follows_from_the_interval_and_from_nothing_else(given, bound, at_least, said):
+    assert claims.verdict(given, bound, at_least)["verdict"] == said
+
+
+def test_non_inferiority_is_decided_by_the_one_sided_bound():
+    given = values(-0.001, 0.001, -0.011, 0.009)  # mean −0.0005, standard error 0.0041
+    found = claims.verdict(given, -0.01)
+    assert found["low"] < -0.01  # two-sided: −0.0136
+    assert found["verdict"] == claims.UNDECIDED  # one-sided: −0.0102
+    given = given + 0.0005
+    assert claims.verdict(given, -0.01)["verdict"] == claims.SUPPORTED
+
+
+@pytest.fixture
+def rows():
+    """Three seeds; at density 0.5 all are equal to dense on the validation set, at 0.25 two win and
+    one falls apart; on test 0.5 loses a little."""
+    made = []
+    for seed in range(3):
+        for number, valid, test, epoch in (
+            (0, 0.20, 0.20, 9),
+            (1, 0.20 + 0.0001 * seed, 0.199, 5),
+            (2, 0.30 if seed else 0.05, 0.18, 12),
+        ):
+            made.append((f"s{seed}", seed, number, 0.5**number, valid, test, epoch))
+    names = ["search", "seed", "round", "density", "valid_recall@20", "recall@20", "best_epoch"]
+    frame = pd.DataFrame(made, columns=names)
+    frame = frame.assign(dataset="d", backbone="mf", protocol="validated")
+    [(_, found)] = claims.fields(frame)
+    return found
+
+
+def test_density_is_chosen_on_the_validation_set_and_judged_on_test(rows):
+    found = claims.sparsest(rows)
+    assert set(found["round"]) == {1}  # 0.25 has the higher mean, and is not sure of it
+    assert found["difference"].tolist() == pytest.approx([-0.005] * 3)
+
+
+def test_best_ticket_of_each_seed_is_chosen_on_the_validation_set(rows):
+    assert claims.best(rows)["round"].to_dict() == {0: 1, 1: 2, 2: 2}
+
+
+def test_winning_by_definition_needs_no_more_epochs(rows):
+    assert claims.highest_sparsity(rows).to_dict() == {0: 0.5, 1: 0.5, 2: 0.5}
+
+
+def test_findings_that_are_kept_follow_from_the_recorded_runs(root):
+    """`python -m lthnb results findings` makes them; look at the difference before you commit."""
+    text = (root / "results" / "findings.csv").read_text(encoding="utf-8")
+    kept, found = pd.read_csv(io.StringIO(text)), claims.findings()
+    for name in ("claim", "dataset", "backbone", "protocol", "about", "verdict", "keys"):
+        assert kept[name].fillna("").tolist() == found[name].fillna("").tolist(), name
+    for name in ("estimate", "low", "high", "n"):
+        assert np.allclose(kept[name], found[name], atol=1e-6, equal_nan=True), name
+
+
+def test_no_verdict_comes_from_fewer_than_three_seeds():
+    found = claims.findings()
+    decided = found["verdict"].isin([claims.SUPPORTED, claims.CONTRADICTED, claims.UNDECIDED])
+    assert (found.loc[decided, "n"] >= 3).all()
+    assert set(found.loc[found["n"] == 1, "verdict"]) <= {claims.ONE_RUN, claims.NOT_APPLICABLE}
+
+
+def test_every_printed_cell_has_its_row():
+    found = claims.cells()
+    assert len(found[found["table"] == 2]) == len(found[found["table"] == 3]) == 48
+    ran = found[found["n"] > 0]
+    assert len(ran) == 8  # MF on Yelp2018, one run
+    assert (ran["difference"].abs() < 0.002).all()
