@@ -234,9 +234,11 @@ def findings() -> pd.DataFrame:
 
 
 def cells() -> pd.DataFrame:
-    """The cells of Tables 2 and 3, 48 each, as printed, beside the recorded runs of their setting (a
-    mean over seeds): `printed`, `ours`, `difference`, `n`, `verdict` (of what was not run or has no
-    data; else empty), `keys`."""
+    """The cells of Tables 2 and 3, 48 each, as printed, beside recorded runs of their setting.
+
+    `printed`, `ours` (a mean over seeds), `difference`, `n`, `verdict` (of what was not run or has
+    no data; else empty), `keys`.
+    """
     ran = table("existence", protocol="paper")
     rows = []
     for cell in paper.TABLE2:
