@@ -16,7 +16,8 @@ from great_tables import GT
 from matplotlib.ticker import FuncFormatter, NullLocator, PercentFormatter
 
 from lthnb import stats
-from lthnb.plots.style import GREY, INK, PAPER, use_style
+from lthnb.plots import style
+from lthnb.plots.style import GREY, use_style
 
 DATA = {  # how data sets are called in titles
     "movielens": "MovieLens",
@@ -154,7 +155,7 @@ def table(
     of them) or ``count``. groups: a column whose values head the lines that share them. names:
     column → its heading.
     """
-    shown = GT(frame, groupname_col=groups).tab_header(title=title, subtitle=subtitle or None)
+    shown = style.table(frame, title, subtitle, groups)
     for column, kind in (formats or {}).items():
         if kind == "percent":
             shown = shown.fmt_percent(column, decimals=1)
@@ -164,17 +165,4 @@ def table(
             shown = shown.fmt_number(column, decimals=4)
         else:
             shown = shown.fmt_integer(column)
-    return (
-        shown.cols_label(**dict(names))
-        .sub_missing(missing_text="–")
-        .tab_options(
-            table_background_color=PAPER,
-            table_font_color=INK,
-            table_font_size="14px",
-            data_row_padding="4px",
-            container_overflow_x="auto",
-        )
-        .opt_row_striping()
-        # Ids of tables are random otherwise, and a rebuilt page would differ for no reason.
-        .with_id("t" + "".join(c for c in title.lower() if c.isalnum())[:40])
-    )
+    return shown.cols_label(**dict(names))
