@@ -22,7 +22,7 @@ import numpy as np
 from lthnb import compression, draws, profiles, standings, tuning, wanted
 from lthnb.config import DENSE
 from lthnb.lottery import plan
-from lthnb.store.runs import Store
+from lthnb.store import Store
 
 BACKBONES = ("mf", "lightgcn")
 

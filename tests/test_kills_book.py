@@ -125,7 +125,7 @@ class Project:
             for path in place.rglob(".*")
             if path.suffix != ".lock" and path.name != ".buildinfo"  # Sphinx's own
         ]
-        checkpoints = [*(self.folder / "store").glob("runs/*/checkpoint")]
+        checkpoints = [*(self.folder / "store").glob("runs/*/checkpoint-*.safetensors")]
         failed = [*(self.root / "_executed").glob("*/failed/*")]
         return [*self.temporary.iterdir(), *hidden, *checkpoints, *failed]
 
@@ -214,7 +214,9 @@ def kill_again_and_again(project, expected, seconds, kills: int, seed: int) -> d
         building = list(project.root.glob("_build/*/.new-*"))
         executing = list(project.temporary.glob("lthnb-*"))
         seen["building" if building else "executing" if executing else "starting"] += 1
-        seen["with a checkpoint"] += bool(list(project.folder.glob("store/runs/*/checkpoint")))
+        seen["with a checkpoint"] += bool(
+            list(project.folder.glob("store/runs/*/checkpoint-*.safetensors"))
+        )
         what = ("command", "group", "all")[seen["kills"] % 3]
         kill(project, process, what)
         seen["kills"] += 1
@@ -331,7 +333,7 @@ def stop(project: Project, how: str) -> None:
     codes = {"SIGTERM": 143, "Ctrl-C": -signal.SIGINT, "closed terminal": -signal.SIGHUP}
     assert process.wait(PATIENCE) == codes[how]
     project.wait_until_alone()
-    [checkpoint] = project.folder.glob("store/runs/*/checkpoint")
+    [checkpoint] = project.folder.glob("store/runs/*/checkpoint-*.safetensors")
     _, state = project.store.find_checkpoint(checkpoint.parent.name)
     assert 0 < state["epoch"] < 30
     assert [path for path in project.leftovers() if path != checkpoint] == []

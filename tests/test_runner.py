@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from toys import PATIENCE, command
 
-from lthnb import runner, store
+from lthnb import runner
+from lthnb.store import files
 from lthnb.config import ConfigError
 
 pytestmark = pytest.mark.xdist_group("runner")  # one worker, or each executes the fixture anew
@@ -111,7 +112,7 @@ def test_a_copy_is_stale_when_what_it_depends_on_changed(executed, monkeypatch):
         assert not fresh(executed), path
         path.write_bytes(before)
         assert fresh(executed)
-    monkeypatch.setattr("lthnb.store.record_digest", lambda key, store: f"another {key}")
+    monkeypatch.setattr("lthnb.store.runs.record_digest", lambda key, store: f"another {key}")
     assert not fresh(executed)
 
 
@@ -298,7 +299,7 @@ def test_who_runs_a_notebook_loads_little(tmp_path):
 
 
 def test_the_temporary_name_is_the_stores():
-    assert runner.TEMPORARY == store.TEMPORARY
+    assert runner.TEMPORARY == files.TEMPORARY
 
 
 def test_folders_that_cannot_be_written(tmp_path):
@@ -320,9 +321,9 @@ def test_folders_that_cannot_be_written(tmp_path):
     with pytest.raises(runner.RunnerError, match=words), runner._writing(copy.parent):
         raise full
     with pytest.raises(runner.RunnerError, match=words), runner._writing(copy.parent):
-        raise store.StoreError("as write_file has it") from full
-    with pytest.raises(store.StoreError), runner._writing(copy.parent):
-        raise store.StoreError("of something else")
+        raise files.StoreError("as write_file has it") from full
+    with pytest.raises(files.StoreError), runner._writing(copy.parent):
+        raise files.StoreError("of something else")
 
 
 def test_a_temporary_folder_too_deep_for_sockets(tmp_path, monkeypatch):
