@@ -13,8 +13,8 @@ import pytest
 from toys import PATIENCE, command
 
 from lthnb import runner
-from lthnb.store import files
 from lthnb.config import ConfigError
+from lthnb.store import files
 
 pytestmark = pytest.mark.xdist_group("runner")  # one worker, or each executes the fixture anew
 
