@@ -10,6 +10,11 @@ import os
 import shutil
 from pathlib import Path
 
+# Read when OpenMP is loaded, so before all else: threads that wait for each other give up the core.
+# Beside another worker they would spin for most of the time (the golden test took four times as
+# long); results are the same.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 import pytest
 from hypothesis import settings
 from recorded import Recorded
@@ -35,6 +40,14 @@ def data_folder() -> Path | None:
     """The folder with the real data, None where LTHNB_DATA names none."""
     named = os.environ.get("LTHNB_DATA")
     return Path(named) if named and Path(named).is_dir() else None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The golden test stays with one worker: its data are loaded once, and its two threads do not
+    meet two others of its kind."""
+    for item in items:
+        if item.path.parent.name == "golden":
+            item.add_marker(pytest.mark.xdist_group("golden"))
 
 
 def missing(item: pytest.Item) -> str | None:
