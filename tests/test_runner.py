@@ -288,7 +288,7 @@ def test_who_runs_a_notebook_loads_little(tmp_path):
     """No torch, and no grammar of web addresses: both would be loaded again for each chapter."""
     program = (
         "import sys\nfrom lthnb import runner\n"
-        "def execute(*_, **__):\n    import papermill, lthnb.store\n"
+        "def execute(*_, **__):\n    import papermill, lthnb.store.runs\n"
         "runner.execute = execute\n"
         "assert runner.main(['execute', 'a', 'b']) == 0\n"
         "assert 'papermill' in sys.modules\n"
