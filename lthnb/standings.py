@@ -424,7 +424,7 @@ def side_by_side(
     with parallel_config("loky", n_jobs=workers, inner_max_num_threads=threads):
         done = Parallel(return_as="generator_unordered")(
             # A worker whose parent was killed stops at the next epoch's end.
-            delayed(_done_or_stopped)(work, replace(control, progress=False, owner=me))
+            delayed(done_or_stopped)(work, replace(control, progress=False, owner=me))
             for work in todo
         )
         bar = tqdm(done, total=len(todo), desc=f"{what}s", unit=what, disable=not control.progress)
@@ -439,7 +439,7 @@ def climb_to_the_end(ladder: Ladder, spec: Spec, data: Interactions, control: Co
         pass
 
 
-def _done_or_stopped(work: Callable[[Control], Any], control: Control) -> Stopped | None:
+def done_or_stopped(work: Callable[[Control], Any], control: Control) -> Stopped | None:
     """In a worker: a stop is returned, not raised, so that the others come to their own ends."""
     try:
         work(control)

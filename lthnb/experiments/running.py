@@ -21,11 +21,12 @@ from lthnb.experiments import rows_of, table, tuned
 from lthnb.experiments.grid import Grid, Search
 from lthnb.lottery import climb, derived_seed, start_of, tags_of, train_dense
 from lthnb.replays import replay
+from lthnb.standings import done_or_stopped
 from lthnb.store.files import say
 from lthnb.store.records import search_row, search_tags
 from lthnb.store.results import results
 from lthnb.store.runs import Store
-from lthnb.training import Control, Stopped, StoredMask, train
+from lthnb.training import Control, StoredMask, train
 
 RECORDED, UNRECORDED = "recorded", "quick"  # profiles: the default, and that of other data
 
@@ -215,18 +216,9 @@ def _side_by_side(work: Sequence[Callable], control: Control, workers: int) -> N
         # A worker whose parent was killed stops at the next epoch's end.
         apart = replace(control, progress=False, owner=me)
         done = Parallel(return_as="generator_unordered")(
-            delayed(_done_or_stopped)(one, apart) for one in work
+            delayed(done_or_stopped)(one, apart) for one in work
         )
         bar = tqdm(done, total=len(work), unit="search", disable=not control.progress)
         stopped = [stop for stop in bar if stop is not None]
     if stopped:
         raise stopped[0]
-
-
-def _done_or_stopped(work: Callable[[Control], Any], control: Control) -> Stopped | None:
-    """In a worker: a stop is returned, not raised, so that the others come to their own ends."""
-    try:
-        work(control)
-    except Stopped as stop:
-        return stop
-    return None
