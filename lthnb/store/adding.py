@@ -100,13 +100,11 @@ def write_parts(
     nested: Mapping[str, Mapping[str, np.ndarray]],
     searches: Iterable[Mapping[str, Any]],
     masks: Sequence[Mapping[str, np.ndarray]],
-    number: int | None = None,
 ) -> list[Path]:
     """Write runs, each with its nested part, searches, and groups of masks by digest, into one part
     for each data set and backbone; the manifest is for the caller. Returns the files.
 
-    searches: rows whose runs are in `rows`, or recorded before. number: of the part, None for the
-    next one.
+    searches: rows whose runs are in `rows`, or recorded before.
     """
     recorded, written = Recorded(folder), []
     by_group: dict[str, list] = defaultdict(list)
@@ -119,7 +117,7 @@ def write_parts(
         known = group.get(row["key"]) or group_of(recorded.find(row["key"]).row)
         found[known].append(row)
     for name in sorted({*by_group, *found}):
-        part = folder / name / f"{number or _next(folder / name):03d}"
+        part = folder / name / f"{_next(folder / name):03d}"
         runs = sorted(by_group[name], key=lambda row: row["key"])
         if runs:
             path = part.with_suffix(".runs.parquet")
@@ -302,17 +300,18 @@ def _damage(read: Any, name: str) -> str:
     return ""
 
 
+# Settings that stand in a run's row and in the text of its key.
+IN_BOTH = ("backbone", "embedding_size", "l2", "learning_rate", "batch_size", "protocol")
+
+
 def _wrong_run(record: Record) -> Iterator[str]:
     row, name = record.row, f"run {record.key}"
     if digest_text(row["key_text"]) != record.key:
         yield f"{name}: its text gives the key {digest_text(row['key_text'])}."
-    model, training = record.spec["model"], record.spec["training"]
-    for column in ("backbone", "embedding_size"):
-        if row[column] != model[column]:
-            yield f"{name}: {column} is {row[column]} in its row, {model[column]} in its text."
-    for column in ("l2", "learning_rate", "batch_size", "protocol"):
-        if row[column] != training[column]:
-            yield f"{name}: {column} is {row[column]} in its row, {training[column]} in its text."
+    told = {**record.spec["model"], **record.spec["training"]}
+    for column in IN_BOTH:
+        if row[column] != told[column]:
+            yield f"{name}: {column} is {row[column]} in its row, {told[column]} in its text."
     hits = hits_of(record.nested).means()
     for metric in METRIC_NAMES:
         if hits.get(metric) != row[metric]:
