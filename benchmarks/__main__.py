@@ -6,7 +6,6 @@ import argparse
 import datetime
 import json
 import os
-import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,17 +15,13 @@ from benchmarks.pool import Lane, Worker, WorkerError, interleave, say
 from benchmarks.record import ROOT, commit, load_average, machine, write
 from benchmarks.rows import (
     BASE,
-    ENGINES,
     FULL,
     NAMES,
     OWN,
     QUICK,
     QUICK_BASE,
-    QUICK_SERVING,
     QUICK_SWEEPS,
     ROWS,
-    SERVED,
-    SERVING,
     SWEEPS,
     Row,
     point,
@@ -144,61 +139,6 @@ class Run:
             lane.worker.close()
         self.put_row(f"memory {name}", f"peak memory: {ROWS[name].title}", "bytes", lanes)
 
-    def measure_serving(self, name: str, shape: dict[str, Any], size: int, keep: bool) -> None:
-        """One catalogue at one size: a row for each density, each engine in a process of its own.
-
-        keep: leave the catalogues on disk, where another run finds them.
-        """
-        for density in shape["densities"]:
-            title = f"{name} {size} {density:g}"
-            folder = self.work.parent / "catalogues" / f"{name}-{size}-{density:g}"
-            if not keep:
-                shutil.rmtree(folder, ignore_errors=True)
-            settings = {**SERVED, **shape, "size": size, "density": density}
-            settings |= {"folder": str(folder), "threads": self.settings["threads"]}
-            say(f"{title}: writing the catalogue")
-            with self.worker(OURS, adapter="serving.py") as worker:
-                made = worker.ask("prepare", id="data", task="hand over", settings=settings)
-            lanes = [lane for who in ENGINES if (lane := self._served(title, who, settings, made))]
-            try:
-                interleave(lanes, self.settings["repeats"])
-                for lane in lanes:
-                    if lane.reason is None:
-                        lane.facts["peak"] = lane.worker.ask("memory")["peak"]
-            finally:
-                for lane in lanes:
-                    lane.worker.close()
-            about = f"{shape['items']:,} items, size {size}, density {density:g}"
-            self.put_row(title, f"serving {about}: top {SERVED['k']}", "seconds", lanes)
-            self.record["rows"][title]["catalogue"] = {
-                **{part: shape[part] for part in ("users", "items", "ask", "bulk")},
-                **{"size": size, **made},
-            }
-            if not keep:
-                shutil.rmtree(folder, ignore_errors=True)
-
-    def _served(self, title: str, who: str, settings: dict, made: dict) -> Lane | None:
-        """A serving engine, ready to be asked; None where it takes no part, or is absent."""
-        engine = ENGINES[who]
-        wanted = not self.only or who in self.only or engine.peer in self.only - {OURS}
-        at_all = engine.densities is None or settings["density"] in engine.densities
-        if not (wanted and at_all and settings["items"] <= engine.items_to):
-            return None
-        measures = [
-            m for m in engine.measures if m != "bulk" or settings["density"] <= engine.bulk_to
-        ]
-        say(f"{title}: preparing {who}")
-        try:
-            worker = self.worker(engine.peer, adapter="serving.py")
-        except (WorkerError, OSError) as error:
-            self.absent(title, who, str(error))
-            return None
-        self.record["who"][who] = self.record["who"][engine.peer]
-        lane = Lane(who, worker, who, {**settings, "measures": measures})
-        if who == OURS:
-            lane.facts |= {"build": made["build"], "file": made["file"]}
-        return lane
-
     def finish(self, folder: Path) -> Path:
         """Write the record into a folder, under its name, and return its path."""
         self.record["machine"]["load_after"] = load_average()
@@ -281,7 +221,7 @@ def parser() -> argparse.ArgumentParser:
         "rows",
         nargs="*",
         metavar="ROW",
-        help=f"of {', '.join(NAMES)} (default: all these); or of {', '.join(SERVING)}",
+        help=f"of {', '.join(NAMES)} (default: all)",
     )
     p.add_argument("--quick", action="store_true", help="a tiny set and few repeats: does it work?")
     group = p.add_argument_group("what is measured")
@@ -302,20 +242,12 @@ def parser() -> argparse.ArgumentParser:
         "--option", action="append", default=[], metavar="NAME=VALUE", help="of the source"
     )
     group.add_argument(
-        "--densities",
-        type=lambda text: tuple(float(word) for word in text.split(",")),
-        help="of the rows of serving, comma-separated (default: each row's own)",
-    )
-    group.add_argument(
         "--threads", type=int, default=os.cpu_count(), help="for all (default: one per core)"
     )
     group = p.add_argument_group("who and where")
     group.add_argument("--only", help="comma-separated: ours and peers (default: everyone)")
     group.add_argument(
         "--peers", type=Path, default=ROOT / ".bench", help="their folder (default: .bench)"
-    )
-    group.add_argument(
-        "--keep", action="store_true", help="leave the catalogues of serving on disk (gigabytes)"
     )
     group.add_argument("--name", help="of the record (default: from source, size and rows)")
     group.add_argument(
@@ -345,15 +277,15 @@ def main(words: list[str] | None = None) -> Path:
     """Measure, write the record, and return its path."""
     p = parser()
     args = p.parse_args(words)
-    known = (*dict.fromkeys((OURS, *peers.PEERS, *ENGINES)),)
+    known = (OURS, *peers.PEERS)
     only = set(args.only.split(",")) if args.only else set()
-    for what, given, allowed in (("ROW", args.rows, (*NAMES, *SERVING)), ("--only", only, known)):
+    for what, given, allowed in (("ROW", args.rows, NAMES), ("--only", only, known)):
         for word in given:
             if word not in allowed:
                 p.error(f"{what}: found {word!r}, expected one of {', '.join(allowed)}.")
     rows = args.rows or list(NAMES)
     settings = settings_from(args)
-    alone = set(rows) <= {"scaling", *SERVING}  # they make their own data
+    alone = set(rows) <= {"scaling"}  # it makes its own data
     data = [] if alone else [settings["source"], str(settings["size"])]
     name = args.name or "-".join(["quick"] * args.quick + data + args.rows)
     if os.environ.get("LTHNB_DATA"):  # workers run elsewhere
@@ -369,13 +301,6 @@ def main(words: list[str] | None = None) -> Path:
         if "memory" in rows:
             for row in ROWS:
                 run.measure_memory(row)
-        for row in rows:
-            if row in SERVING:
-                shape = QUICK_SERVING if args.quick else SERVING[row]
-                if args.densities:
-                    shape = {**shape, "densities": args.densities}
-                for size in (args.size,) if args.size else shape["sizes"]:
-                    run.measure_serving(row, shape, size, args.keep)
         if "scaling" in rows:
             shape = (QUICK_BASE, QUICK_SWEEPS) if args.quick else (BASE, SWEEPS)
             run.measure_scaling(*shape)

@@ -69,7 +69,6 @@ PEERS = {
     "implicit": Peer(
         ADAPTERS / "implicit_bpr.py", ("implicit==0.7.2 numpy==1.26.4 scipy==1.13.1",)
     ),
-    "faiss": Peer(ADAPTERS / "faiss_index.py", ("faiss-cpu==1.15.1 numpy==1.26.4 scipy==1.13.1",)),
     "recbole": Peer(
         ADAPTERS / "recbole.py",
         (

@@ -40,52 +40,6 @@ OWN = {
 NAMES = (*ROWS, *OWN, "memory", "scaling")  # what a run without names measures
 
 
-@dataclass(frozen=True)
-class Engine:
-    """One way to serve a catalogue: whose environment it runs in, at which densities it is
-    measured (None for all; what touches every column takes as long at any), and up to which
-    density many users are asked for at once."""
-
-    peer: str
-    densities: tuple[float, ...] | None = None
-    measures: tuple[str, ...] = ("one", "bulk")
-    bulk_to: float = 1.0
-    items_to: int = 1 << 40
-
-
-ENGINES = {
-    "ours": Engine("ours"),
-    "ours-index": Engine("ours", measures=("one",)),
-    "dense": Engine("ours"),
-    "fused": Engine("ours", measures=("bulk",), items_to=2_000_000),
-    "scipy": Engine("ours", bulk_to=0.1),
-    "implicit": Engine("implicit", densities=(0.1,)),
-    "faiss-flat": Engine("faiss", densities=(0.1,)),
-    "faiss-ivfpq": Engine("faiss", densities=(0.1,)),
-}
-# A row for each catalogue: its shape, the sizes and densities, questions of one user at a time, and
-# users asked for in one question.
-SERVING = {
-    "serving-yelp2018": {
-        **{"users": 31_668, "items": 38_048, "sizes": (32, 64, 128)},
-        **{"densities": (1, 0.5, 0.35, 0.2, 0.1, 0.05), "ask": 100, "bulk": 31_668},
-        **{"kinds": ("float32", "int8")},
-    },
-    "serving-1m": {
-        **{"users": 20_000, "items": 1_000_000, "sizes": (32, 64, 128)},
-        **{"densities": (1, 0.35, 0.1, 0.05), "ask": 20, "bulk": 1024, "kinds": ("int8",)},
-    },
-    "serving-10m": {
-        **{"users": 20_000, "items": 10_000_000, "sizes": (64,), "densities": (1, 0.1, 0.05)},
-        **{"ask": 10, "bulk": 64, "kinds": ()},
-    },
-}
-QUICK_SERVING = {
-    "users": 300, "items": 5000, "sizes": (8,), "densities": (0.5, 0.1), "ask": 3, "bulk": 100,
-    "kinds": ("int8",),
-}  # fmt: skip
-SERVED = {"k": 20, "budget": "speed", "checked": 8}  # places; how to pack; users compared
-
 # Of a run as a whole; an option of the command line goes before.
 FULL = {
     "source": "yelp2018",

@@ -31,7 +31,7 @@ NUMERICS = {
     "cuda": 1,
 }
 
-STEPS = ("auto", "reference", "cpu", "cuda")
+STEPS = ("auto", "reference", "cpu")
 PROTOCOLS = ("validated", "paper")
 BACKBONES = ("mf", "lightgcn")
 COMPRESSIONS = ("none", "linear")
@@ -300,17 +300,6 @@ class Seeded(_Checked):
 
 
 @dataclass(frozen=True)
-class Signs(_Checked):
-    """The signs of another start, all at one magnitude (Zhou et al. 2019, §4.1): the standard
-    deviation of X⁰."""
-
-    base: Any
-
-    def described(self) -> dict[str, Any]:
-        return {"init": "signs", "of": self.base.described()}
-
-
-@dataclass(frozen=True)
 class Rotated(_Checked):
     """Another start times an orthogonal F × F matrix, which the store keeps under `rotation`.
 
@@ -360,7 +349,7 @@ class Compressed(_Checked):
         return {"init": "compressed", "teacher": self.teacher, "seed": self.seed}
 
 
-Init = Seeded | Signs | Rotated | Snapshot | Compressed
+Init = Seeded | Rotated | Snapshot | Compressed
 
 
 def init_from(described: dict[str, Any]) -> Init:
@@ -368,8 +357,6 @@ def init_from(described: dict[str, Any]) -> Init:
     kind = described.get("init")
     if kind == "seeded":
         return Seeded(described["seed"])
-    if kind == "signs":
-        return Signs(init_from(described["of"]))
     if kind == "rotated":
         return Rotated(init_from(described["of"]), described["rotation"])
     if kind == "snapshot":

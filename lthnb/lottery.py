@@ -281,7 +281,7 @@ def plan(
     check(ladder)
     spec, size = resolve(spec, device), spec.model.embedding_size
     step, shape = spec.training.step, (data.rows, size)
-    where = step if step in ("cpu", "cuda") else device_of(step, device)
+    where = "cpu" if step == "cpu" else device_of(step, device)
     entries = math.prod(shape)
     covered = sum(range_sizes(ladder.scope, data.users, data.rows, size))
 

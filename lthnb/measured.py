@@ -1,4 +1,5 @@
-"""Records of benchmarks: their layout, their arithmetic, and a loader that refuses what is none.
+"""Records of benchmarks: their layout, their arithmetic, a loader that refuses what is none, and
+tables of what they hold.
 
 A record is one JSON file. Times are wall seconds, sizes are bytes, `…` stands for more of the same:
 
@@ -21,32 +22,20 @@ A record is one JSON file. Times are wall seconds, sizes are bytes, `…` stands
               prunings, run, before, density, percent, as recorded, kept: {WHO: entries}, only:
               {WHO: entries}}, …]}
     costs     absent, or {title, tickets: [{run, values, forms, density, file, resident, metrics:
-              {PART: {recall@20, …}}}, …]}
+              {PART: {recall@20, …}}}, …]}: tickets packed, loaded and asked
     checksum  SHA-256 over all the rest as canonical JSON
 
-- `measures` is MEASURE: [one number a repeat, …], raw, in the order of the repeats; `spread` is
-  MEASURE: {min, q1, median, q3, max} of them.
-- `facts` is what a worker says of itself: recall@20 and ndcg@20 of a ranking, the sampler, ….
-- Repeats are interleaved, so a ratio is taken repeat by repeat: `ratios` is the spread of
-  (peer's repeat k) / (our repeat k), and above 1 where ours needs less.
-- `slopes` are those of log(measure) against log(at), fitted in each repeat by least squares; 1 is
-  linear growth.
-- Rows of memory are called "memory ROW"; their measures are `peak` and `children` (the largest
-  child process, 0 where there was none).
-- `agreement` is what `python -m benchmarks.agreement` found: recorded runs, trained again by ours
-  and by the authors' code from one start, under one mask, on the same triplets. `run` is the key
-  of the record, `prunings` how often the ladder's rate leads to its density. After each epoch: of
-  ours, of `reference` (our plain step) and of LTH-MRS, the mean loss, and Recall and NDCG on test;
-  of LTH-MRS also `bpr` and `l2 of pruned`, parts of its loss, the latter over entries that the
-  mask hides. `apart` compares LTH-MRS with ours, and `rounding` the plain step, which computes the
-  same and rounds otherwise: `largest` and `mean` absolute difference of kept entries, `users`
-  whose top 20 hit otherwise, and the `tied` ones of these, who have equal scores there. `typical`
-  is the mean magnitude of a kept entry.
-- For its `prunings` both prune the weights of `run` at its best epoch, of which `before` entries
-  live and LTH-MRS is told to prune `percent` (a share): `kept` counts what each keeps, `only` what
-  it alone keeps, and `as recorded` says whether our mask is the recorded one, bit by bit.
-- `costs` is what `python -m benchmarks.tickets` found (:class:`lthnb.budget.Cost`): every ticket
-  of a recorded ladder, packed in each kind of values, loaded again and asked for all users.
+- `measures` is MEASURE: [one number a repeat, …], `spread` its {min, q1, median, q3, max}; `facts`
+  is what a worker says of itself. "memory ROW" has `peak` and `children` (the largest child's).
+- Repeats are interleaved: ratios are (peer's repeat k) / (ours), above 1 where ours needs less;
+  slopes are of log(measure) against log(at), fitted in each repeat.
+- `agreement`, of `python -m benchmarks.agreement`: recorded runs, trained again by ours and by the
+  authors' code from one start, under one mask, on the same triplets. After each epoch, of ours, of
+  `reference` (our plain step) and of LTH-MRS: loss, Recall and NDCG on test; of LTH-MRS also `bpr`
+  and `l2 of pruned`, parts of its loss. `apart` compares LTH-MRS with ours, `rounding` the plain
+  step: `largest` and `mean` absolute difference of kept entries, `users` whose top 20 hit
+  otherwise, the `tied` of these. `typical` is the mean magnitude of a kept entry. For `prunings`
+  both prune `percent` of the `before` entries of `run`: `kept` counts, and `only` what one keeps.
 
 The package only reads them; `benchmarks/` measures and writes.
 """
@@ -55,29 +44,42 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
-import statistics
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import pandas as pd
 
 from lthnb.config import nearest
 from lthnb.store.files import results_folder
 
 FORMAT = 1
 QUANTILES = ("min", "q1", "median", "q3", "max")
+KINDS = {
+    **dict.fromkeys(("name", "date", "checksum"), str),
+    **dict.fromkeys(("settings", "machine", "data", "who", "rows"), dict),
+    "absent": list,
+}
+PLACE = {"method", "prunings", "run", "density"}
+PARTS = {  # what an entry of a part has at least
+    "row": {"title", "unit", "who", "ratios"},
+    "measured": {"measures", "spread", "facts"},
+    "sweep": {"backbone", "over", "points", "slopes"},
+    "costs": {"title", "tickets"},
+    "cost": {"run", "values", "forms", "density", "file", "resident", "metrics"},
+    "trainings": PLACE | {"epochs"},
+    "prunings": PLACE | {"before", "percent", "as recorded", "kept", "only"},
+}
 
 
 class RecordError(ValueError):
     """A file that is no benchmark record, or a damaged one: names it and what is wrong."""
 
 
-def spread(values: list[float]) -> dict[str, float]:
+def spread(values: Sequence[float]) -> dict[str, float]:
     """Minimum, quartiles (interpolated) and maximum of at least one number."""
-    if len(values) == 1:
-        return dict.fromkeys(QUANTILES, short(values[0]))
-    quartiles = statistics.quantiles(values, n=4, method="inclusive")
-    found = (min(values), *quartiles, max(values))
+    found = np.quantile(np.asarray(values, float), (0, 0.25, 0.5, 0.75, 1))
     return {name: short(value) for name, value in zip(QUANTILES, found, strict=True)}
 
 
@@ -95,22 +97,16 @@ def ratios(peer: dict[str, list[float]], ours: dict[str, list[float]]) -> dict[s
     }
 
 
-def slope(at: list[float], values: list[float]) -> float:
+def slope(at: Sequence[float], values: Sequence[float]) -> float:
     """Of log(values) against log(at), by least squares; two points at least, all above 0."""
-    return statistics.linear_regression(
-        [math.log(x) for x in at], [math.log(v) for v in values]
-    ).slope
+    return float(np.polyfit(np.log(at), np.log(values), 1)[0])
 
 
 def slopes(points: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
     """The spread over the repeats of each measure's slope against `at`."""
-    at = [point["at"] for point in points]
-    return {
-        name: spread(
-            [slope(at, v) for v in zip(*(p["measures"][name] for p in points), strict=True)]
-        )
-        for name in points[0]["measures"]
-    }
+    at, names = [point["at"] for point in points], points[0]["measures"]
+    repeats = {name: zip(*(p["measures"][name] for p in points), strict=True) for name in names}
+    return {name: spread([slope(at, v) for v in of]) for name, of in repeats.items()}
 
 
 def short(value: float) -> float:
@@ -157,66 +153,96 @@ def recorded(names: Sequence[str] = ()) -> list[dict[str, Any]]:
     return [load(there[name]) for name in names or there]
 
 
-COST = {"run", "values", "forms", "density", "file", "resident", "metrics"}
-PARTS = {
-    **dict.fromkeys(("name", "date", "checksum"), str),
-    **dict.fromkeys(("settings", "machine", "data", "who", "rows"), dict),
-    "absent": list,
-}
+def frame(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    """What was measured, a line a repeat: `record`, `row`, `title`, `unit`, `who`, `measure`, `at`,
+    `repeat`, `value`, and `ratio`, the value over ours of the same repeat (nan where either is 0,
+    or ours was not measured).
+
+    Facts that are numbers are measures too, of one repeat. Rows "scaling BACKBONE SETTING" are the
+    sweeps, and `at` is the setting's value; it is nan elsewhere.
+    """
+    names = ["record", "row", "title", "unit", "who", "measure", "at", "repeat", "value"]
+    lines = [
+        (*about, measure, at, repeat, value)
+        for record in records
+        for *about, at, entry in _measured(record)
+        for measure, values in (entry["facts"] | entry["measures"]).items()
+        for repeat, value in enumerate(values if isinstance(values, list) else [values])
+        if isinstance(value, int | float)
+    ]
+    table = pd.DataFrame(lines, columns=names)
+    same = ["record", "row", "measure", "at", "repeat"]
+    ours = table[table["who"] == "ours"].set_index(same)["value"].rename("ours")
+    beside = table.join(ours, on=same)["ours"]
+    return table.assign(ratio=(table["value"] / beside).where((table["value"] > 0) & (beside > 0)))
 
 
-PLACE = {"method", "prunings", "run", "density"}
-AGREEMENT = {
-    "trainings": PLACE | {"epochs"},
-    "prunings": PLACE | {"before", "percent", "as recorded", "kept", "only"},
-}
+def _measured(record: dict[str, Any]) -> Iterator[tuple]:
+    """Record, row, title, unit, who, at and entry of what was measured, rows and sweeps."""
+    for name, row in record["rows"].items():
+        for who, entry in row["who"].items():
+            yield record["name"], name, row["title"], row["unit"], who, np.nan, entry
+    for sweep in record["scaling"] or ():
+        name = f"scaling {sweep['backbone']} {sweep['over']}"
+        for point in sweep["points"]:
+            yield record["name"], name, "", "seconds a batch", "ours", point["at"], point
+
+
+def costs(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    """`costs`, one line a file: `record`, `title`, `run` (key), `values` (their type), `forms` of
+    the supports, `density`, `file` and `resident` (bytes), and Recall@20 of what is served, named
+    as in :func:`lthnb.results`."""
+    lines = [
+        {**one, "record": record["name"], "title": record["costs"]["title"]}
+        | {"forms": " / ".join(dict.fromkeys(one["forms"]))}
+        | {"valid_recall@20": one["metrics"].get("valid", {}).get("recall@20")}
+        | {"recall@20": one["metrics"]["test"]["recall@20"]}
+        for record in records
+        if "costs" in record
+        for one in record["costs"]["tickets"]
+    ]
+    names = ["record", "title", "run", "values", "density", "file", "resident", "forms"]
+    return pd.DataFrame(lines, columns=[*names, "valid_recall@20", "recall@20"])
 
 
 def check(record: Any, name: str) -> None:
-    """Refuse, as `name`, what is not a whole record."""
+    """Refuse, as `name`, what is not a whole record. Raises RecordError."""
 
     def require(fine: bool, what: str) -> None:
         if not fine:
             raise RecordError(f"{name}: {what}.")
 
+    def require_all(part: str, entry: dict[str, Any], where: str) -> None:
+        require(PARTS[part] <= set(entry), f"{where} is not whole")
+
     require(isinstance(record, dict) and "format" in record, "not a benchmark record")
     found = record["format"]
     require(found == FORMAT, f"written in format {found!r}, this version reads {FORMAT}")
-    for part, kind in PARTS.items():
+    for part, kind in KINDS.items():
         require(isinstance(record.get(part), kind), f"{part!r} is missing or no {kind.__name__}")
     require({"scaling", "commit"} <= set(record), "'scaling' or 'commit' is missing")
     require(record["checksum"] == checksum(record), "its checksum does not fit; it was altered")
-
-    def require_measures(entry: Any, where: str) -> None:
-        whole = isinstance(entry, dict) and {"measures", "spread", "facts"} <= set(entry)
-        require(whole, f"{where} lacks measures, spread or facts")
-        lengths = {len(values) for values in entry["measures"].values()}
-        require(len(lengths) == 1 and lengths != {0}, f"{where} has repeats of differing number")
-        require(entry["spread"] == spreads(entry["measures"]), f"{where}: a spread does not fit")
-
     for title, row in record["rows"].items():
-        require({"title", "unit", "who", "ratios"} <= set(row), f"row {title!r} is not whole")
-        for who, entry in row["who"].items():
-            require_measures(entry, f"row {title!r}, {who!r}")
-            require(who in record["who"], f"row {title!r}: {who!r} is not described in 'who'")
-    for sweep in record["scaling"] or []:
-        where = f"scaling over {sweep.get('over')!r}"
-        require({"backbone", "over", "points", "slopes"} <= set(sweep), f"{where} is not whole")
-        for point in sweep["points"]:
-            require_measures(point, where)
-    costs = record.get("costs", {"title": "", "tickets": []})
-    whole = isinstance(costs, dict) and {"title", "tickets"} == set(costs)
-    require(whole, "'costs' lacks its title or tickets")
-    for entry in costs["tickets"]:
-        require(set(entry) == COST, f"costs, run {str(entry.get('run'))[:8]!r} is not whole")
-    agreement = record.get("agreement", {part: [] for part in AGREEMENT})
-    for part, names in AGREEMENT.items():
-        for entry in agreement[part]:
-            where = f"agreement, {part}, {entry.get('method')!r} after {entry.get('prunings')!r}"
-            require(names <= set(entry), f"{where} is not whole")
-            if part == "trainings":
-                fits = len(entry["epochs"]) == record["settings"]["epochs"]
-                require(fits, f"{where}: its epochs are not as many as the settings say")
-            else:
-                both = {entry["kept"][who] - entry["only"][who] for who in entry["kept"]}
-                require(len(both) == 1, f"{where}: its counts do not fit")
+        require_all("row", row, f"row {title!r}")
+    for sweep in record["scaling"] or ():
+        require_all("sweep", sweep, f"scaling over {sweep.get('over')!r}")
+    for _, title, _, _, who, _, entry in _measured(record):
+        where = f"row {title!r}, {who!r}"
+        require(who in record["who"], f"{where} is not described in 'who'")
+        require_all("measured", entry, where)
+        lengths = {len(values) for values in entry["measures"].values()}
+        require(len(lengths) == 1 and 0 not in lengths, f"{where}: repeats of differing number")
+        require(entry["spread"] == spreads(entry["measures"]), f"{where}: a spread does not fit")
+    for part in [record["costs"]] if "costs" in record else []:
+        require_all("costs", part, "'costs'")
+        for one in part["tickets"]:
+            require_all("cost", one, f"costs, run {str(one.get('run'))[:8]!r}")
+    for part, one in [(p, e) for p, of in record.get("agreement", {}).items() for e in of]:
+        where = f"agreement, {part}, {one.get('method')!r} after {one.get('prunings')!r}"
+        require_all(part, one, where)
+        if part == "trainings":
+            fits = len(one["epochs"]) == record["settings"]["epochs"]
+            require(fits, f"{where}: its epochs are not as many as the settings say")
+        else:
+            both = {one["kept"][who] - one["only"][who] for who in one["kept"]}
+            require(len(both) == 1, f"{where}: its counts do not fit")

@@ -14,7 +14,6 @@ from lthnb.config import (
     Compressed,
     Init,
     Rotated,
-    Signs,
     Snapshot,
     init_from,
     run_key,
@@ -121,7 +120,7 @@ def starts_of(init: Init) -> list[tuple[str, int | str]]:
             return [(key, epoch)]
         case Compressed(teacher=key):
             return [(key, "best")]
-        case Rotated(base=base) | Signs(base=base):
+        case Rotated(base=base):
             return starts_of(base)
     return []
 
@@ -131,8 +130,6 @@ def rotations_of(init: Init) -> list[str]:
     match init:
         case Rotated(base=base, rotation=rotation):
             return [rotation, *rotations_of(base)]
-        case Signs(base=base):
-            return rotations_of(base)
     return []
 
 

@@ -69,12 +69,13 @@ def summary(
     keys = [by] if isinstance(by, str) else list(by)
     for key, group in frame.dropna(subset=[column]).groupby(keys, sort=True):
         values = group[column].to_numpy(float)
-        rows.append(dict(zip(keys, key, strict=True)) | _over_seeds(values))
+        rows.append(dict(zip(keys, key, strict=True)) | over_seeds(values))
     names = [*keys, "n", "mean", "low", "high", "lower", "p", "detectable"]
     return pd.DataFrame(rows, columns=names)
 
 
-def _over_seeds(values: np.ndarray) -> dict[str, float]:
+def over_seeds(values: np.ndarray) -> dict[str, float]:
+    """The columns of :func:`summary` for the values of one group."""
     n, mean, nan = len(values), float(values.mean()), float("nan")
     if n < LEAST_SEEDS:
         empty = ("low", "high", "lower", "p", "detectable")
@@ -99,3 +100,14 @@ def non_inferior(lower: pd.Series, margin: float = MARGIN) -> pd.Series:
     """Whether a one-sided lower 95 % bound of a paired relative difference lies above −margin;
     never without a bound."""
     return lower > -margin
+
+
+def interval(frame: pd.DataFrame) -> pd.Series:
+    """`mean`, `low` and `high` of a :func:`stats.summary` as one text: +1.2 % (−0.3 to +2.7)."""
+
+    def said(mean: float, low: float, high: float) -> str:
+        ends = "" if pd.isna(low) else f" ({100 * low:+.1f} to {100 * high:+.1f})"
+        return f"{100 * mean:+.1f} %{ends}".replace("-", "−")
+
+    rows = zip(frame["mean"], frame["low"], frame["high"], strict=True)
+    return pd.Series([said(*row) for row in rows], frame.index, str)

@@ -32,7 +32,6 @@ from lthnb.config import (
     LthnbError,
     Rotated,
     Seeded,
-    Signs,
     Snapshot,
     Spec,
     init_from,
@@ -43,7 +42,7 @@ from lthnb.data import DataError, Interactions
 from lthnb.evaluation import evaluate, rank
 from lthnb.models import LinearStart
 from lthnb.pruning import CRITERIA, Mask, pruned
-from lthnb.sampling import initial_maps, initial_table, xavier_bound
+from lthnb.sampling import initial_maps, initial_table
 from lthnb.steps import device_of, new_step, resolve
 from lthnb.store.files import StoreError, npz, say, write_file
 from lthnb.store.records import Record, make_nested, make_row, provenance
@@ -265,9 +264,6 @@ def initialise(init: Init, data: Interactions, size: int, store: Store) -> np.nd
     match init:
         case Seeded():
             return initial_table(init.seed, data.rows, size)
-        case Signs():
-            base = initialise(init.base, data, size, store)
-            return np.sign(base) * (xavier_bound(data.rows, size) / math.sqrt(3))
         case Rotated():
             rotation = store.get_array(init.rotation)
             if rotation.shape != (size, size):
@@ -434,7 +430,7 @@ def ensure_weights(
 def ensure_start(init: Init, data: Interactions, control: Control) -> None:
     """Bring the weights that a run starts from into the store, where it starts from any."""
     match init:
-        case Rotated() | Signs():
+        case Rotated():
             ensure_start(init.base, data, control)
         case Compressed(teacher=key):
             ensure_start(Snapshot(key, "best"), data, control)

@@ -17,9 +17,6 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import pytest
 from hypothesis import settings
-from recorded import Recorded
-
-from lthnb.store.runs import Store
 
 # No time limit per example: machines are shared, and numba compiles in the first one. Under CI the
 # examples are the same every time, so that what fails there fails here.
@@ -28,12 +25,6 @@ settings.load_profile("lthnb")
 
 ROOT = Path(__file__).resolve().parents[1]
 REQUIRED = {"needs_data": "LTHNB_REQUIRE_DATA", "browser": "LTHNB_REQUIRE_BROWSER"}
-
-
-@pytest.fixture(scope="session")
-def recorded(tmp_path_factory):
-    """The records of `results/`, read once for all tests of findings."""
-    return Recorded(Store(tmp_path_factory.mktemp("none")))
 
 
 def data_folder() -> Path | None:
@@ -103,15 +94,15 @@ def real_data() -> Path:
 
 @pytest.fixture(scope="session")
 def book() -> Path:
-    """The folder of the built book (smoke profile), built if it is not up to date.
+    """The folder of the built book, built if it is not up to date.
 
-    It is the one that `make book PROFILE=smoke` builds, so that neither does the other's work
+    It is the one that `make book` builds, so that neither does the other's work
     again. Tests that use it are in one xdist group.
     """
     from lthnb import runner
 
     try:
-        return runner.build_book("smoke").parent
+        return runner.build_book().parent
     except runner.RunnerError as error:
         pytest.fail(f"the book cannot be built:\n{error}", pytrace=False)
 

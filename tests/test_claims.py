@@ -98,3 +98,10 @@ def test_every_printed_cell_has_its_row():
     ran = found[found["n"] > 0]
     assert len(ran) == 8  # MF on Yelp2018, one run
     assert (ran["difference"].abs() < 0.002).all()
+
+
+def test_readme_shows_the_findings(root):
+    """Where this fails, `python -m lthnb results findings` writes it anew."""
+    readme = (root / "README.md").read_text(encoding="utf-8")
+    shown = readme.partition(claims.BEGIN)[2].partition(claims.END)[0].strip()
+    assert shown == claims.overview(claims.recorded())

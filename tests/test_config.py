@@ -17,7 +17,6 @@ from lthnb.config import (
     Model,
     Rotated,
     Seeded,
-    Signs,
     Snapshot,
     Spec,
     Training,
@@ -145,8 +144,7 @@ def test_spec_round_trip(spec):
     "init",
     [
         Seeded(7),
-        Signs(Seeded(1)),
-        Rotated(Signs(Seeded(2)), "ab" * 16),
+        Rotated(Seeded(2), "ab" * 16),
         Snapshot("cd" * 16, 3),
         Rotated(Snapshot("cd" * 16), "ab" * 16),
     ],
@@ -206,7 +204,6 @@ def test_data_init_and_mask_change_the_key():
     others = [
         key_of(data="f" * 32),
         key_of(init=Seeded(1)),
-        key_of(init=Signs(Seeded(0))),
         key_of(init=Rotated(Seeded(0), "ab")),
         key_of(init=Snapshot("ab", 1)),
         key_of(init=Snapshot("ab", "best")),
@@ -288,7 +285,6 @@ PINNED_RUNS = {
         DENSE,
         "2aed6c14b491ce4017b7f1527e15b899",
     ),
-    "signs": (REFERENCE, Signs(Seeded(3)), DENSE, "7b8a02a778f2c419a96045d526974eca"),
     "rotated": (
         REFERENCE,
         Rotated(Seeded(0), "cd" * 16),

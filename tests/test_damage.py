@@ -9,11 +9,10 @@ import sys
 
 import numpy as np
 import pytest
-from toys import quiet, toy_data, toy_spec, trained
+from toys import quiet, seeded, toy_data, toy_spec, trained
 
 from lthnb.config import Ladder, Rotated, Seeded
 from lthnb.lottery import climb
-from lthnb.standings import seeded
 from lthnb.store import adding
 from lthnb.store.files import DamagedFile, StoreError
 from lthnb.store.results import Recorded

@@ -51,8 +51,16 @@ def test_tuned_l2_is_the_best_on_the_validation_set_and_not_on_test(frame):
     one = Search("movielens", "mf", {**settings, "l2": "tuned"}, "imp", 0)
     rows = {"l2": [1e-4] * 3 + [1e-2] * 3 + [1.0], "valid_recall@20": [0.2] * 3 + [0.3] * 3 + [0.9]}
     rows |= {"recall@20": [0.9] * 3 + [0.1] * 4, "method": ["dense"] * 7}
+    rows |= {"seed": [0, 1, 2, 0, 1, 2, 0]}
     made = pd.DataFrame(rows).assign(dataset="movielens", backbone="mf", **settings)
     assert experiments.tuned_l2(made, one) == 1e-2  # at 1.0 there is one seed alone
+
+
+def test_more_seeds_of_two_values_do_not_hide_the_others():
+    tried = [(l2, seed) for l2 in (1e-4, 1e-3, 1e-2) for seed in range(10 if l2 < 1e-2 else 5)]
+    dense = pd.DataFrame(tried, columns=["l2", "seed"])
+    dense["valid_recall@20"] = dense["l2"] + 0.1 * (dense["seed"] > 4)
+    assert experiments.best_l2(dense) == 1e-2
 
 
 def test_dense_models_that_are_there_are_not_wanted_again(frame):

@@ -1,4 +1,4 @@
-"""Records of benchmarks, as the store finds them and the chapter *performance* shows them.
+"""Records of benchmarks, as the project keeps them, and the tables made from them.
 
 Their arithmetic, and that damaged ones are refused, is tested with the benchmarks that write them.
 """
@@ -6,10 +6,8 @@ Their arithmetic, and that damaged ones are refused, is tested with the benchmar
 import json
 
 import pytest
-from toys import ROOT
 
-from lthnb import measured, plots
-from lthnb.store.runs import Store
+from lthnb import measured
 
 
 def entry(facts=None, **measures):
@@ -134,55 +132,89 @@ class TestAgreement:
             measured.check(record, "agreed")
 
 
-class TestPlots:
-    def test_bars_are_the_ratios_of_whole_steps(self):
-        [ax] = plots.speed_figure([made_up()]).axes
-        [bar] = ax.patches
-        assert bar.get_width() == pytest.approx(7.5)  # of 5 and 10
-        assert [label.get_text() for label in ax.get_yticklabels()] == ["MF, a step: LTH-MRS"]
-        assert list(ax.get_lines()[0].get_xdata()) == pytest.approx([5, 10])
+def priced() -> dict:
+    """The same with a ticket in two kinds of values."""
+    metrics = {"valid": {"recall@20": 0.3}, "test": {"recall@20": 0.25}}
+    one = {"run": "abc", "values": "float32", "forms": ["bitmap", "ids"], "density": 0.5}
+    one |= {"file": 100, "resident": 120, "metrics": metrics}
+    other = {**one, "values": "int8", "file": 30, "metrics": {"test": {"recall@20": 0.2}}}
+    other["forms"] = ["ids", "ids"]
+    record = {**made_up(), "name": "priced", "costs": {"title": "MF", "tickets": [one, other]}}
+    return {**record, "checksum": measured.checksum(record)}
 
-    def test_the_table_has_every_measure_and_memory(self):
-        html = plots.speed_table([made_up()]).as_raw_html()
-        for shown in ("MF, a step (sampling)", "LTH-MRS", "7.5", "5 … 10", "3 MiB", "2.5 ms"):
-            assert shown in html, shown
 
-    def test_kernels_say_their_share_and_the_roof(self):
-        html = plots.kernels_table([made_up()]).as_raw_html()
-        # write: a quarter of 8 µs; 1000 bytes in 2 µs are 0.5 GB/s, a quarter of 2 GB/s
-        for shown in ("25%", "75%", "0.5 GB/s", "2 GB/s", "2 µs"):
-            assert shown in html, shown
+class TestFrame:
+    def test_a_line_for_each_repeat_beside_ours(self):
+        found = measured.frame([made_up()])
+        assert not found.duplicated(["record", "row", "who", "measure", "at", "repeat"]).any()
+        step = found[(found["row"] == "step") & (found["who"] == "lth-mrs")]
+        whole = step[step["measure"] == "whole"]
+        assert whole["repeat"].tolist() == [0, 1]
+        assert whole["value"].tolist() == [0.010, 0.030]
+        assert whole["ratio"].tolist() == pytest.approx([5, 10])
+        assert set(whole["record"]) == {"made-up"}
+        assert set(whole["title"] + ", " + whole["unit"]) == {"a step, seconds a batch"}
+        assert (found.loc[found["who"] == "ours", "ratio"].dropna() == 1).all()
 
-    def test_scaling_shows_the_slope(self):
-        ax = plots.scaling_figure([made_up()]).axes[0]
-        assert ax.get_legend_handles_labels()[1] == ["MF: slope 1.00"]
-        assert ax.get_xlabel() == "embedding size F"
+    def test_what_is_nothing_has_no_ratio(self):
+        found = measured.frame([made_up()])
+        assert found.loc[found["measure"] == "children", "ratio"].isna().all()
 
-    def test_the_machine_and_what_is_absent(self):
-        text = plots.measured_on([made_up()])
-        for shown in ("an abacus", "LTH-MRS at abcdefg", "numba 1", "implicit: not installed"):
-            assert shown in text, shown
+    def test_facts_are_measures_of_one_repeat(self):
+        found = measured.frame([made_up()]).set_index(["row", "measure"])["value"]
+        assert found["roof", "bytes copy"] == 2e9
+        assert found["kernels-mf", "bytes write"] == 1000
 
-    def test_agreement(self):
-        html = plots.agreement_table([made_up(), agreed()]).as_raw_html()
-        # 0.75 less 0.125 of pruned entries
-        for shown in ("IMP, 81.0%", "0.625000", "3.0e-07", "4.0e-07", "1,234", "epoch 2, 5,000"):
-            assert shown in html, shown
-        html = plots.prunings_table([made_up(), agreed()]).as_raw_html()
-        for shown in ("9,100", ">81<", ">80<", "the recorded one", ">abcdefgh<"):
-            assert shown in html, shown
+    def test_sweeps_have_the_settings_value(self):
+        found = measured.frame([made_up()])
+        sweep = found[found["row"] == "scaling mf size"]
+        assert sweep.groupby("at")["value"].median().to_dict() == {10: 0.01, 100: 0.1}
+        assert found.loc[found["row"] == "step", "at"].isna().all()
 
-    def test_nothing_measured_is_said(self):
-        assert plots.speed_figure([]).axes[0].texts
-        assert plots.scaling_figure([]).axes[0].texts
-        tables = (plots.speed_table, plots.kernels_table)
-        for table in (*tables, plots.agreement_table, plots.prunings_table):
-            assert "not run" in table([]).as_raw_html()
-        assert "make bench" in plots.measured_on([])
+    def test_of_no_records(self):
+        assert measured.frame([]).empty
+        assert list(measured.frame([])) == list(measured.frame([made_up()]))
 
-    def test_what_a_ladder_cost(self):
-        records = Store(ROOT / "none", ROOT / "results").recorded()
-        html = plots.cost_table(records).as_raw_html()
-        assert "trainings" in html
-        assert "Yelp2018, MF" in html
-        assert "0 trainings" in plots.cost_table([]).as_raw_html()
+
+class TestCosts:
+    def test_a_line_for_each_file(self):
+        measured.check(priced(), "priced")
+        found = measured.costs([made_up(), priced()])
+        assert found["file"].tolist() == [100, 30]
+        assert found["forms"].tolist() == ["bitmap / ids", "ids"]
+        assert found["recall@20"].tolist() == [0.25, 0.2]
+        assert found["valid_recall@20"].isna().tolist() == [False, True]
+        assert set(found["record"] + ", " + found["title"]) == {"priced, MF"}
+        assert list(measured.costs([])) == list(found)
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            (lambda c: c.pop("title"), "'costs' is not whole"),
+            (lambda c: c["tickets"][1].pop("file"), "run 'abc' is not whole"),
+        ],
+    )
+    def test_one_that_is_not_whole_is_refused(self, change, message):
+        record = priced()
+        change(record["costs"])
+        record["checksum"] = measured.checksum(record)
+        with pytest.raises(measured.RecordError, match=message):
+            measured.check(record, "priced")
+
+
+class TestCheck:
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            (lambda r: r["rows"]["step"].pop("ratios"), "row 'step' is not whole"),
+            (lambda r: r["scaling"][0].pop("slopes"), "scaling over 'size' is not whole"),
+            (lambda r: r["scaling"][0]["points"][0].pop("facts"), "'ours' is not whole"),
+            (lambda r: r["who"].pop("lth-mrs"), "'lth-mrs' is not described"),
+        ],
+    )
+    def test_what_is_not_whole_is_refused(self, change, message):
+        record = made_up()
+        change(record)
+        record["checksum"] = measured.checksum(record)
+        with pytest.raises(measured.RecordError, match=message):
+            measured.check(record, "made-up")

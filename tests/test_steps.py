@@ -36,31 +36,29 @@ def test_every_step_can_be_chosen_and_every_choice_runs():
 def test_auto_is_resolved_and_a_name_is_kept():
     assert Spec().training.step == "auto"
     resolved = resolve(Spec())
-    assert resolved.training.step == ("cuda" if torch.cuda.is_available() else "cpu")
+    assert resolved.training.step == "cpu"
     assert resolve(resolved) == resolved
     assert resolved.model == Spec().model
     assert resolve(Spec(), "cpu").training.step == "cpu"
-    assert resolve(Spec(), "cuda:1").training.step == "cuda"
+    assert resolve(Spec(), "cuda:1").training.step == "reference"
     assert resolve(toy_spec(), "cuda").training.step == "reference"
 
 
-@pytest.mark.parametrize("name", ["cpu", "cuda"])
-def test_a_backbone_that_a_fast_step_does_not_know(name):
+def test_a_backbone_that_the_fast_step_does_not_know():
     """It falls to the reference, and is refused in words where the fast step is named."""
     spec = Spec()
     object.__setattr__(spec.model, "backbone", "another")
-    assert resolve(spec, name).training.step == "reference"
+    assert resolve(spec, "cpu").training.step == "reference"
     data, shape = toy_data(), (70, 32)
-    with pytest.raises(ConfigError, match=f"step '{name}': .*'another', expected 'mf' or 'light"):
-        step_class(name)(spec, data, np.zeros(shape), np.ones(shape, bool), "cpu")
+    with pytest.raises(ConfigError, match=r"step 'cpu': .*'another', expected 'mf' or 'light"):
+        step_class("cpu")(spec, data, np.zeros(shape), np.ones(shape, bool), "cpu")
 
 
 def test_a_step_says_where_it_runs():
-    assert [device_of(step) for step in ("cpu", "cuda", "reference")] == ["cpu", "cuda", "cpu"]
-    assert device_of("reference", "cuda:1") == device_of("cuda", "cuda:1") == "cuda:1"
-    for step, device in (("cpu", "cuda"), ("cuda", "cpu")):
-        with pytest.raises(ConfigError, match=f"found '{device}' for the step '{step}'"):
-            device_of(step, device)
+    assert [device_of(step) for step in ("cpu", "reference")] == ["cpu", "cpu"]
+    assert device_of("reference", "cuda:1") == "cuda:1"
+    with pytest.raises(ConfigError, match="found 'cuda' for the step 'cpu'"):
+        device_of("cpu", "cuda")
     with pytest.raises(ConfigError, match="expected 'cpu' for the step 'cpu'"):
         step_class("cpu")(toy_spec(), toy_data(), np.zeros((70, 4)), np.ones((70, 4), bool), "cuda")
 

@@ -12,13 +12,22 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from toys import PATIENCE, count_trainings, half, processes, quiet, toy_data, toy_spec, trained
+from toys import (
+    PATIENCE,
+    count_trainings,
+    half,
+    processes,
+    quiet,
+    seeded,
+    toy_data,
+    toy_spec,
+    trained,
+)
 
 from lthnb import training
 from lthnb.config import Ladder, digest_text
 from lthnb.lottery import run_ladder
 from lthnb.pruning import Mask
-from lthnb.standings import seeded
 from lthnb.store import adding
 from lthnb.store.files import DamagedFile, StoreError, write_file
 from lthnb.store.records import NESTED, RUN_COLUMNS, SEARCH_COLUMNS, results_digest

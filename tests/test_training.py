@@ -29,10 +29,10 @@ from toys import (
 
 from lthnb import training
 from lthnb.__main__ import main
-from lthnb.config import Rotated, Seeded, Signs, Snapshot
+from lthnb.config import Rotated, Seeded, Snapshot
 from lthnb.data import DataError, to_csr
 from lthnb.evaluation import evaluate
-from lthnb.sampling import initial_table, xavier_bound
+from lthnb.sampling import initial_table
 from lthnb.steps import resolve, step_class
 from lthnb.store.files import StoreError
 from lthnb.store.records import Record
@@ -484,12 +484,6 @@ class TestStarts:
     def test_seeded(self, store):
         assert np.array_equal(initialise(Seeded(3), toy_data(), 4, store), initial_table(3, 70, 4))
 
-    def test_signs(self, store):
-        """The signs of X⁰, all at its standard deviation: that of a uniform, bound / √3."""
-        table, base = initialise(Signs(Seeded(3)), toy_data(), 4, store), initial_table(3, 70, 4)
-        assert (np.sign(table) == np.sign(base)).all()
-        assert np.allclose(abs(table), xavier_bound(70, 4) / np.sqrt(3), rtol=1e-12)
-
     def test_rotated(self, store):
         rotation = np.linalg.qr(np.random.default_rng(0).normal(size=(4, 4)))[0]
         init = Rotated(Seeded(3), store.put_array(rotation))
@@ -515,8 +509,8 @@ class TestStarts:
         """With a step so small that nothing moves, the trained table is the masked start."""
         data, spec = toy_data(), toy_spec(learning_rate=1e-30, dtype="float64")
         mask = half(data, spec)
-        run = trained(store, data, spec, mask, Signs(Seeded(seed)))
-        start = initialise(Signs(Seeded(seed)), data, 4, store)
+        run = trained(store, data, spec, mask, Seeded(seed))
+        start = initialise(Seeded(seed), data, 4, store)
         assert np.array_equal(run.weights(), np.where(mask.kept, start, 0))
 
     def test_order_and_start_have_seeds_of_their_own(self, store, monkeypatch):

@@ -4,7 +4,7 @@ import multiprocessing
 import os
 import subprocess
 import sys
-from dataclasses import dataclass, field
+from dataclasses import replace
 from multiprocessing import forkserver
 from pathlib import Path
 from unittest import mock
@@ -14,7 +14,7 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
-from lthnb.config import Model, Seeded, Spec, Training, digest_text
+from lthnb.config import Ladder, Model, Seeded, Spec, Training, digest_text
 from lthnb.data import Interactions, pick_per_user, to_csr
 from lthnb.pruning import Mask
 from lthnb.steps import STEPS, step_class
@@ -77,6 +77,11 @@ def half(data: Interactions, spec: Spec, seed: int = 0) -> Mask:
     return Mask(rng.random((data.rows, spec.model.embedding_size)) < 0.5)
 
 
+def seeded(ladder: Ladder, spec: Spec, seed: int) -> tuple[Ladder, Spec]:
+    """Ladder and spec of one seed, which sets both X⁰ and the order of triplets."""
+    return replace(ladder, seed=seed), spec.with_training(order_seed=seed)
+
+
 def quiet(store: Store, **settings) -> Control:
     return Control(store, progress=False, **settings)
 
@@ -85,33 +90,6 @@ def trained(store: Store, data: Interactions, spec: Spec, mask=None, init=None, 
     """Train with defaults for all that a test does not care about."""
     mask = dense(data, spec) if mask is None else mask
     return train(spec, data, Seeded(0) if init is None else init, mask, quiet(store, **s))
-
-
-@dataclass(frozen=True)
-class PlainRecord:
-    """A record of parts, as the chapters of the first build read one; it goes with them.
-
-    results: with `hits`, where they are asked for, as they are."""
-
-    key: str
-    spec: dict
-    data: dict
-    init: dict
-    mask: dict
-    numerics: dict
-    results: dict
-    circumstances: dict = field(default_factory=dict)
-
-    density = property(lambda self: self.mask["density"])
-    best_epoch = property(lambda self: self.results["best_epoch"])
-    epochs = property(lambda self: self.results["epochs"])
-    seconds = property(lambda self: self.circumstances["seconds"])
-
-    def metric(self, name, part="test"):
-        return self.results[part][name]
-
-    def hits(self):
-        return self.results["hits"]
 
 
 def environment(folder: Path, **more: str) -> dict[str, str]:

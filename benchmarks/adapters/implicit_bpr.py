@@ -7,9 +7,8 @@ import time
 import numpy as np
 import scipy.sparse as sp
 from implicit.cpu.bpr import BayesianPersonalizedRanking
-from implicit.cpu.topk import topk
 from implicit.evaluation import ranking_metrics_at_k
-from worker import ranking, served
+from worker import ranking
 
 SHIMS = ["for a ranking, user_factors and item_factors are set to our table"]
 
@@ -49,16 +48,4 @@ def rank(job):
     return ranking(run)
 
 
-def _topk(job, catalogue):
-    """What its `recommend` calls, without the model around it."""
-    users, items = catalogue.table("users"), catalogue.table("items")
-
-    def ask(asked):
-        liked = catalogue.liked(asked)
-        words = {"filter_query_items": liked, "num_threads": job.threads}
-        return topk(items, np.ascontiguousarray(users[asked]), job.k, **words)[0]
-
-    return ask, {"held": (users.size + items.size) * 4}
-
-
-TASKS = {"epoch": epoch, "ranking": rank, "implicit": served(_topk)}
+TASKS = {"epoch": epoch, "ranking": rank}

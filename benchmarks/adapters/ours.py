@@ -12,9 +12,10 @@ import numpy as np
 import torch
 from worker import ranking, timed
 
-from lthnb import lottery, profiles, sources, steps
+from lthnb import lottery, sources, steps
 from lthnb.config import Model, Spec, Training, init_from, spec_from
 from lthnb.evaluation import evaluate
+from lthnb.experiments.grid import Grid
 from lthnb.pruning import Mask, magnitude, prune
 from lthnb.sampling import Sampler, initial_table
 from lthnb.store.runs import Store
@@ -160,35 +161,40 @@ class _Climb(NamedTuple):
     data: sources.Interactions
     store: Store
     ladder: lottery.Ladder
+    rate: float
     spec: Spec
     rungs: list[lottery.Planned]
 
     @classmethod
     def of(cls, job) -> _Climb:
         data, store = _data(job), Store(job.folder / "store")
+        grid = Grid.read()
         if job.toy:
-            contests = profiles.profile("smoke").contests("baselines", ["mf"], protocol="paper")
+            on = {"protocol": "paper", "seeds": [0]}
+            searches = grid.of_profile("baselines", "smoke", ["movielens"], ["mf"], **on)
         else:
-            contests = profiles.recorded_contests("baselines", ["mf"])
-        ladder, spec = next(
-            (ladder, spec)
-            for ladder, spec in contests
-            if spec.training.protocol == "paper" and ladder.method == job.method
+            searches = [s for s in grid.recorded("baselines") if s.backbone == "mf"]
+        one = next(
+            s
+            for s in searches
+            if s.settings["protocol"] == "paper" and s.ladder.method == job.method
         )
-        spec = spec.with_training(step="cpu")
+        ladder, spec = one.ladder, one.spec.with_training(step="cpu")
         if job.toy:
             lottery.run_ladder(ladder, spec, data, Control(store, progress=False))
-        return cls(job, data, store, ladder, spec, lottery.plan(ladder, spec, data, store))
+        return cls(
+            job, data, store, ladder, one.rate, spec, lottery.plan(ladder, spec, data, store)
+        )
 
     def rung(self) -> int:
         """Index of the rung that as many prunings by the rate lead to. Raises LookupError."""
-        density = (1 - self.ladder.pruning_rate) ** self.job.prunings
+        density = (1 - self.rate) ** self.job.prunings
         for index, rung in enumerate(self.rungs):
             if rung.record is not None and abs(rung.density / density - 1) < 1e-3:
                 return index
         raise LookupError(
             f"{self.job.method} at density {density:.4f} on {self.data.name}: found no recorded "
-            "run; climb that ladder first (python -m lthnb ladder --profile paper --protocol paper)"
+            "run; it is in results/ of this project, or in the store"
         )
 
     def run(self, index: int):
@@ -255,7 +261,7 @@ def pruning(job):
     climb = _Climb.of(job)
     index = climb.rung()
     before = index - 1 if job.method == "imp" else 0
-    run, rung, rate = climb.run(before), climb.rungs[index], climb.ladder.pruning_rate
+    run, rung, rate = climb.run(before), climb.rungs[index], climb.rate
     weights, folder = run.weights(), _with_pairs(job, climb.data)
     kept = prune(run.mask, magnitude(weights, 0), (rung.mask.entries,), users=climb.data.users)
     np.save(folder / "weights.npy", weights)

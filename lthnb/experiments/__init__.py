@@ -15,8 +15,10 @@ import pandas as pd
 
 from lthnb.config import ConfigError, nearest
 from lthnb.experiments.grid import EMPTY, SETTINGS, TAGS, Grid, Search
+from lthnb.stats import LEAST_SEEDS
 from lthnb.store.records import ONE_SHOT
 from lthnb.store.results import results
+from lthnb.store.runs import Store
 
 DENSE_MATCH = ["dataset", "backbone", *SETTINGS, "split_seed", "seed"]
 MATCH = [*DENSE_MATCH, *TAGS, "by_density", "place"]
@@ -50,6 +52,27 @@ def missing(chapter: str, *, live: bool = False, **where: Any) -> pd.DataFrame:
     return found.replace({EMPTY: None, -1.0: np.nan})
 
 
+def main(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows that a chapter's main figure shows: those with the smallest batches, since larger
+    ones are ours alone; and of each data set and backbone those whose epochs were chosen on the
+    validation set, where there are any."""
+    rows = rows[rows["batch_size"] == rows["batch_size"].min()]
+    fine = rows["protocol"] == "validated"
+    some = fine.groupby([rows["dataset"], rows["backbone"]]).transform("any")
+    return rows[fine | ~some]
+
+
+def histories(rows: pd.DataFrame) -> pd.DataFrame:
+    """Every evaluation of the runs of some rows: `key`, `epoch` and `recall`, Recall@20 on the part
+    that chooses epochs."""
+    store, found = Store(), [pd.DataFrame({"key": pd.Series(dtype=str), "epoch": [], "recall": []})]
+    for key in dict.fromkeys(rows["key"]):
+        nested = store.find(key).nested
+        epochs, recall = nested["evaluated_epochs"], nested["evaluated_recall"]
+        found.append(pd.DataFrame({"key": key, "epoch": epochs, "recall": recall}))
+    return pd.concat(found, ignore_index=True)
+
+
 def rows_of(searches: Sequence[Search], frame: pd.DataFrame) -> pd.DataFrame:
     """The rows of some searches among those of a frame."""
     return _beside(searches, frame, {})[0]
@@ -67,15 +90,23 @@ def tuned(searches: Sequence[Search], frame: pd.DataFrame) -> list[Search]:
 
 def tuned_l2(frame: pd.DataFrame, one: Search) -> float:
     """The λ whose dense model has the best mean Recall@20 on the validation set, for the data,
-    backbone and other settings of a search; among the values that were run with the most seeds.
-    nan where none was run."""
+    backbone and other settings of a search; nan where none was run. See :func:`best_l2`."""
     wanted = {"method": "dense", "dataset": one.dataset, "backbone": one.backbone, **one.settings}
     dense = frame
     for name, value in wanted.items():
         dense = dense if name == "l2" else dense[dense[name] == value]
-    by_value = dense.groupby("l2")["valid_recall@20"].agg(["mean", "count"])
-    most = by_value[by_value["count"] == by_value["count"].max()]
-    return float(most["mean"].idxmax()) if len(most) else float("nan")
+    return best_l2(dense)
+
+
+def best_l2(dense: pd.DataFrame) -> float:
+    """Of dense models that differ by λ and seed alone: the λ with the best mean Recall@20 on the
+    validation set, over the seeds that all values have. A value with one or two seeds is left out
+    where others have more."""
+    recall = dense.pivot_table(index="seed", columns="l2", values="valid_recall@20")
+    counts = recall.notna().sum()
+    enough = recall.loc[:, counts >= min(LEAST_SEEDS, counts.max())] if len(counts) else recall
+    means = enough.dropna().mean()
+    return float(means.idxmax()) if len(means.dropna()) else float("nan")
 
 
 def _beside(

@@ -13,7 +13,7 @@ sentence around it. One rule gives all verdicts:
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,11 @@ import numpy as np
 import pandas as pd
 
 from lthnb import paper, stats
-from lthnb.experiments import table
-from lthnb.store.files import write_file
+from lthnb.config import Model
+from lthnb.experiments import best_l2, main, masks, table
+from lthnb.experiments.names import named
+from lthnb.store.files import results_folder, write_file
+from lthnb.store.results import Recorded
 
 SUPPORTED, CONTRADICTED, UNDECIDED = "supported", "contradicted", "undecided"
 ONE_RUN, TOO_FEW = "one run only", "cannot be tested with {} seeds"
@@ -30,7 +33,8 @@ NOT_APPLICABLE, NOT_RUN, NO_DATA = "does not apply", "not run", "no data"
 PAPER_SETS = ("yelp2018",)  # data sets of the paper that are public
 FIELD = ["dataset", "backbone", "protocol"]
 COLUMNS = ["claim", *FIELD, "about", "estimate", "low", "high", "n", "verdict", "keys"]
-SAME_TREND = 0.05  # curves of two sizes are the same where they differ by less than five points
+PAPER_L2 = 1e-4  # λ of §4.1
+SAME = 0.05  # curves, or sparsities, are the same where they differ by less than five points
 
 
 def verdict(values: pd.Series, bound: float = 0.0, at_least: bool = True) -> dict[str, Any]:
@@ -39,17 +43,28 @@ def verdict(values: pd.Series, bound: float = 0.0, at_least: bool = True) -> dic
     values = values.dropna().to_numpy(float)
     if not len(values):
         return {"n": 0, "verdict": NOT_RUN}
-    low, high = stats.t95(values)
-    found = {"estimate": float(values.mean()), "n": len(values)}
-    if len(values) < stats.LEAST_SEEDS:
-        said = ONE_RUN if len(values) == 1 else TOO_FEW.format(len(values))
-        return found | {"verdict": said}
-    inside = stats.half_width(values, stats.LEVEL) if bound == -stats.MARGIN else (high - low) / 2
-    above, below = values.mean() - inside > bound, values.mean() + inside < bound
+    found = stats.over_seeds(values)
+    said = _judge(found, bound, at_least)
+    known = {"low": found["low"], "high": found["high"]} if len(values) >= stats.LEAST_SEEDS else {}
+    return {"estimate": found["mean"], "n": len(values), **known, "verdict": said}
+
+
+def judged(found: pd.DataFrame, bound: float = 0.0, at_least: bool = True) -> pd.Series:
+    """The verdict of each row of a :func:`stats.summary`, for a claim that the mean lies above a
+    bound (or below it)."""
+    rows = found.to_dict("records")
+    return pd.Series([_judge(one, bound, at_least) for one in rows], found.index, str)
+
+
+def _judge(found: dict[str, Any], bound: float, at_least: bool) -> str:
+    n, mean = found["n"], found["mean"]
+    if n < stats.LEAST_SEEDS:
+        return ONE_RUN if n == 1 else TOO_FEW.format(n)
+    inside = mean - (found["lower"] if bound == -stats.MARGIN else found["low"])
+    above, below = mean - inside > bound, mean + inside < bound
     if not at_least:
         above, below = below, above
-    said = SUPPORTED if above else CONTRADICTED if below else UNDECIDED
-    return found | {"low": low, "high": high, "verdict": said}
+    return SUPPORTED if above else CONTRADICTED if below else UNDECIDED
 
 
 def chosen_on(frame: pd.DataFrame) -> str:
@@ -73,6 +88,19 @@ def sparsest(rows: pd.DataFrame) -> pd.DataFrame:
     fine = found[stats.non_inferior(found["lower"])]
     at = fine["at"].min() if len(fine) else found.loc[found["mean"].idxmax(), "at"]
     return tickets[tickets["at"] == at]
+
+
+def selected(rows: pd.DataFrame, by: Sequence[str] = ("batch_size",)) -> pd.DataFrame:
+    """The rows of the selected density (:func:`sparsest`) of each data set, backbone and protocol,
+    with `difference`, relative to the dense model on test. by: further columns that tell searches
+    apart."""
+    found = [
+        sparsest(one).assign(**names)
+        for _, group in rows.groupby(list(by))
+        for names, one in fields(group)
+        if (one["round"] > 0).any()
+    ]
+    return pd.concat(found).assign(density=lambda f: f.pop("at"))
 
 
 def best(rows: pd.DataFrame) -> pd.DataFrame:
@@ -189,8 +217,40 @@ def size_trend() -> Iterator[dict[str, Any]]:
                 (f"F = {small} and {large}, round {n}", g) for n, g in joined.groupby("round")
             ]
         about, most = max(pairs, key=lambda pair: abs(pair[1]["apart"].mean()))
-        said = verdict(most["apart"].abs(), SAME_TREND, at_least=False)
+        said = verdict(most["apart"].abs(), SAME, at_least=False)
         yield _row("size-trend", names, most, said, about)
+
+
+def rates() -> Iterator[dict[str, Any]]:
+    """§4.5, of the lowest and the highest pruning rate that were run: the highest winning sparsity
+    is the same (to five points); the lower rate has the better best ticket; the higher one needs
+    fewer prunings to its sparsest winning ticket (a ratio, geometric mean)."""
+    for names, rows in fields(_main("rates")):
+        by_rate = dict(list(rows.groupby("rate")))
+        if len(by_rate) < 2:
+            continue
+        low, high = by_rate[min(by_rate)], by_rate[max(by_rate)]
+        about = f"rates {min(by_rate):.0%} and {max(by_rate):.0%}"
+        one, other = highest_sparsity(low), highest_sparsity(high)
+        apart = verdict((one - other).abs(), SAME, at_least=False)
+        yield _row("rate-sparsity", names, rows, apart, f"{about}, points")
+        better = best(low)[stats.RECALL] / best(high)[stats.RECALL] - 1
+        yield _row("rate-recall", names, rows, verdict(better), about)
+        found = ((one, min(by_rate)), (other, max(by_rate)))
+        steps = [np.log(1 - s[s > 0]) / np.log(1 - rate) for s, rate in found]
+        ratio = verdict(np.log(steps[0] / steps[1]))
+        yield _row("rate-steps", names, rows, _unlogged(ratio), f"ratio of prunings, {about}")
+
+
+def lcm() -> Iterator[dict[str, Any]]:
+    """§4.4: the ticket is better than LCM at 50 and at 25 % of the teacher's entries."""
+    for names, rows in fields(_main("lcm")):
+        for share in (0.5, 0.25):
+            at = rows[(rows["density"] - share).abs() < 5e-3].set_index("seed")
+            ours, theirs = (at.loc[at["method"] == m, stats.RECALL] for m in ("imp", "lcm"))
+            about = f"embedding size {rows['embedding_size'].max()}"
+            said = verdict(ours / theirs - 1)
+            yield _row(f"lcm-{share * 100:.0f}", names, at[at["method"] != "dense"], said, about)
 
 
 def training_speed() -> Iterator[dict[str, Any]]:
@@ -200,14 +260,63 @@ def training_speed() -> Iterator[dict[str, Any]]:
         ticket = sparsest(rows)
         dense = rows[rows["round"] == 0].drop_duplicates("seed").set_index("seed")["best_epoch"]
         ratio = np.log(ticket["seed"].map(dense) / ticket["best_epoch"])
-        said = verdict(ratio)
-        said |= {n: float(np.exp(said[n])) for n in ("estimate", "low", "high") if n in said}
+        said = _unlogged(verdict(ratio))
         about = f"ratio of best epochs, density {ticket['density'].mean():.3f}"
         yield _row("training-speed", names, ticket, said, about)
 
 
+def tuned() -> Iterator[dict[str, Any]]:
+    """Ours, not the paper's: a dense model with λ tuned is better than the one with the paper's; a
+    ticket loses less than 1 % to it, at the paper's λ and at the tuned one."""
+    frames = {name: main(table(name)) for name in ("l2", "existence", "tuned")}
+    for names, dense in frames["l2"].groupby(FIELD):
+        names = dict(zip(FIELD, names, strict=True))
+        best, usual = best_l2(dense), dense[dense["l2"] == PAPER_L2]
+        base = dense[dense["l2"] == best]
+        lead = stats.beside(base, usual, ["seed"])
+        about = f"λ = {best:g}"
+        yield _row("tuned-dense", names, base, verdict(lead["difference"]), about)
+        for claim, chapter, l2 in (
+            ("ticket-to-tuned", "existence", PAPER_L2),
+            ("tuned-ticket", "tuned", best),
+        ):
+            rows = frames[chapter]
+            rows = rows[(rows[FIELD] == pd.Series(names)).all(axis=1) & (rows["l2"] == l2)]
+            for _, found in fields(rows[rows["method"] == "imp"]):
+                ticket = sparsest(found)
+                to = stats.beside(ticket, base, ["seed"])
+                about = f"λ = {l2:g}, density {ticket['density'].mean():.3f}"
+                said = verdict(to["difference"], -stats.MARGIN)
+                yield _row(claim, names, ticket, said, about)
+
+
+def complexity() -> Iterator[dict[str, Any]]:
+    """§3.5: by the formula of the fullest row a ticket takes fewer multiply-adds than the dense
+    model. Of the selected density's first mask that is kept, so of one run."""
+    tables = Recorded()
+    for names, rows in fields(_main("existence")):
+        ticket = sparsest(rows).sort_values("seed")
+        held = ticket[[tables.has_mask(d) for d in ticket["mask_digest"]]].head(1)
+        for one in held.itertuples():
+            model = Model(backbone=one.backbone)
+            cost = masks.costs(tables.mask(one.mask_digest), one.users, model, one.train_pairs)
+            about = f"ratio of multiply-adds, density {one.density:.3f}"
+            about += "" if np.isnan(cost.work_needed) else f", needed {cost.work_needed:.3f}"
+            said = verdict(pd.Series([cost.work_paper]), 1.0, at_least=False)
+            yield _row("complexity", names, held, said, about)
+
+
+def _unlogged(said: dict[str, Any]) -> dict[str, Any]:
+    """The row's numbers of a mean of logarithms, as ratios."""
+    return said | {n: float(np.exp(said[n])) for n in ("estimate", "low", "high") if n in said}
+
+
 def unanswered() -> Iterator[dict[str, Any]]:
-    """Claims for which there is nothing: data that were never released, and runs that are owed."""
+    """Claims for which there is nothing: data that were never released, runs that are owed, and
+    what is true by construction: a mask that keeps the largest entries keeps the largest."""
+    everywhere = {"dataset": "all", "backbone": "", "protocol": ""}
+    said = {"n": 0, "verdict": NOT_APPLICABLE}
+    yield _row("magnitude", everywhere, None, said, "true by construction")
     names = {"dataset": "kwai", "backbone": "", "protocol": "paper"}
     for claim in ("kwai-mf", "kwai-lightgcn"):
         yield _row(claim, names, None, {"n": 0, "verdict": NO_DATA})
@@ -222,7 +331,17 @@ def unanswered() -> Iterator[dict[str, Any]]:
 
 CLAIMS: tuple[Callable[[], Iterator[dict[str, Any]]], ...] = (
     *(abstract_density, existence, omp_sparsity, omp_recall, rp_finds, rewind_better),
-    *(rewind_stable, size_exists, size_trend, training_speed, unanswered),
+    *(
+        rewind_stable,
+        size_exists,
+        size_trend,
+        rates,
+        lcm,
+        complexity,
+        training_speed,
+        tuned,
+        unanswered,
+    ),
 )
 
 
@@ -269,11 +388,53 @@ def _cell(number: int, cell: Any, backbone: str, about: str, here: pd.DataFrame)
     }
 
 
+def recorded(*claims: str) -> pd.DataFrame:
+    """The findings file's rows of some claims; of all where none is named."""
+    found = pd.read_csv(results_folder() / "findings.csv")
+    return found[found["claim"].isin(claims or found["claim"])].reset_index(drop=True)
+
+
 def write(path: Path) -> pd.DataFrame:
-    """Write the findings as a table of text, which a reader can compare with the one before."""
+    """Write the findings as a table of text, which a reader can compare with the one before; and
+    those that the README beside its folder shows."""
     found = findings()
     write_file(path, found.to_csv(index=False, float_format="%.6f").encode())
+    readme = path.absolute().parents[1] / "README.md"
+    text = readme.read_text(encoding="utf-8") if readme.is_file() else ""
+    before, mark, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if mark and end:
+        write_file(readme, f"{before}{BEGIN}\n{overview(pd.read_csv(path))}\n{END}{after}".encode())
     return found
+
+
+BEGIN, END = "<!-- findings: made by `python -m lthnb results findings` -->", "<!-- end -->"
+SHOWN = {  # claim → heading in the README
+    "existence": "selected ticket, to the dense model at λ = 1e−4",
+    "tuned-dense": "dense model with λ tuned, to it",
+    "ticket-to-tuned": "the ticket, to the tuned dense model",
+    "tuned-ticket": "ticket of the tuned model, to that",
+}
+
+
+def overview(found: pd.DataFrame) -> str:
+    """The findings that the README shows, as a Markdown table: Recall@20 on test, paired by seed,
+    with 95 % intervals over seeds, and each ticket's density."""
+    found = found[found["claim"].isin(SHOWN) & (found["protocol"] == "validated")]
+    density = found["about"].str.extract(r"density ([\d.]+)")[0].astype(float)
+    said = stats.interval(found.rename(columns={"estimate": "mean"}))
+    said += (
+        (" at " + density.map("{:.0%}".format)).where(density.notna(), "").str.replace("%", " %")
+    )
+    cells = named(found.assign(said=said, method="", rewind=""))
+    wide = cells.pivot(index=["model", "data"], columns="claim", values="said")[[*SHOWN]]
+    wide = wide.reindex(sorted(wide.index, key=lambda i: (i[0] != "MF", i[1])))
+    lines = ["| " + " | ".join(["", *SHOWN.values()]) + " |", "|---" * (len(SHOWN) + 1) + "|"]
+    lines += [
+        "| " + " | ".join([f"{model}, {data}", *row.fillna("–")]) + " |"
+        for (model, data), row in wide.iterrows()
+    ]
+    return "\n".join(lines)
 
 
 def _main(chapter: str) -> pd.DataFrame:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed, parallel_config
 from tqdm import tqdm
@@ -20,25 +21,33 @@ from lthnb.data import Interactions
 from lthnb.experiments import rows_of, table, tuned
 from lthnb.experiments.grid import Grid, Search
 from lthnb.lottery import climb, derived_seed, start_of, tags_of, train_dense
-from lthnb.replays import replay
-from lthnb.standings import done_or_stopped
+from lthnb.replays import reopen, replay
 from lthnb.store.files import say
 from lthnb.store.records import search_row, search_tags
 from lthnb.store.results import results
 from lthnb.store.runs import Store
-from lthnb.training import Control, StoredMask, train
+from lthnb.training import Control, Stopped, StoredMask, TrainedRun, train
 
 RECORDED, UNRECORDED = "recorded", "quick"  # profiles: the default, and that of other data
+OWN = (
+    "user",
+    "item",
+    "rating",
+    "threshold",
+    "time",
+)  # parameters that tell of a table of one's own
 
 
 def chapter_rows(chapter: str, p: Any) -> pd.DataFrame:
     """The rows that a chapter's notebook shows, by its parameters.
 
-    p: `dataset` and `backbone`, lists (empty: all that is recorded); `embedding_size` (0: the
-    settings'), `seeds` (empty: the settings'), `protocol` (empty: the settings'); `profile`:
-    ``recorded`` shows what is recorded and trains nothing, the others train what is missing and
-    show that; `fresh`: train again what is shown; `workers`: searches side by side (0: one a core).
-    Data that are not recorded are trained under ``quick``. Raises ConfigError for a wrong value.
+    p: `dataset` and `backbone`, lists (empty: all that is recorded, or where something is trained
+    MovieLens and MF); `embedding_size` (0: the settings'), `seeds` (empty: the settings'),
+    `protocol` (empty: the settings'); `profile`: ``recorded`` shows what is recorded and trains
+    nothing, the others train what is missing and show that; `fresh`: train again what is shown;
+    `workers`: searches side by side (0: one a core); :data:`OWN` and `split`, of a table of one's
+    own. Data that are not recorded are trained under ``quick``. Raises ConfigError for a wrong
+    value.
     """
     grid = Grid.read()
     if p.profile not in (RECORDED, *grid.profiles):
@@ -69,24 +78,27 @@ def chapter_rows(chapter: str, p: Any) -> pd.DataFrame:
             ),
             control,
             p.workers,
+            p,
         )
         left = 0
+    if not len(frame):
+        say(f"{chapter}: nothing is recorded of {', '.join(map(str, where.values()))}.")
     if p.fresh:
-        train_again(frame, control)
+        train_again(frame, p)
     frame.attrs["missing"] = left
     return frame
 
 
-def run(searches: Sequence[Search], control: Control, workers: int = 1) -> pd.DataFrame:
+def run(
+    searches: Sequence[Search], control: Control, workers: int = 1, p: Any = None
+) -> pd.DataFrame:
     """Train what is missing of some searches, and return their rows; those whose λ is to be tuned
     come last. workers: processes that share the cores (0: one a core); they meet in the store
-    alone, so that the rows are the same."""
+    alone, so that the rows are the same. p: as of :func:`chapter_rows`."""
     data: dict[tuple[str, str], Interactions] = {}
     for one in searches:
         if _which(one) not in data:
-            data[_which(one)] = sources.load(
-                one.dataset, protocol=one.settings["protocol"], progress=control.progress
-            )
+            data[_which(one)] = load(*_which(one), p)
     digests = [one.digest for one in data.values()]
     own = {one: replace(one, dataset=data[_which(one)].name) for one in searches}
     done: list[Search] = []
@@ -186,16 +198,59 @@ def _train_changed(one: Search, data: Interactions, control: Control) -> None:
                 control.store.put_search(search_row(tags, dense, number, density, key))
 
 
-def train_again(frame: pd.DataFrame, control: Control) -> None:
-    """Train the runs of some rows again, in the reader's store, and say of each whether it came to
+def load(name: str, protocol: str, p: Any = None) -> Interactions:
+    """A data set, or a table of one's own as a notebook's parameters tell of it."""
+    options = {n: getattr(p, n) for n in OWN if hasattr(p, n)}
+    how = {**sources.options_for(name, **options), "split": getattr(p, "split", "random")}
+    return sources.load(name, protocol=protocol, **how)
+
+
+def data_of(rows: pd.DataFrame, p: Any) -> dict[str, Interactions]:
+    """The data of some rows, by `data_digest`, split as theirs were."""
+    store, found = Store(), {}
+    for row in rows.drop_duplicates("data_digest").itertuples():
+        if row.source == "table":
+            own = (load(name, row.protocol, p) for name in p.dataset if name not in sources.SOURCES)
+            found |= {one.digest: one for one in own}
+        else:
+            found[row.data_digest] = sources.load_again(store.find(row.key).data, row.protocol)
+    return found
+
+
+def reopened(rows: pd.DataFrame, p: Any) -> list[TrainedRun]:
+    """The finished runs of some rows, one a row: `mask.kept` gives the mask of one, and
+    `ensure_mask()` and `ensure_weights()` train again what is not kept."""
+    control, data = Control(Store()), data_of(rows, p)
+    both = zip(rows["key"], rows["data_digest"], strict=True)
+    return [reopen(control.store.find(key), data[digest], control) for key, digest in both]
+
+
+def masks_of(rows: pd.DataFrame) -> dict[str, np.ndarray]:
+    """Key → mask, bool (users + items, F), of the runs whose masks are kept: recorded ones of first
+    seeds, and all of one's own."""
+    store, found = Store(), {}
+    for key in dict.fromkeys(rows["key"]):
+        record = store.find(key)
+        mask = StoredMask(record.pruning, record.shape, store)
+        if mask.there():
+            found[key] = mask.kept
+    return found
+
+
+def train_again(rows: pd.DataFrame, p: Any) -> None:
+    """Train the runs of some rows again, in a store of its own, and say of each whether it came to
     the same bits, or how far off it is."""
-    loaded: dict[str, Interactions] = {}
-    for key in dict.fromkeys(frame["key"]):
-        record = control.store.find(key)
-        digest = record.row["data_digest"]
-        if digest not in loaded:
-            loaded[digest] = sources.load_again(record.data, record.row["protocol"])
-        print(replay(record, loaded[digest], control), flush=True)
+    for one in reopened(rows.drop_duplicates("key"), p):
+        print(replay(one.record, one.data, one.control), flush=True)
+
+
+def _done_or_stopped(work: Callable[[Control], Any], control: Control) -> Stopped | None:
+    """In a worker: a stop is returned, not raised, so that the others come to their own ends."""
+    try:
+        work(control)
+    except Stopped as stop:
+        return stop
+    return None
 
 
 def _side_by_side(work: Sequence[Callable], control: Control, workers: int) -> None:
@@ -216,7 +271,7 @@ def _side_by_side(work: Sequence[Callable], control: Control, workers: int) -> N
         # A worker whose parent was killed stops at the next epoch's end.
         apart = replace(control, progress=False, owner=me)
         done = Parallel(return_as="generator_unordered")(
-            delayed(done_or_stopped)(one, apart) for one in work
+            delayed(_done_or_stopped)(one, apart) for one in work
         )
         bar = tqdm(done, total=len(work), unit="search", disable=not control.progress)
         stopped = [stop for stop in bar if stop is not None]

@@ -8,7 +8,7 @@ A step owns the table and Adam's moments, and is driven by the one loop in `trai
 - ``state()`` and ``restore(state)``: everything needed to go on to the same bits.
 
 `reference` is autograd in its plainest form, on any device, and what the others are compared with;
-`cpu` and `cuda` compute the same, fast. `STEPS` maps a name to a function that imports and returns
+`cpu` computes the same, fast. `STEPS` maps a name to a function that imports and returns
 the class, so that nothing is loaded before it is wanted. Where a model is a linear compression, the
 reference step's place is taken by its child in `linear`, which trains maps instead of a table.
 """
@@ -30,17 +30,16 @@ if TYPE_CHECKING:
 STEPS = {
     "reference": lambda: importlib.import_module("lthnb.steps.reference").ReferenceStep,
     "cpu": lambda: importlib.import_module("lthnb.steps.cpu").CpuStep,
-    "cuda": lambda: importlib.import_module("lthnb.steps.cuda").CudaStep,
 }
 
 # The backbones for whose gradients a step is written; `reference` takes any, by autograd.
-WRITTEN_FOR = {"cpu": ("mf", "lightgcn"), "cuda": ("mf", "lightgcn")}
+WRITTEN_FOR = {"cpu": ("mf", "lightgcn")}
 
 
 def resolve(spec: Spec, device: str = "auto") -> Spec:
-    """The same spec with ``auto`` replaced by the fastest step for a device: `cuda` on a GPU,
-    `cpu` elsewhere, `reference` for a backbone that neither is written for. device: ``auto`` (a
-    GPU where torch sees one), ``cpu``, ``cuda`` or ``cuda:1``.
+    """The same spec with ``auto`` replaced by a step for a device: `cpu`, or `reference` on a GPU
+    and for a backbone that `cpu` is not written for. device: ``auto`` (the CPU, whose bits
+    repeat), ``cpu``, ``cuda`` or ``cuda:1``.
 
     A linear compression has one step, `reference`, on any device; raises ConfigError where another
     is named.
@@ -54,24 +53,23 @@ def resolve(spec: Spec, device: str = "auto") -> Spec:
         return spec.with_training(step="reference")
     if spec.training.step != "auto":
         return spec
-    step = "cpu" if _machine(device) == "cpu" else "cuda"
-    if spec.model.backbone not in WRITTEN_FOR[step]:
-        step = "reference"
+    fast = device in ("auto", "cpu") and spec.model.backbone in WRITTEN_FOR["cpu"]
+    step = "cpu" if fast else "reference"
     return replace(spec, training=replace(spec.training, step=step))
 
 
 def device_of(step: str, device: str = "auto") -> str:
     """Where a step computes: ``cpu``, ``cuda`` or ``cuda:1``.
 
-    Under ``auto`` the step decides, and `reference` runs on the CPU, where its bits repeat. Raises
-    ConfigError where the step cannot run on the device asked for.
+    Under ``auto`` it is the CPU, where bits repeat. Raises ConfigError where the step cannot run on
+    the device asked for.
     """
     if device == "auto":
-        return "cuda" if step == "cuda" else "cpu"
-    if step in ("cpu", "cuda") and device.partition(":")[0] != step:
+        return "cpu"
+    if step == "cpu" and device != "cpu":
         raise ConfigError(
-            f"device: found {device!r} for the step {step!r}, which runs on {step!r} alone; leave "
-            "the device at 'auto', or choose the step 'reference', which runs on either."
+            f"device: found {device!r} for the step 'cpu', which runs on 'cpu' alone; leave the "
+            "device at 'auto', or choose the step 'reference', which runs on either."
         )
     return device
 
@@ -85,14 +83,6 @@ def check_backbone(step: str, backbone: str) -> None:
             f"step {step!r}: found backbone {backbone!r}, expected {expected}, for whose "
             "gradients it is written; the step 'reference' takes any."
         )
-
-
-def _machine(device: str) -> str:
-    if device != "auto":
-        return device
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def step_class(name: str):

@@ -38,7 +38,7 @@ class CpuStep:
         if device != "cpu":
             raise ConfigError(
                 f"device: found {device!r}, expected 'cpu' for the step 'cpu'; choose the step "
-                "'cuda' for a GPU."
+                "'reference' for a GPU."
             )
         m, t = spec.model, spec.training
         check_backbone("cpu", m.backbone)

@@ -1,0 +1,151 @@
+"""Figures and tables of the recorded tables: seaborn on a DataFrame, in the book's look.
+
+A chapter filters rows, works out a difference (:mod:`lthnb.stats`), and hands the frame over; each
+column that is drawn is there to be looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import seaborn as sns
+from great_tables import GT
+from matplotlib.ticker import FuncFormatter, NullLocator, PercentFormatter
+
+from lthnb import stats
+from lthnb.experiments.names import ORDER, named
+from lthnb.plots.style import GREY, PALETTE, plain_table, use_style
+
+TITLES = {  # by whether there are rows and columns of panels
+    (True, True): "{row_name}, {col_name}",
+    (True, False): "{row_name}",
+    (False, True): "{col_name}",
+    (False, False): "",
+}
+TICKS = (1.0, 0.5, 0.2, 0.1, 0.05)
+
+
+def curves(
+    frame: pd.DataFrame,
+    y: str = "difference",
+    *,
+    x: str = "density",
+    hue: str | None = None,
+    col: str | None = None,
+    row: str | None = None,
+    label: str = "Recall@20 beside the dense model",
+    x_label: str = "density: share of entries kept",
+    **how: Any,
+) -> sns.FacetGrid:
+    """Lines against density, dense on the left, a mean over seeds with its 95 % interval (from
+    three seeds on), in small panels with one legend.
+
+    y, x: a relative difference and the density, or with ``label`` and ``x_label`` other columns.
+    how: further words for ``seaborn.relplot``.
+    """
+    use_style()
+    orders = {
+        f"{part}_order": ordered(frame[n])
+        for part, n in (("hue", hue), ("col", col), ("row", row))
+        if n
+    }
+    shades = PALETTE[: frame[hue].nunique()] if hue else None
+    marked = (
+        {"style": hue, "markers": True, "dashes": False}
+        if hue
+        else {"marker": "o", "color": PALETTE[0]}
+    )
+    settings = {"height": 2.6, "aspect": 1.25, "kind": "line", "errorbar": stats.t95}
+    settings |= {"err_style": "bars", "err_kws": {"capsize": 2, "lw": 1}, "palette": shades}
+    settings |= {"facet_kws": {"sharey": False}, **marked}
+    settings |= orders
+    grid = sns.relplot(frame, x=x, y=y, hue=hue, col=col, row=row, **{**settings, **how})
+    tidy(grid)
+    relative = y == "difference"
+    for ax in grid.axes.flat:
+        if relative:
+            ax.axhline(0, color=GREY, lw=1, ls="--", zorder=0)
+            ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        if x == "density":
+            _density(ax, frame[x])
+    grid.set_axis_labels(x_label, label if not relative else "")
+    if relative:
+        grid.figure.supylabel(label, fontsize=11, x=0.005)
+    grid.tight_layout()
+    return grid
+
+
+def tidy(grid: sns.FacetGrid) -> sns.FacetGrid:
+    """Short titles, the legend below, and no empty panels."""
+    for (down, across, _), part in grid.facet_data():
+        if not len(part):
+            grid.axes[down, across].set_visible(False)
+            if down:  # the panel above is its column's last
+                grid.axes[down - 1, across].tick_params(labelbottom=True)
+    grid.set_titles(TITLES[bool(grid.row_names), bool(grid.col_names)])
+    if grid.legend is not None:
+        wide = max(len(text.get_text()) for text in grid.legend.texts) > 30
+        where = {"loc": "lower center", "bbox_to_anchor": (0.5, -0.22 if wide else -0.08)}
+        sns.move_legend(grid, ncol=2 if wide else 4, title=None, frameon=False, **where)
+    return grid
+
+
+def ordered(values: pd.Series) -> list:
+    """The different values: names in the book's order, others by size."""
+    places = {name: place for place, name in enumerate(ORDER)}
+    return sorted(values.unique(), key=lambda v: (places.get(v, len(places)), v))
+
+
+def _density(ax: plt.Axes, values: pd.Series) -> None:
+    """A log axis of densities in percent, dense on the left."""
+    ax.set_xscale("log")
+    low, high = values.min(), values.max()
+    ax.set_xlim(high * 1.12, low / 1.12)
+    ax.set_xticks([tick for tick in TICKS if low * 0.95 <= tick <= high * 1.05])
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda d, _: f"{d:.0%}"))
+
+
+def claims(found: pd.DataFrame, title: str) -> GT:
+    """Rows of the findings as a table: estimate with its interval, n, verdict."""
+    found = named(found.assign(mean=found["estimate"], method="", rewind=""))
+    estimate = stats.interval(found).where(found["estimate"].notna(), "–")
+    ratio = found["about"].fillna("").str.startswith("ratio")
+    plain = [
+        f"{a:.2f} ({b:.2f} to {c:.2f})" if c == c else f"{a:.2f}"
+        for a, b, c in zip(found["estimate"], found["low"], found["high"], strict=True)
+    ]
+    found["estimate"] = estimate.where(~ratio, pd.Series(plain, found.index))
+    shown = ["claim", "data", "model", "chosen", "about", "n", "estimate", "verdict"]
+    return table(found[shown], title, "Relative differences on test unless `about` says else.")
+
+
+def table(
+    frame: pd.DataFrame,
+    title: str,
+    subtitle: str = "",
+    *,
+    formats: Mapping[str, str] | None = None,
+    groups: str | None = None,
+    names: Mapping[str, str] | Sequence[str] = (),
+) -> GT:
+    """A table in the book's one style.
+
+    formats: column → ``percent``, ``signed`` (a relative difference in percent), ``decimals`` (four
+    of them) or ``count``. groups: a column whose values head the lines that share them. names:
+    column → its heading.
+    """
+    shown = plain_table(frame, title, subtitle, groups)
+    for column, kind in (formats or {}).items():
+        if kind == "percent":
+            shown = shown.fmt_percent(column, decimals=1)
+        elif kind == "signed":
+            shown = shown.fmt_percent(column, decimals=1, force_sign=True)
+        elif kind == "decimals":
+            shown = shown.fmt_number(column, decimals=4)
+        else:
+            shown = shown.fmt_integer(column)
+    return shown.cols_label(**dict(names))
