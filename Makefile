@@ -1,11 +1,11 @@
 # Everything here makes .venv by itself when it is missing or older than the two dependency files.
-#   make book PROFILE=smoke|quick|paper  JOBS=2  PYTHON=python3.12
+#   make book PROFILE=recorded|smoke|quick|validated|paper  JOBS=2  PYTHON=python3.12
 SHELL       := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 
 PYTHON  ?= python3
-PROFILE ?= quick
+PROFILE ?= recorded
 # 0: as many notebooks at once as there are cores
 JOBS    ?= 0
 ARGS    ?=
@@ -19,7 +19,7 @@ help:  ## show this
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' \
 	  | awk -F'|' '{ printf "  make %-10s %s\n", $$1, $$2 }'
 	@echo
-	@echo "  PROFILE=smoke|quick|paper (now $(PROFILE))   JOBS=notebooks at once (0: one per core)"
+	@echo "  PROFILE=recorded|smoke|quick|validated|paper (now $(PROFILE))   JOBS=notebooks at once (0: one per core)"
 	@echo "  PYTHON=interpreter for a new .venv (now $(PYTHON))   ARGS=more words for pytest or the benchmarks"
 
 book: $(READY)  ## run the notebooks, build the book, say where to open it

@@ -66,7 +66,8 @@ def imp(data: Any, backbone: str = "mf", **settings: Any) -> Search:
     - embedding_size (32), l2 (1e-4), learning_rate (1e-3), batch_size (2048), epochs (1000),
       patience (100), protocol (``validated``), and all other settings of `config.Model` and
       `config.Training`.
-    - progress (True): a bar. store: where runs are kept.
+    - progress (True): a bar. store: where runs are kept. control: a `training.Control`, for a
+      device or a deadline.
 
     What was trained before is not trained again, and a search that was stopped goes on. Raises
     ConfigError and DataError, which say what to do, and Stopped on Ctrl-C.
@@ -122,6 +123,7 @@ def open_ticket(path: Path | str) -> Ticket:
 
 def _search(method: str, data: Any, backbone: str, settings: dict[str, Any]) -> Search:
     own = {"rounds": 8, "rate": 0.2, "seeds": 3, "progress": True, "store": None}
+    own |= {"control": None}
     own |= {name: settings.pop(name) for name in own if name in settings}
     ladder, spec, criterion = _settings(method, backbone, own, settings)
     if not isinstance(data, Interactions):
@@ -130,7 +132,7 @@ def _search(method: str, data: Any, backbone: str, settings: dict[str, Any]) -> 
     seeds = list(range(own["seeds"])) if isinstance(own["seeds"], int) else list(own["seeds"])
     if not seeds or len(set(seeds)) != len(seeds):
         raise ConfigError(f"seeds: found {own['seeds']!r}, expected one or more, each once.")
-    control = Control(Store(own["store"]), progress=False)
+    control = replace(own["control"] or Control(Store(own["store"])), progress=False)
     rungs: dict[int, list[Rung]] = {}
     each = ladder.trainings
     with tqdm(total=each * len(seeds), unit="run", disable=not own["progress"]) as bar:

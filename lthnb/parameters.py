@@ -19,6 +19,18 @@ from typing import Any
 from lthnb.config import nearest
 
 INJECTED = "# Parameters"  # the first line of the cell that papermill injects
+RENAMED = {  # what a parameter was called before, and what it is called now
+    "source": "dataset",
+    "sources": "dataset",
+    "train_missing": "profile",
+    "backbones": "backbone",
+    "rung": "round",
+    "user_column": "user",
+    "item_column": "item",
+    "rating_column": "rating",
+    "time_column": "time",
+    "protocols": "protocol",
+}
 
 
 class ParameterError(ValueError):
@@ -55,11 +67,13 @@ def unknown_parameters(given: Iterable[str], declared: Iterable[str]) -> list[st
     """Say of each given name that is not declared what was probably meant."""
     known = list(declared)
     listed = ", ".join(known) or "none"
-    return [
-        f"unknown parameter {name}.{nearest(name, known)} The notebook has {listed}"
-        for name in given
-        if name not in known
-    ]
+    problems = []
+    for name in given:
+        if name not in known:
+            now = RENAMED.get(name)
+            meant = f" It is {now} now." if now in known else nearest(name, known)
+            problems.append(f"unknown parameter {name}.{meant} The notebook has {listed}")
+    return problems
 
 
 def declared_types(source: str) -> dict[str, Any]:

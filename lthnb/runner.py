@@ -2,8 +2,9 @@
 
 A notebook in ``notebooks/`` is a clean source; its executed copy for a profile is
 ``_executed/<profile>/<name>.ipynb``, and a small JSON file of the same name beside it says what the
-copy depends on. A copy whose source, parameters, package, lock and run records are unchanged is
-fresh, and is not executed again. Rerunning writes the same bytes.
+copy depends on. A copy whose source, parameters, package, lock and recorded tables are unchanged is
+fresh, and is not executed again; what is trained for it follows from these, bit by bit. Rerunning
+writes the same bytes.
 
 Every notebook runs with its own folder as working directory, as in JupyterLab, so that a relative
 path means the same in both.
@@ -40,15 +41,16 @@ from typing import Any
 
 from tqdm import tqdm
 
+from lthnb.config import nearest
+from lthnb.experiments.grid import Grid
 from lthnb.parameters import assigned_names, declared_types, unknown_parameters, wrong_values
-from lthnb.profiles import profile as profile_named
+from lthnb.store.files import results_folder, write_file
+from lthnb.store.results import MANIFEST
 
-READ_LOG = "LTHNB_READ_LOG"  # names a file to which the store appends the keys it was asked for
+PROFILE = "recorded"  # the default: trains nothing
 TEMPORARY = ".tmp-"  # what write_file calls an unfinished file; the store takes a second to load
 EXECUTED = "LTHNB_EXECUTED"  # tells book/_ext/executed.py where the executed copies are
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
-# What looks up the runs of all other notebooks: it waits until they have made them.
-LAST = ("paper-against-ours",)
 CELL_DONE = "@cell-done"  # what a child prints after each code cell: the parent's progress bar
 KERNEL = "@kernel "  # what it prints before its kernel's process id, which is its group's too
 CELL_PATIENCE = 10.0  # seconds that a cell gets to end when asked to: an epoch's rest, a checkpoint
@@ -81,6 +83,16 @@ def project_root() -> Path:
             "installed with `pip install -e .` (make does it)"
         )
     return root
+
+
+def check_profile(profile: str) -> None:
+    """Refuse, with a RunnerError, a profile that there is not."""
+    known = [PROFILE, *Grid.read().profiles]
+    if profile not in known:
+        raise RunnerError(
+            f"profile: found {profile!r}, expected one of {', '.join(known)}."
+            + nearest(profile, known)
+        )
 
 
 # --- notebooks: reading, cleaning, parameters ------------------------------------------------
@@ -177,9 +189,9 @@ def execute(
 
     ``profile`` is passed on as the parameter of that name where the notebook declares one;
     ``progress`` is called after every code cell, and ``kernel`` once, with the process id of the
-    kernel. The keys of the run records that were read go into ``output`` with the ending ``.json``,
-    beside the hashes of everything else the copy depends on. A signal that ends this process ends
-    the cell first, so that a training can write its checkpoint.
+    kernel. The hashes of everything that the copy depends on go into ``output`` with the ending
+    ``.json``. A signal that ends this process ends the cell first, so that a training can write its
+    checkpoint.
 
     Raises RunnerError naming the file, the cell, its first lines and the error; the copy as far as
     it came is then in a folder ``failed`` beside ``output``. RunnerError, too, for parameters that
@@ -190,21 +202,11 @@ def execute(
     check_parameters(notebook, given)
     dependencies = _dependencies(notebook, given)  # before, in case a file changes meanwhile
     with _writing(output.parent), _alone(output) as folder:
-        unfinished, read_log = folder / "copy.ipynb", folder / "keys"
-        with _environment({READ_LOG: str(read_log)}):
-            cell, failure = _run(notebook, unfinished, given, progress, kernel)
-        from lthnb.store.files import write_file
-        from lthnb.store.runs import Store, record_digest  # here: it takes a second to load
-
+        unfinished = folder / "copy.ipynb"
+        cell, failure = _run(notebook, unfinished, given, progress, kernel)
         if failure is None:
-            store = Store()
             copy = _settled(unfinished, given, dependencies)
-            keys = sorted(set(read_log.read_text().split())) if read_log.exists() else []
-            sidecar = {
-                **dependencies,
-                "records": {key: record_digest(key, store) for key in keys},
-                "copy": _sha256(copy.encode()),
-            }
+            sidecar = {**dependencies, "copy": _sha256(copy.encode())}
             write_file(output, copy.encode())
             write_file(
                 _sidecar(output), (json.dumps(sidecar, indent=1, sort_keys=True) + "\n").encode()
@@ -419,22 +421,11 @@ def is_fresh(
     notebook, output = Path(notebook).resolve(), Path(output).resolve()
     try:
         sidecar = json.loads(_sidecar(output).read_text())
-        records = sidecar.pop("records")
-        copy = sidecar.pop("copy")
-        if copy != _sha256(output.read_bytes()) or sidecar != _dependencies(
-            notebook, _with_profile(notebook, parameters, profile)
-        ):
-            return False
+        whole = sidecar.pop("copy") == _sha256(output.read_bytes())
     except (OSError, ValueError, KeyError, AttributeError, TypeError):
         return False
-    from lthnb.store.files import StoreError
-    from lthnb.store.runs import Store, record_digest  # here: it takes a second to load
-
-    try:
-        store = Store()
-        return all(record_digest(key, store) == digest for key, digest in records.items())
-    except (OSError, ValueError, StoreError):
-        return False
+    given = _with_profile(notebook, parameters, profile)
+    return whole and sidecar == _dependencies(notebook, given)
 
 
 def _with_profile(notebook: Path, parameters: Mapping[str, Any], profile: str | None) -> dict:
@@ -445,25 +436,27 @@ def _with_profile(notebook: Path, parameters: Mapping[str, Any], profile: str | 
 
 
 def _dependencies(notebook: Path, parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the hashes of what a copy depends on, the run records apart."""
+    """Return the hashes of what a copy depends on."""
     package = Path(__file__).resolve().parent
     files = hashlib.sha256()
-    for path in sorted(package.rglob("*.py")):
+    for path in sorted([*package.rglob("*.py"), *package.rglob("*.yaml")]):
         files.update(f"{path.relative_to(package).as_posix()}\0".encode())
         files.update(path.read_bytes())
-    lock = package.parent / "requirements.lock"
+    lock, recorded = package.parent / "requirements.lock", results_folder() / MANIFEST
     return {
         "source": _sha256(notebook.read_bytes()),
         # through JSON, so that the dictionary compares equal to the one that is read back
         "parameters": json.loads(json.dumps(dict(parameters), sort_keys=True)),
         # a parameter that names a file, such as a table of one's own, stands for what is in it
         "files": {
-            name: _sha256((notebook.parent / value).read_bytes())
+            f"{name} {text}": _sha256((notebook.parent / text).read_bytes())
             for name, value in parameters.items()
-            if isinstance(value, str) and (notebook.parent / value).is_file()
+            for text in re.findall(r"[^\[\],'\" ]+", str(value))
+            if (notebook.parent / text).is_file()
         },
         "package": files.hexdigest(),
         "lock": _sha256(lock.read_bytes()) if lock.exists() else "",
+        "results": _sha256(recorded.read_bytes()) if recorded.exists() else "",
     }
 
 
@@ -562,12 +555,11 @@ def execute_all(
 
     Names are those of ``notebooks/`` without ``.ipynb``. ``parameters`` are passed to every
     notebook; unknown names are refused before anything runs. Fresh copies are left as they are
-    unless ``force``. Those of :data:`LAST` begin when all others have ended, and only then is it
-    asked whether they are fresh. Returns one Outcome per name, in order; a failure is an Outcome,
+    unless ``force``. Returns one Outcome per name, in order; a failure is an Outcome,
     and the other notebooks go on. Interrupted (Ctrl-C, SIGTERM), it stops the children and leaves
     no half file.
     """
-    profile_named(profile)  # refuses an unknown one
+    check_profile(profile)
     root = root or project_root()
     names, known = list(names), notebook_names(root)
     problems = unknown_parameters(names, known)
@@ -588,18 +580,15 @@ def execute_all(
         return force or not is_fresh(sources[name], copies[name], given, profile)
 
     outcomes = {name: Outcome(name, copies[name], "fresh") for name in names}
-    todo = [name for name in names if stale(name) and name not in LAST]
-    later = [name for name in names if name in LAST and (todo or stale(name))]
-    if todo or later:
+    todo = [name for name in names if stale(name)]
+    if todo:
         cores = os.cpu_count() or 1
-        jobs = max(1, min(jobs or cores, len(todo) or len(later)))
+        jobs = max(1, min(jobs or cores, len(todo)))
         threads = {name: str(max(1, cores // jobs)) for name in THREADS}
-        cells = {name: _code_cells(sources[name], given, profile) for name in (*todo, *later)}
+        cells = {name: _code_cells(sources[name], given, profile) for name in todo}
         waiting = list(todo)
         with _Children() as children, _bar(sum(cells.values())) as bar:
-            while waiting or later or children.running:
-                if not waiting and not children.running:
-                    waiting, later = [name for name in later if stale(name)], []
+            while waiting or children.running:
                 while waiting and len(children.running) < jobs:
                     name = waiting.pop(0)
                     command = [
@@ -747,7 +736,7 @@ def book_notebooks(root: Path | None = None) -> list[str]:
 
 
 def build_book(
-    profile: str = "quick",
+    profile: str = PROFILE,
     jobs: int = 0,
     parameters: Mapping[str, Any] | None = None,
     force: bool = False,
@@ -762,7 +751,7 @@ def build_book(
     from filelock import FileLock
 
     root = root or project_root()
-    profile_named(profile)  # refuses an unknown one
+    check_profile(profile)
     folder = root / "_build" / profile
     with _writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -776,8 +765,6 @@ def build_book(
 def _build_book(
     profile: str, jobs: int, parameters: Mapping[str, Any] | None, force: bool, root: Path
 ) -> Path:
-    from lthnb.store.files import write_file
-
     started = time.monotonic()
     outcomes = execute_all(book_notebooks(root), profile, jobs, parameters, force, root)
     for outcome in outcomes:

@@ -226,7 +226,8 @@ def rates() -> Iterator[dict[str, Any]]:
     is the same (to five points); the lower rate has the better best ticket; the higher one needs
     fewer prunings to its sparsest winning ticket (a ratio, geometric mean)."""
     for names, rows in fields(_main("rates")):
-        by_rate = dict(list(rows.groupby("rate")))
+        ran = rows["rate"].isin(rows.loc[rows["round"] > 0, "rate"])
+        by_rate = dict(list(rows[ran].groupby("rate")))
         if len(by_rate) < 2:
             continue
         low, high = by_rate[min(by_rate)], by_rate[max(by_rate)]

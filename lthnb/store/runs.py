@@ -107,7 +107,6 @@ class Store:
 
     def find(self, key: str) -> Record | None:
         """The record of a finished training, or None."""
-        _note_read(key)  # a miss too: a page that says "not run" is stale once it was
         path = self._run(key, "row.json")
         row = self._read(path, lambda content: open_row(path, content, "key"))
         return self.recorded_tables.find(key) if row is None else Record(row, self._nested(key))
@@ -147,8 +146,6 @@ class Store:
 
     def recorded(self) -> list[Record]:
         """The recorded runs, sorted by density, dense first."""
-        for key in (*self.recorded_tables.keys, "recorded"):
-            _note_read(key)  # a page that shows them is stale when others are added, too
         found = [self.recorded_tables.find(key) for key in self.recorded_tables.keys]
         return sorted(found, key=lambda r: (-r.density, r.row["data_seed"], r.key))
 
@@ -368,23 +365,3 @@ def _acquire(lock: FileLock, path: Path, key: str, stop: Callable[[], str | None
                 "for its end (Ctrl-C stops waiting)."
             )
         time.sleep(POLL)
-
-
-# What the runner of the first build's notebooks asks, to know when a copy is stale.
-
-
-def _note_read(key: str) -> None:
-    log = os.environ.get("LTHNB_READ_LOG")
-    if log:
-        with explained(Path(log)), open(log, "a") as file:
-            file.write(key + "\n")
-
-
-def record_digest(key: str, store: Store | None = None) -> str | None:
-    """What changes when a page that read a run is to be made anew: its results digest, None where
-    there is no such run; of the words ``recorded`` and ``measured``, the digest of `results/`."""
-    store = Store() if store is None else store
-    if key in ("recorded", "measured"):
-        return digest_text(canonical(store.recorded_tables.sums))
-    record = store.find(key)
-    return None if record is None else record.results_digest
