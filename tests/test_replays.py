@@ -4,7 +4,7 @@ import shutil
 
 import numpy as np
 import pytest
-from toys import TINY, command, half, quiet, toy_data, toy_spec, trained
+from toys import BRIEF, TINY, command, half, quiet, toy_data, toy_spec, trained
 
 from lthnb import config
 from lthnb.config import Compressed, Ladder, Rotated, Seeded, Snapshot
@@ -133,7 +133,7 @@ def test_other_bits_are_judged_by_the_tolerances(store):
 
 
 def test_from_the_command_line(tmp_path):
-    command(tmp_path, "ladder", *TINY, "--rungs", "1", "--seeds", "0")
+    command(tmp_path, *TINY, *BRIEF, "--rounds", "1")
     shutil.rmtree(tmp_path / "store" / "masks")
     keys = Store(tmp_path / "store", results=None).own_keys()
     done = command(tmp_path, "results", "replay", *keys, "--quiet")

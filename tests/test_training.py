@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from toys import (
+    BRIEF,
     PATIENCE,
     TINY,
     count_epochs,
@@ -204,7 +205,7 @@ class TestResuming:
             trained(store, toy_data(), toy_spec())
 
 
-LONG = ["--epochs", "100000", "--patience", "100000"]
+LONG = ["--set", "epochs=100000", "--set", "patience=100000"]
 
 # The command line as it is, but for a word at the beginning of an epoch.
 SAY_WHEN = """
@@ -282,7 +283,7 @@ class TestProcesses:
     def test_signal_to_the_command(self, tmp_path, number, code, reason):
         """It ends in order with its own exit code, says how to go on, and leaves a checkpoint."""
         process = subprocess.Popen(
-            [sys.executable, "-c", SAY_WHEN, "run", *TINY, *LONG],
+            [sys.executable, "-c", SAY_WHEN, *TINY, *LONG],
             env=environment(tmp_path),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -299,15 +300,15 @@ class TestProcesses:
         assert list(tmp_path.glob("store/runs/*/record")) == []
 
     def test_time_budget_and_the_same_command_again(self, tmp_path, monkeypatch, capsys):
-        words, digests = ["run", *TINY, "--epochs", "6", "--patience", "6"], []
+        words, digests = [*TINY, *BRIEF, "--set", "epochs=6"], []
         monkeypatch.setenv("LTHNB_RESULTS", str(tmp_path / "results"))
         for name, budgets in (("whole", [None]), ("parts", [0, 0, 0, None])):
             monkeypatch.setenv("LTHNB_STORE", str(tmp_path / name))
             for budget in budgets:
                 given = [] if budget is None else ["--time-budget", str(budget)]
                 assert main([*words, *given]) == (0 if budget is None else 75)
-            [key] = Store(tmp_path / name, None).run_keys()
-            digests.append(Store(tmp_path / name, None).find(key).results_digest)
+            store = Store(tmp_path / name, None)
+            digests.append([store.find(key).results_digest for key in store.run_keys()])
         assert digests[0] == digests[1]
         shown = capsys.readouterr().err
         assert [f"after epoch {n} of" in shown for n in (1, 2, 3, 4)] == [True] * 3 + [False]

@@ -33,10 +33,13 @@ if numba.config.NUMBA_NUM_THREADS > 1:  # starts threads, after which a process 
 PATIENCE = 900
 
 # The synthetic source at its smallest, as options of the command line.
-TINY = ["--source", "synthetic"]
+TINY = ["search", "--data", "synthetic"]
 for option in ("users=60", "items=40", "interactions=600", "rank=2"):
     TINY += ["--option", option]
-TINY += ["--profile", "smoke", "--quiet"]
+for setting in ("embedding_size=8", "learning_rate=0.01"):
+    TINY += ["--set", setting]
+BRIEF = ["--set", "epochs=3", "--rounds", "2", "--rate", "0.5", "--seeds", "0"]
+TINY += ["--quiet"]
 
 
 def interactions(train, valid, test, name: str = "toy") -> Interactions:

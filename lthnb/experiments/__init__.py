@@ -144,6 +144,6 @@ def _placed(frame: pd.DataFrame) -> pd.DataFrame:
     epochs = frame["rewind_epoch"].astype("Float64").fillna(-1.0).astype(float)
     filled = {"rewind_epoch": epochs, "rate": frame["rate"].fillna(-1.0)}
     filled |= {name: frame[name].fillna(EMPTY) for name in ("rewind", "prune_from")}
-    filled |= {"place": place, "by_density": frame["densities"].notna()}
+    filled |= {"place": place.astype(str), "by_density": frame["densities"].notna()}
     split = frame["split"].str.extract(r"-(\d+)$")[0].fillna("0").astype(int)
     return frame.assign(split_seed=split, **filled)
