@@ -512,9 +512,7 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stderr.close()
         return 0
     except Exception as error:
-        from lthnb.training import Stopped
-
-        if isinstance(error, Stopped):
+        if type(error).__name__ == "Stopped" and _is_ours(error):  # importing it loads torch
             print(f"lthnb: {error}", file=sys.stderr)
             return EXIT[error.reason]
         if isinstance(error, ModuleNotFoundError):

@@ -551,13 +551,6 @@ SLIPS = (
         "densities 25 and 50 %",
     ),
     Slip(
-        "ind",
-        "Eq. 7",
-        "Ind(ŷ_ui − ŷ_uj)",
-        "ln σ(…) lost in print; Eq. 4 has it.",
-        "ln σ in both",
-    ),
-    Slip(
         "alpha",
         "Eq. 6",
         "α₀ … α_K are 1",
@@ -592,15 +585,15 @@ SLIPS = (
         "§4.1, Table 2",
         "I = 30, and a last column at 95.29 %",
         "30 prunings give 95.76 %; 95.29 % is 29, the thirtieth model counted from the dense one.",
-        "rung i = i prunings; the last column is rung 29",
+        "round i = i prunings; the last column is round 29",
     ),
     Slip(
         "three-percent",
         "Abstract, §1",
         "3 % of the parameters on Kwai",
-        "30 prunings at 10 % stop at 4.24 %. 3.1 % is rung 33, and the code goes on to rung 49. "
-        "29 % on Yelp2018 is no rung either: rungs 11 and 12 are 31.4 and 28.2 %.",
-        "the density of a rung is always the exact one",
+        "30 prunings at 10 % stop at 4.24 %. 3.1 % is round 33, and the code goes on to round "
+        "49. 29 % on Yelp2018 is no round either: rounds 11 and 12 have 31.4 and 28.2 %.",
+        "the density of a round is always the exact one",
     ),
     Slip(
         "rate-unit",
@@ -620,14 +613,14 @@ SLIPS = (
         "random-pruning",
         "§4.3",
         "random pruning of a trained table",
-        "The code masks a fresh start at random and needs no trained table.",
-        "`rp` as in the code, and `rp_x0`, the same mask over X⁰",
+        "The code masks a new initial table at random and needs no trained table.",
+        "`random` as in the code, and `random_x0`, the same mask over X⁰",
     ),
     Slip(
         "without-rewinding",
         "§4.5, Figure 5",
         "IMP without rewinding",
-        "The LightGCN script draws a new random start; the MF script reloads the snapshot taken "
+        "The LightGCN script uses new random values; the MF script reloads the snapshot taken "
         "before training, so it rewinds.",
         "three named variants: `rewind`, `reinit`, `continue`",
     ),

@@ -1,7 +1,7 @@
 """Show executed copies: the table of contents names clean notebooks, the book shows their outputs.
 
 The copies are in the folder that LTHNB_EXECUTED names (`make book` sets it), else those of the
-quick profile. Links and downloads go on pointing at the clean sources.
+recorded profile. Links and downloads go on pointing at the clean sources.
 """
 
 import os
@@ -15,7 +15,7 @@ def swap(app, docname, content):
     source = Path(app.env.doc2path(docname))
     if source.suffix != ".ipynb":
         return
-    folder = os.environ.get("LTHNB_EXECUTED") or Path(app.srcdir, "_executed", "quick")
+    folder = os.environ.get("LTHNB_EXECUTED") or Path(app.srcdir, "_executed", "recorded")
     copy = Path(folder, source.name)
     if not copy.exists():
         logging.getLogger(__name__).warning(

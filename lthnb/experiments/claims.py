@@ -391,7 +391,8 @@ def _cell(number: int, cell: Any, backbone: str, about: str, here: pd.DataFrame)
 
 def recorded(*claims: str) -> pd.DataFrame:
     """The findings file's rows of some claims; of all where none is named."""
-    found = pd.read_csv(results_folder() / "findings.csv")
+    path = results_folder() / "findings.csv"
+    found = pd.read_csv(path) if path.is_file() else pd.DataFrame(columns=COLUMNS)
     return found[found["claim"].isin(claims or found["claim"])].reset_index(drop=True)
 
 

@@ -34,8 +34,8 @@ def curves(
     *,
     x: str = "density",
     hue: str | None = None,
-    col: str | None = None,
-    row: str | None = None,
+    col: str | None = "model",
+    row: str | None = "data",
     label: str = "Recall@20 beside the dense model",
     x_label: str = "density: share of entries kept",
     **how: Any,
@@ -58,7 +58,7 @@ def curves(
         if hue
         else {"marker": "o", "color": PALETTE[0]}
     )
-    settings = {"height": 2.6, "aspect": 1.25, "kind": "line", "errorbar": stats.t95}
+    settings = {"height": 2.3, "aspect": 1.5, "kind": "line", "errorbar": stats.t95}
     settings |= {"err_style": "bars", "err_kws": {"capsize": 2, "lw": 1}, "palette": shades}
     settings |= {"facet_kws": {"sharey": False}, **marked}
     settings |= orders
