@@ -9,7 +9,6 @@ becomes the declared type, and whatever does not fit is refused by name.
 from __future__ import annotations
 
 import ast
-import contextlib
 import json
 import types
 import typing
@@ -19,6 +18,10 @@ from typing import Any
 from lthnb.config import nearest
 
 INJECTED = "# Parameters"  # the first line of the cell that papermill injects
+PLAIN = (int, float, bool, str)
+KINDS = {kind.__name__: kind for kind in PLAIN} | {  # as a parameters cell writes them
+    f"list[{kind.__name__}]": list[kind] for kind in PLAIN
+}
 RENAMED = {  # what a parameter was called before, and what it is called now
     "source": "dataset",
     "sources": "dataset",
@@ -44,7 +47,7 @@ def parameters(namespace: Mapping[str, Any]) -> types.SimpleNamespace:
     Raises ParameterError naming every parameter that is unknown or has a wrong value.
     """
     declared = {
-        name: _annotation(name, kind, namespace)
+        name: KINDS.get(kind, kind) if isinstance(kind, str) else kind  # text, by a future import
         for name, kind in namespace.get("__annotations__", {}).items()
         if not name.startswith("_")
     }
@@ -69,22 +72,23 @@ def unknown_parameters(given: Iterable[str], declared: Iterable[str]) -> list[st
     listed = ", ".join(known) or "none"
     problems = []
     for name in given:
-        if name not in known:
-            now = RENAMED.get(name)
-            meant = f" It is {now} now." if now in known else nearest(name, known)
+        now = RENAMED.get(name)
+        if name not in known and now in known:
+            problems.append(f"unknown parameter {name}: it is called {now} now")
+        elif name not in known:
+            meant = nearest(name, known)
             problems.append(f"unknown parameter {name}.{meant} The notebook has {listed}")
     return problems
 
 
 def declared_types(source: str) -> dict[str, Any]:
-    """Return the types that a parameters cell declares, by name; those that it alone can tell."""
-    types_by_name = {}
-    for statement in ast.parse(source).body:
-        if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
-            with contextlib.suppress(ParameterError):
-                name = statement.target.id
-                types_by_name[name] = _annotation(name, ast.unparse(statement.annotation), {})
-    return types_by_name
+    """Return the types that a parameters cell declares, by name; those of :data:`KINDS`."""
+    written = {
+        statement.target.id: ast.unparse(statement.annotation)
+        for statement in ast.parse(source).body
+        if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name)
+    }
+    return {name: KINDS[kind] for name, kind in written.items() if kind in KINDS}
 
 
 def wrong_values(given: Mapping[str, Any], declared: Mapping[str, Any]) -> list[str]:
@@ -100,28 +104,13 @@ def wrong_values(given: Mapping[str, Any], declared: Mapping[str, Any]) -> list[
 
 
 def coerce(value: Any, kind: Any) -> Any:
-    """Return ``value`` as ``kind``: int, float, bool, str, Literal, a list of these, or | None.
+    """Return ``value`` as ``kind``: int, float, bool, str, or a list of one of these.
 
-    Text is read as papermill's command line writes it ("true", "null", "[1, 2]", "1e-3"), a number
-    given for a str becomes text, and a single value given for a list becomes a list of one.
+    Text is read as papermill's command line writes it ("true", "[1, 2]", "1e-3"), a number given
+    for a str becomes text, and a single value given for a list becomes a list of one.
     Raises ParameterError saying what was found, what was expected and what to write.
     """
     origin, options = typing.get_origin(kind), typing.get_args(kind)
-    if origin in (types.UnionType, typing.Union):
-        # Only X | None: with two real types, which of them a text means would be a guess.
-        inner = [option for option in options if option is not types.NoneType]
-        if len(inner) != 1:
-            raise ParameterError(
-                f"type {_type_name(kind)} is not supported: use one type, or | None"
-            )
-        if value is None or (isinstance(value, str) and value.strip().lower() in ("null", "none")):
-            return None
-        return coerce(value, inner[0])
-    if origin is typing.Literal:
-        if value in options:
-            return value
-        advice = nearest(value, options).strip() or "choose one of these"
-        raise _wrong(value, kind, advice)
     if origin is list and len(options) == 1:
         return [coerce(item, options[0]) for item in _items(value, kind)]
     if kind is bool:
@@ -147,10 +136,7 @@ def coerce(value: Any, kind: Any) -> Any:
         if isinstance(value, (int, float)) and not isinstance(value, bool):
             return str(value)  # papermill's command line turns the text 2024 into a number
         raise _wrong(value, kind, "write text")
-    raise ParameterError(
-        f"type {_type_name(kind)} is not supported: use int, float, bool, str, a list of these, "
-        "or | None"
-    )
+    raise ParameterError(f"type {_type_name(kind)} is not supported: use one of {', '.join(KINDS)}")
 
 
 def _number(value: Any) -> int | float | None:
@@ -201,18 +187,7 @@ def _wrong(value: Any, kind: Any, advice: str) -> ParameterError:
 
 
 def _type_name(kind: Any) -> str:
-    plain = isinstance(kind, type) and not typing.get_args(kind)
-    return kind.__name__ if plain else str(kind).replace("typing.", "")
-
-
-def _annotation(name: str, kind: Any, namespace: Mapping[str, Any]) -> Any:
-    """Return a type; under ``from __future__ import annotations`` it arrives as text."""
-    if not isinstance(kind, str):
-        return kind
-    try:
-        return eval(kind, dict(vars(typing)), dict(namespace))
-    except Exception as error:
-        raise ParameterError(f"{name}: the type {kind!r} cannot be read ({error})") from error
+    return kind.__name__ if isinstance(kind, type) and not typing.get_args(kind) else str(kind)
 
 
 def _injected_names(namespace: Mapping[str, Any]) -> list[str]:
