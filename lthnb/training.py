@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import scipy.sparse as sp
 import torch
 
 from lthnb import config
@@ -638,51 +637,6 @@ def _replay(run: TrainedRun, epoch: int) -> np.ndarray:
             if reason := _why_stop(signals, replace(run.control, deadline=None), 0.0):
                 raise Stopped(reason, run.key, number + 1)
     return step.weights()
-
-
-def seconds_per_epoch(spec: Spec, data: Interactions, control: Control) -> float:
-    """About how long an epoch of the dense model takes here, evaluation included.
-
-    Measured on ever more batches, until they take half a second, and on up to 2,000 users, so that
-    it is known in seconds whatever the data. What an epoch does once, such as bringing lazily
-    updated rows up to date, is told apart by comparing two lengths.
-    """
-    mask = np.ones((data.rows, spec.model.embedding_size), bool)
-    table = initial_table(0, data.rows, spec.model.embedding_size)
-    step = new_step(spec, data, table, mask, control.device)
-    whole, batch = step.triplets, spec.training.batch_size
-
-    def seconds(triplets: int) -> float:
-        step.triplets = triplets
-        began = time.monotonic()
-        step.run_epoch(0)
-        return time.monotonic() - began
-
-    done = min(whole, batch)
-    seconds(done)  # what is compiled or cached is, from here on
-    before, took = 0.0, seconds(done)
-    while took < PROBE_SECONDS and done < whole:
-        before, done = took, min(2 * done, whole)
-        took = seconds(done)
-    trained = took + max(took - before, 0.0) * (whole - done) / (done / 2)
-
-    part = spec.training.chosen_on
-    target = getattr(data, part)
-    users = np.flatnonzero(np.diff(target.indptr))
-    some = users[:: -(-len(users) // PROBE_USERS)]
-    chosen = np.zeros(data.users, np.int8)
-    chosen[some] = 1
-    asked = (sp.diags(chosen, dtype=np.int8) @ target).tocsr()
-    asked.sort_indices()
-    few = replace(data, **{part: asked})
-    for _ in range(2):
-        began = time.monotonic()
-        outputs = step.outputs()
-        propagated = time.monotonic() - began
-        evaluate(outputs, few, part)
-        ranked = time.monotonic() - began - propagated
-    evaluated = propagated + ranked * len(users) / len(some)
-    return trained + evaluated / spec.training.evaluate_every
 
 
 def _finite(loss: float, key: str, epoch: int) -> float:

@@ -22,7 +22,6 @@ from toys import (
     environment,
     half,
     interactions,
-    quiet,
     toy_data,
     toy_spec,
     trained,
@@ -38,7 +37,7 @@ from lthnb.steps import resolve, step_class
 from lthnb.store.files import StoreError
 from lthnb.store.records import Record
 from lthnb.store.runs import Store
-from lthnb.training import Diverged, Stopped, initialise, seconds_per_epoch
+from lthnb.training import Diverged, Stopped, initialise
 
 
 @pytest.fixture
@@ -526,11 +525,6 @@ class TestStarts:
                 starts[order, seed] = step.weights().tolist()
         assert drawn[0, 0] == drawn[0, 1] != drawn[1, 0] == drawn[1, 1]
         assert starts[0, 0] == starts[1, 0] != starts[0, 1] == starts[1, 1]
-
-
-def test_seconds_per_epoch_trains_nothing_for_keeps(store):
-    assert seconds_per_epoch(toy_spec(), toy_data(), quiet(store)) > 0
-    assert not store.folder.exists()
 
 
 def test_learning_happens():
