@@ -58,7 +58,13 @@ def curves(
         if hue
         else {"marker": "o", "color": PALETTE[0]}
     )
-    settings = {"height": 2.3, "aspect": 1.5, "kind": "line", "errorbar": stats.t95}
+    alone = all(frame[part].nunique() == 1 for part in (row, col) if part)  # one panel
+    settings = {
+        "height": 3.6 if alone else 2.3,
+        "aspect": 1.9 if alone else 1.5,
+        "kind": "line",
+        "errorbar": stats.t95,
+    }
     settings |= {"err_style": "bars", "err_kws": {"capsize": 2, "lw": 1}, "palette": shades}
     settings |= {"facet_kws": {"sharey": False}, **marked}
     settings |= orders
@@ -71,8 +77,9 @@ def curves(
             ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
         if x == "density":
             _density(ax, frame[x])
-    grid.set_axis_labels(x_label, label if not relative else "")
-    if relative:
+    together = relative and not alone  # one label for all panels
+    grid.set_axis_labels(x_label, "" if together else label)
+    if together:
         grid.figure.supylabel(label, fontsize=11, x=0.005)
     grid.tight_layout()
     return grid
