@@ -22,6 +22,7 @@ def values(*numbers):
         (values(0.10, 0.11, 0.12), 0.0, False, claims.CONTRADICTED),
         (values(0.3), 0.0, True, claims.ONE_RUN),
         (values(0.3, 0.31), 0.0, True, "cannot be tested with 2 seeds"),
+        (values(0.23, 0.23, 0.23), 0.0, True, "cannot be tested with 3 seeds"),
         (values(), 0.0, True, claims.NOT_RUN),
         (values(-0.004, -0.005, -0.006), -0.01, True, claims.SUPPORTED),
         (values(-0.05, -0.052, -0.051), -0.01, True, claims.CONTRADICTED),
