@@ -1,0 +1,63 @@
+"""Which ticket of a search is chosen: on the validation set, or under `paper`, which has none, on
+test."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import pandas as pd
+
+from lthnb import stats
+
+FIELD = ["dataset", "backbone", "protocol"]
+
+
+def chosen_on(frame: pd.DataFrame) -> str:
+    """The column by which a ticket is chosen."""
+    return stats.RECALL if (frame["protocol"] == "paper").all() else f"valid_{stats.RECALL}"
+
+
+def fields(frame: pd.DataFrame) -> Iterator[tuple[dict[str, str], pd.DataFrame]]:
+    """The rows of each data set, backbone and protocol, with their differences to the dense model
+    on the part that chooses (`choice`) and on test (`difference`)."""
+    for names, rows in frame.groupby(FIELD):
+        choice, test = (stats.to_dense(rows, c) for c in (chosen_on(rows), stats.RECALL))
+        yield dict(zip(FIELD, names, strict=True)), rows.assign(choice=choice, difference=test)
+
+
+def sparsest(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the sparsest density that is non-inferior on the part that chooses; where none
+    is, or there are too few seeds to say, of the density with the best mean there."""
+    tickets = rows[rows["round"] > 0].assign(at=rows["density"].round(3))
+    found = stats.summary(tickets, "at", "choice")
+    fine = found[stats.non_inferior(found["lower"])]
+    at = fine["at"].min() if len(fine) else found.loc[found["mean"].idxmax(), "at"]
+    return tickets[tickets["at"] == at]
+
+
+def selected(rows: pd.DataFrame, by: Sequence[str] = ("batch_size",)) -> pd.DataFrame:
+    """The rows of the selected density (:func:`sparsest`) of each data set, backbone and protocol,
+    with `difference`, relative to the dense model on test. by: further columns that tell searches
+    apart."""
+    found = [
+        sparsest(one).assign(**names)
+        for _, group in rows.groupby(list(by))
+        for names, one in fields(group)
+        if (one["round"] > 0).any()
+    ]
+    return pd.concat(found).assign(density=lambda f: f.pop("at"))
+
+
+def best(rows: pd.DataFrame) -> pd.DataFrame:
+    """The ticket of each seed that is best on the part that chooses."""
+    tickets = rows[rows["round"] > 0]
+    return tickets.loc[tickets.groupby("seed")[chosen_on(rows)].idxmax()].set_index("seed")
+
+
+def highest_sparsity(rows: pd.DataFrame) -> pd.Series:
+    """By seed, the sparsity of the sparsest ticket that wins by the paper's definition (§3.3), on
+    the part that chooses: a′ ≥ a and j′ ≤ j; 0 where none does."""
+    dense = rows[rows["round"] == 0].drop_duplicates("seed").set_index("seed")["best_epoch"]
+    won = (rows["choice"] >= 0) & (rows["best_epoch"] <= rows["seed"].map(dense))
+    tickets = rows[rows["round"] > 0]
+    return (1 - tickets["density"].where(won)).groupby(tickets["seed"]).max().fillna(0.0)
