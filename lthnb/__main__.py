@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from lthnb.config import BACKBONES, PROTOCOLS
+from lthnb.config import BACKBONES, PROTOCOLS, ConfigError
 
 EXIT = {"interrupted": 130, "terminated": 143, "time budget": 75}
 PROFILES = "recorded (default; trains nothing), smoke, quick, validated or paper"
@@ -56,16 +56,11 @@ def parser() -> argparse.ArgumentParser:
 
 def _table_options(group: Any) -> None:
     """How a table of one's own is read and split."""
-    group.add_argument(
-        "--user", default="user", help="the users' column of a table (default: user)"
-    )
+    group.add_argument("--user", default="user", help="the users' column (default: user)")
     group.add_argument("--item", default="item", help="the items' column (default: item)")
     group.add_argument("--rating", default="", help="the ratings' column, where there is one")
     group.add_argument(
-        "--threshold",
-        type=float,
-        default=4.0,
-        help="the least rating that is positive (default: 4)",
+        "--threshold", type=float, default=4.0, help="least rating that is positive (default: 4)"
     )
     group.add_argument("--time", default="", help="the times' column, where there is one")
     group.add_argument(
@@ -77,8 +72,9 @@ def _table_options(group: Any) -> None:
         help="another option of the data; again for more; `data describe` lists them",
     )  # fmt: skip
     group.add_argument(
-        "--protocol", default="validated", choices=PROTOCOLS, help="what is held out"
-    )
+        "--protocol", default="validated", choices=PROTOCOLS,
+        help="what chooses epochs: the validation set (default), or test, as the paper did",
+    )  # fmt: skip
 
 
 def _running_options(group: Any) -> None:
@@ -130,7 +126,10 @@ def _search_command(commands: Any) -> None:
     )  # fmt: skip
     _table_options(p.add_argument_group("a table of your own"))
     group = p.add_argument_group("search")
-    group.add_argument("--method", default="imp", choices=("imp", "omp", "random"))
+    group.add_argument(
+        "--method", default="imp", choices=("imp", "omp", "random"),
+        help="prune in rounds (imp, default), once (omp), or at random",
+    )  # fmt: skip
     group.add_argument("--backbone", default="mf", choices=BACKBONES)
     group.add_argument("--rounds", type=int, default=8, help="prunings (default: 8)")
     group.add_argument(
@@ -150,18 +149,14 @@ def _search_command(commands: Any) -> None:
 def do_search(args: argparse.Namespace) -> int:
     from lthnb import face, sources
 
-    data = _load(args.data, args)
-    find = {"imp": face.imp, "omp": face.omp, "random": face.random_pruning}[args.method]
-    search = find(
-        data,
-        backbone=args.backbone,
-        rounds=args.rounds,
-        rate=args.rate,
-        seeds=args.seeds,
-        protocol=args.protocol,
-        progress=not args.quiet,
-        control=_control(args),
-        **sources.options_of(args.set),
+    how = {"backbone": args.backbone, "rounds": args.rounds, "rate": args.rate, "seeds": args.seeds}
+    how["protocol"] = args.protocol
+    given = sources.options_of(args.set)
+    for name in given.keys() & {*how, "data", "method", "progress", "store", "control"}:
+        raise ConfigError(f"--set {name}: is no setting of a training; see `search --help`.")
+    data, find = _load(args.data, args), {"omp": face.omp, "random": face.random_pruning}
+    search = find.get(args.method, face.imp)(
+        data, **how, **given, progress=not args.quiet, control=_control(args)
     )
     shown = ["seed", "round", "density", "recall@20", "ndcg@20", "best_epoch", "seconds", "key"]
     table = search.table[shown].assign(key=search.table["key"].str[:8])
@@ -193,14 +188,8 @@ def _results_command(commands) -> None:
         "add", help="copy one's own runs and their searches into results/, as the book's evidence"
     )
     add.add_argument("run", nargs="*", help="the first digits of each key (default: all)")
-    add.add_argument(
-        "--without-masks",
-        action="store_true",
-        help="smaller; a replay trains first what they came of",
-    )
-    add.add_argument(
-        "--table", action="store_true", help="their trained tables instead, which are large"
-    )
+    add.add_argument("--without-masks", action="store_true", help="smaller; replays take longer")
+    add.add_argument("--table", action="store_true", help="their trained tables instead (large)")
     verbs.add_parser("verify", help="read every file; exit 1, naming it, where one is not good")
     verbs.add_parser("compact", help="merge the parts that `add` wrote")
     verbs.add_parser(
@@ -218,14 +207,14 @@ def _results_command(commands) -> None:
     )
     ticket.add_argument("run", help="the first digits of its key")
     ticket.add_argument("target", type=Path, help="such as ticket.safetensors")
-    ticket.add_argument("--values", default="float32", help="float32 (default), float16 or int8")
+    ticket.add_argument("--values", default="float32", choices=("float32", "float16", "int8"))
     ticket.add_argument("--source", help="where a table of one's own lies")
     wanted = verbs.add_parser(
         "missing", help="what the book wants recorded and is not; with --train, train it"
     )
     wanted.add_argument("chapter", nargs="*", help="of the grid (default: all)")
-    for name in ("dataset", "backbone"):
-        wanted.add_argument(f"--{name}", action="append", default=[], help="again for more")
+    wanted.add_argument("--dataset", action="append", default=[], help="again for more")
+    wanted.add_argument("--backbone", action="append", default=[], choices=BACKBONES)
     wanted.add_argument("--train", action="store_true", help="into one's own store")
     wanted.add_argument("--workers", type=int, default=1, help="searches side by side (default: 1)")
     _running_options(wanted)
@@ -291,8 +280,7 @@ def _replay(args: argparse.Namespace, store) -> int:
     control = Control(store, progress=not args.quiet, device=args.device)
     agree = True
     for record in [_found(store, prefix) for prefix in args.run]:
-        protocol = record.spec["training"]["protocol"]
-        data = load_again(record.data, protocol, not args.quiet, args.source)
+        data = load_again(record.data, record.row["protocol"], not args.quiet, args.source)
         try:
             done = replay(record, data, control)
         except StoreError as error:  # of this run alone: the others can be replayed all the same
@@ -339,24 +327,29 @@ def _write_ticket(args: argparse.Namespace, store) -> None:
 
 def _missing(args: argparse.Namespace) -> None:
     """List by chapter what is not recorded, in one's own store neither; train it where asked."""
-    from lthnb import experiments
+    from lthnb import experiments, sources
     from lthnb.experiments import running
     from lthnb.experiments.grid import Grid
 
+    for name in args.dataset:
+        sources.describe(name)  # refuses one that there is not
     where = {n: getattr(args, n) for n in ("dataset", "backbone") if getattr(args, n)}
+    control = _control(args)  # one time budget for all chapters
     for chapter in args.chapter or experiments.chapters():
         rows = experiments.missing(chapter, live=True, **where)
-        print(f"{chapter}: {len(rows)} trainings")
-        by = ["dataset", "backbone", "protocol", "method", "embedding_size", "l2"]
-        for names, count in rows.groupby(by).size().items():
-            print(f"  {count:4}  {' '.join(map(str, names))}")
-        if args.train and len(rows):
-            searches = [
+        print(f"{chapter}: {len(rows)} trainings", flush=True)
+        if rows.empty:
+            continue
+        by = ["dataset", "backbone", "protocol", "method", "l2", "embedding_size"]
+        counts = rows.value_counts(by, sort=False, dropna=False)
+        print(counts.reset_index(name="trainings").to_string(index=False), flush=True)
+        if args.train:
+            wanted = [
                 one
                 for one in Grid.read().recorded(chapter)
                 if all(getattr(one, name) in values for name, values in where.items())
             ]
-            running.run(searches, _control(args), args.workers)
+            running.run(wanted, control, args.workers)
 
 
 # data
@@ -495,11 +488,6 @@ def do_book(args: argparse.Namespace) -> int:
     return 0
 
 
-def _is_ours(error: Exception) -> bool:
-    """Whether an error says itself what a user can do about it."""
-    return type(error).__module__.startswith("lthnb.")
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; returns the exit code. What a user can mend is one line, without traceback."""
     args = parser().parse_args(arguments)
@@ -511,21 +499,18 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:  # `… | head` closed its end
         sys.stderr.close()
         return 0
+    except ModuleNotFoundError as error:
+        print(
+            f"lthnb: this needs the package {error.name}, which is not installed; "
+            "pip install 'lthnb[book]' (in a checkout: pip install '.[book]') brings it.",
+            file=sys.stderr,
+        )
+        return 1
     except Exception as error:
-        if type(error).__name__ == "Stopped" and _is_ours(error):  # importing it loads torch
-            print(f"lthnb: {error}", file=sys.stderr)
-            return EXIT[error.reason]
-        if isinstance(error, ModuleNotFoundError):
-            print(
-                f"lthnb: this needs the package {error.name}, which is not installed; "
-                "pip install 'lthnb[book]' (in a checkout: pip install '.[book]') brings it.",
-                file=sys.stderr,
-            )
-            return 1
-        if _is_ours(error):
-            print(f"lthnb: {error}", file=sys.stderr)
-            return 1
-        raise
+        if not type(error).__module__.startswith("lthnb."):
+            raise
+        print(f"lthnb: {error}", file=sys.stderr)  # it says itself what to do about it
+        return EXIT.get(getattr(error, "reason", ""), 1)  # of a training that was stopped
 
 
 if __name__ == "__main__":

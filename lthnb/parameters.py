@@ -18,10 +18,8 @@ from typing import Any
 from lthnb.config import nearest
 
 INJECTED = "# Parameters"  # the first line of the cell that papermill injects
-PLAIN = (int, float, bool, str)
-KINDS = {kind.__name__: kind for kind in PLAIN} | {  # as a parameters cell writes them
-    f"list[{kind.__name__}]": list[kind] for kind in PLAIN
-}
+KINDS = {kind.__name__: kind for kind in (int, float, bool, str)}  # as a cell writes them
+KINDS |= {str(kind): kind for kind in (list[int], list[float], list[str])}
 RENAMED = {  # what a parameter was called before, and what it is called now
     "source": "dataset",
     "sources": "dataset",

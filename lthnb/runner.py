@@ -43,16 +43,20 @@ from tqdm import tqdm
 
 from lthnb.config import nearest
 from lthnb.experiments.grid import Grid
-from lthnb.parameters import assigned_names, declared_types, unknown_parameters, wrong_values
-from lthnb.store.files import results_folder, write_file
+from lthnb.parameters import (
+    assigned_names,
+    coerce,
+    declared_types,
+    unknown_parameters,
+    wrong_values,
+)
+from lthnb.store.files import TEMPORARY, StoreError, results_folder, write_file
 from lthnb.store.results import MANIFEST
 
 PROFILE = "recorded"  # the default: trains nothing
-TEMPORARY = ".tmp-"  # what write_file calls an unfinished file; the store takes a second to load
 EXECUTED = "LTHNB_EXECUTED"  # tells book/_ext/executed.py where the executed copies are
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
-CELL_DONE = "@cell-done"  # what a child prints after each code cell: the parent's progress bar
-KERNEL = "@kernel "  # what it prints before its kernel's process id, which is its group's too
+KERNEL = "@kernel "  # what a child prints before its kernel's process id, its group's too
 CELL_PATIENCE = 10.0  # seconds that a cell gets to end when asked to: an epoch's rest, a checkpoint
 KERNEL_PATIENCE = 15.0  # seconds that a kernel gets thereafter
 SOCKET_PATH = 103  # most bytes in the path of a socket, where systems allow least
@@ -143,22 +147,24 @@ def clean_notebook(text: str) -> str:
     A clean notebook comes back byte for byte.
     """
     nb = json.loads(text)
-    for cell in nb["cells"]:
-        tags = cell["metadata"].get("tags")
-        cell["metadata"] = {"tags": tags} if tags else {}
-        if cell["cell_type"] == "code":
-            cell["outputs"] = []
-            cell["execution_count"] = None
-        if isinstance(cell["source"], str):
-            cell["source"] = cell["source"].splitlines(keepends=True)
-    nb["metadata"] = {
-        # The name `python3` is what every Jupyter installation calls its own interpreter.
-        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
-        "language_info": {"name": "python"},
-    }
     nb["nbformat"], nb["nbformat_minor"] = 4, 5
     for number, cell in enumerate(nb["cells"]):
         cell.setdefault("id", f"cell-{number}")
+        if cell["cell_type"] == "code":
+            cell |= {"outputs": [], "execution_count": None}
+        if isinstance(cell["source"], str):
+            cell["source"] = cell["source"].splitlines(keepends=True)
+    return _written(nb, language_info={"name": "python"})
+
+
+def _written(nb: dict, **metadata: Any) -> str:
+    """A notebook's text, with the metadata that a reader may need."""
+    for cell in nb["cells"]:
+        tags = cell["metadata"].get("tags")
+        cell["metadata"] = {"tags": tags} if tags else {}
+    # The name `python3` is what every Jupyter installation calls its own interpreter.
+    kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    nb["metadata"] = {"kernelspec": kernel, **metadata}
     return json.dumps(nb, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
 
 
@@ -181,31 +187,26 @@ def execute(
     output: Path,
     parameters: Mapping[str, Any],
     *,
-    profile: str | None = None,
-    progress: Callable[[], None] | None = None,
     kernel: Callable[[int], None] | None = None,
 ) -> None:
     """Execute ``notebook`` in this process and write the copy to ``output``, whole or not at all.
 
-    ``profile`` is passed on as the parameter of that name where the notebook declares one;
-    ``progress`` is called after every code cell, and ``kernel`` once, with the process id of the
-    kernel. The hashes of everything that the copy depends on go into ``output`` with the ending
-    ``.json``. A signal that ends this process ends the cell first, so that a training can write its
-    checkpoint.
+    ``kernel`` is called once, with the process id of the kernel. The hashes of everything that the
+    copy depends on go into ``output`` with the ending ``.json``. A signal that ends this process
+    ends the cell first, so that a training can write its checkpoint.
 
     Raises RunnerError naming the file, the cell, its first lines and the error; the copy as far as
     it came is then in a folder ``failed`` beside ``output``. RunnerError, too, for parameters that
     do not fit, before anything runs, and for folders that cannot be written.
     """
     notebook, output = Path(notebook).resolve(), Path(output).resolve()
-    given = _with_profile(notebook, parameters, profile)
-    check_parameters(notebook, given)
-    dependencies = _dependencies(notebook, given)  # before, in case a file changes meanwhile
+    check_parameters(notebook, parameters)
+    dependencies = _dependencies(notebook, parameters)  # before, in case a file changes meanwhile
     with _writing(output.parent), _alone(output) as folder:
         unfinished = folder / "copy.ipynb"
-        cell, failure = _run(notebook, unfinished, given, progress, kernel)
+        cell, failure = _run(notebook, unfinished, parameters, kernel)
         if failure is None:
-            copy = _settled(unfinished, given, dependencies)
+            copy = _settled(unfinished, parameters, dependencies)
             sidecar = {**dependencies, "copy": _sha256(copy.encode())}
             write_file(output, copy.encode())
             write_file(
@@ -213,7 +214,7 @@ def execute(
             )
             _failed(output).unlink(missing_ok=True)
             return
-        message = _where(notebook, given, cell, failure)
+        message = _where(notebook, parameters, cell, failure)
         if cell and unfinished.exists():
             write_file(_failed(output), unfinished.read_bytes())
             message += f"\n  failed copy: {_shown(_failed(output))}"
@@ -223,8 +224,7 @@ def execute(
 def _run(
     notebook: Path,
     unfinished: Path,
-    given: Mapping[str, Any],
-    progress: Callable[[], None] | None,
+    parameters: Mapping[str, Any],
     kernel: Callable[[int], None] | None,
 ) -> tuple[str, str | None]:
     """Run a notebook's cells into the copy ``unfinished``, in whose folder all else lies meanwhile.
@@ -240,7 +240,6 @@ def _run(
     from traitlets.config import Config
 
     folder = str(unfinished.parent)
-    kernels: list[AsyncKernelManager] = []
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     main_thread = threading.current_thread() is threading.main_thread()
     begun = ""  # the id of the cell that runs
@@ -249,9 +248,12 @@ def _run(
     again: list[threading.Timer] = []
 
     class Kernel(AsyncKernelManager):
-        def __init__(self, *words: Any, **settings: Any) -> None:
-            super().__init__(*words, **settings)
-            kernels.append(self)
+        async def start_kernel(self, **how: Any) -> None:
+            nonlocal group
+            await super().start_kernel(**how, env=environment)
+            group = self.provisioner.pid  # it leads a group of its own
+            if kernel is not None:
+                kernel(group)
 
     def stop(number: int, frame: object) -> None:
         """Ask the cell to end, and end it when asked again or when it takes too long."""
@@ -275,22 +277,14 @@ def _run(
                 signal.signal(number, handler)
 
     def cell_started(cell, cell_index) -> None:
-        nonlocal begun, group
+        nonlocal begun
         if asked:
             obey()
         injected = "injected-parameters" in cell["metadata"].get("tags", [])
         begun = "injected-parameters" if injected else cell.get("id", "")
-        if not group:
-            group = kernels[-1].provisioner.pid  # it leads a group of its own
-            if kernel is not None:
-                kernel(group)
         if main_thread:  # nbclient may have set its own, which make a stop look like a death
             for number in handlers:
                 signal.signal(number, stop)
-
-    def cell_done(cell, cell_index) -> None:
-        if progress is not None and cell["cell_type"] == "code":
-            progress()
 
     if len(os.fsencode(f"{folder}/k-5")) > SOCKET_PATH:
         return "", f"{folder} is too long a path for a socket; set TMPDIR to a shorter one"
@@ -300,22 +294,20 @@ def _run(
     # A user's IPython start-up files and Python's random hash order must not show in a copy. All
     # that is temporary goes into the one folder that is cleared, whatever happens.
     places = ("JUPYTER_RUNTIME_DIR", "IPYTHONDIR", "JOBLIB_TEMP_FOLDER", "TMPDIR")
-    settings = {**dict.fromkeys(places, folder), "PYTHONHASHSEED": "0"}
+    environment = {**os.environ, **dict.fromkeys(places, folder), "PYTHONHASHSEED": "0"}
     failure = None
     try:
-        with _environment(settings):
-            papermill.execute_notebook(
-                notebook,
-                unfinished,
-                parameters=given,
-                kernel_name="python3",
-                kernel_manager_class=Kernel,
-                cwd=notebook.parent,
-                progress_bar=False,
-                config=Config({"KernelManager": connection}),
-                on_cell_start=cell_started,
-                on_cell_complete=cell_done,
-            )
+        papermill.execute_notebook(
+            notebook,
+            unfinished,
+            parameters=dict(parameters),
+            kernel_name="python3",
+            kernel_manager_class=Kernel,
+            cwd=notebook.parent,
+            progress_bar=False,
+            config=Config({"KernelManager": connection}),
+            on_cell_start=cell_started,
+        )
     except PapermillExecutionError as error:
         failure = f"{error.ename}: {error.evalue}"
     except DeadKernelError:
@@ -403,10 +395,10 @@ def _writing(folder: Path) -> Iterator[None]:
     """Say of a failure of the file system where it was and what to do."""
     try:
         yield
-    except (OSError, RuntimeError) as error:
-        # The store's write_file raises an error of its own, whose advice is for a store.
+    except (OSError, StoreError) as error:
+        # write_file raises an error of its own, whose advice is for a store.
         cause = error if isinstance(error, OSError) else error.__cause__
-        if isinstance(error, RunnerError) or not isinstance(cause, OSError):
+        if not isinstance(cause, OSError):
             raise
         raise RunnerError(
             f"{_shown(folder)} could not be written ({cause}). Free space there, or make the "
@@ -414,9 +406,7 @@ def _writing(folder: Path) -> Iterator[None]:
         ) from cause
 
 
-def is_fresh(
-    notebook: Path, output: Path, parameters: Mapping[str, Any], profile: str | None = None
-) -> bool:
+def is_fresh(notebook: Path, output: Path, parameters: Mapping[str, Any]) -> bool:
     """Return whether the executed copy is whole and nothing that it depends on has changed."""
     notebook, output = Path(notebook).resolve(), Path(output).resolve()
     try:
@@ -424,49 +414,47 @@ def is_fresh(
         whole = sidecar.pop("copy") == _sha256(output.read_bytes())
     except (OSError, ValueError, KeyError, AttributeError, TypeError):
         return False
-    given = _with_profile(notebook, parameters, profile)
-    return whole and sidecar == _dependencies(notebook, given)
-
-
-def _with_profile(notebook: Path, parameters: Mapping[str, Any], profile: str | None) -> dict:
-    given = dict(parameters)
-    if profile is not None and "profile" in declared_parameters(notebook):
-        given.setdefault("profile", profile)
-    return given
+    return whole and sidecar == _dependencies(notebook, parameters)
 
 
 def _dependencies(notebook: Path, parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the hashes of what a copy depends on."""
+    """Return the hashes of what a copy depends on; those of recorded runs are in the manifest."""
     package = Path(__file__).resolve().parent
-    files = hashlib.sha256()
+    code = hashlib.sha256()
     for path in sorted([*package.rglob("*.py"), *package.rglob("*.yaml")]):
-        files.update(f"{path.relative_to(package).as_posix()}\0".encode())
-        files.update(path.read_bytes())
-    lock, recorded = package.parent / "requirements.lock", results_folder() / MANIFEST
+        code.update(f"{path.relative_to(package).as_posix()}\0".encode())
+        code.update(path.read_bytes())
+    known = [package.parent / "requirements.lock"]
+    known += [results_folder() / name for name in (MANIFEST, "findings.csv")]
+    files = {path.name: path for path in known} | _files_named(notebook, parameters)
     return {
         "source": _sha256(notebook.read_bytes()),
         # through JSON, so that the dictionary compares equal to the one that is read back
         "parameters": json.loads(json.dumps(dict(parameters), sort_keys=True)),
-        # a parameter that names a file, such as a table of one's own, stands for what is in it
-        "files": {
-            f"{name} {text}": _sha256((notebook.parent / text).read_bytes())
-            for name, value in parameters.items()
-            for text in re.findall(r"[^\[\],'\" ]+", str(value))
-            if (notebook.parent / text).is_file()
-        },
-        "package": files.hexdigest(),
-        "lock": _sha256(lock.read_bytes()) if lock.exists() else "",
-        "results": _sha256(recorded.read_bytes()) if recorded.exists() else "",
+        "package": code.hexdigest(),
+        "files": {n: _sha256(path.read_bytes()) for n, path in files.items() if path.is_file()},
     }
+
+
+def _files_named(notebook: Path, parameters: Mapping[str, Any]) -> dict[str, Path]:
+    """The files that parameters name, such as tables of one's own, also those of a folder, by what
+    names them: a copy is the same in another checkout."""
+    kinds, found = declared_types(_parameters_cell(notebook)), {}
+    for name in parameters.keys() & kinds.keys():
+        value = coerce(parameters[name], kinds[name])
+        for text in value if isinstance(value, list) else [value]:
+            if isinstance(text, str) and text:
+                path = notebook.parent / text
+                found[text] = path
+                found |= {f"{text}/{one.name}": one for one in path.glob("*")}
+    return found
 
 
 def _settled(path: Path, parameters: Mapping[str, Any], dependencies: Mapping[str, Any]) -> str:
     """Return the executed notebook's text without times, warnings, addresses and random ids."""
     nb = _read(path)
     for cell in nb["cells"]:
-        tags = cell["metadata"].get("tags", [])
-        cell["metadata"] = {"tags": tags} if tags else {}
-        if "injected-parameters" in tags:
+        if "injected-parameters" in cell["metadata"].get("tags", []):
             cell["id"] = "injected-parameters"  # random otherwise
         if cell["cell_type"] == "code":
             # Warnings name paths and line numbers of the machine, and stderr holds progress bars.
@@ -474,15 +462,9 @@ def _settled(path: Path, parameters: Mapping[str, Any], dependencies: Mapping[st
             cell["outputs"] = json.loads(ADDRESS.sub("", json.dumps(outputs)))
     language = nb["metadata"].get("language_info", {})
     language.pop("version", None)
-    nb["metadata"] = {
-        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
-        "language_info": language,
-        "lthnb": {
-            "parameters": dict(parameters),
-            "depends_on": _sha256(json.dumps(dependencies, sort_keys=True).encode()),
-        },
-    }
-    return json.dumps(nb, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
+    depends_on = _sha256(json.dumps(dependencies, sort_keys=True).encode())
+    ours = {"parameters": dict(parameters), "depends_on": depends_on}
+    return _written(nb, language_info=language, lthnb=ours)
 
 
 def _where(notebook: Path, parameters: Mapping[str, Any], cell_id: str, error: str) -> str:
@@ -521,20 +503,6 @@ def _sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-@contextlib.contextmanager
-def _environment(changes: Mapping[str, str]) -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in changes}
-    os.environ.update(changes)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
-
-
 # --- many notebooks --------------------------------------------------------------------------
 
 
@@ -565,10 +533,12 @@ def execute_all(
     problems = unknown_parameters(names, known)
     if problems:
         raise RunnerError("; ".join(problems).replace("parameter", "notebook"))
-    given = dict(parameters or {})
     sources = {name: root / "notebooks" / f"{name}.ipynb" for name in names}
-    for source in sources.values():
-        check_parameters(source, given)
+    given = {}  # with the profile, where the notebook asks for one
+    for name, source in sources.items():
+        asks = {"profile": profile} if "profile" in declared_parameters(source) else {}
+        given[name] = asks | dict(parameters or {})
+        check_parameters(source, given[name])
     copies = {name: executed_folder(profile, root) / f"{name}.ipynb" for name in names}
     for copy in copies.values():
         # What a killed command left, also where nothing is to be done now. It may be in the hands
@@ -577,7 +547,7 @@ def execute_all(
             _clear(copy.resolve())
 
     def stale(name: str) -> bool:
-        return force or not is_fresh(sources[name], copies[name], given, profile)
+        return force or not is_fresh(sources[name], copies[name], given[name])
 
     outcomes = {name: Outcome(name, copies[name], "fresh") for name in names}
     todo = [name for name in names if stale(name)]
@@ -585,35 +555,26 @@ def execute_all(
         cores = os.cpu_count() or 1
         jobs = max(1, min(jobs or cores, len(todo)))
         threads = {name: str(max(1, cores // jobs)) for name in THREADS}
-        cells = {name: _code_cells(sources[name], given, profile) for name in todo}
         waiting = list(todo)
-        with _Children() as children, _bar(sum(cells.values())) as bar:
+        often = 0.1 if sys.stderr.isatty() else 15  # a log file gets a line now and then
+        bar = tqdm(total=len(todo), unit="notebook", mininterval=often, dynamic_ncols=True)
+        with _Children() as children, bar:
             while waiting or children.running:
                 while waiting and len(children.running) < jobs:
                     name = waiting.pop(0)
                     command = [
                         *(sys.executable, "-m", "lthnb.runner", "execute"),
-                        *(str(sources[name]), str(copies[name]), "--profile", profile),
-                        *("--parameters", json.dumps(given), "--owned"),
+                        *(str(sources[name]), str(copies[name]), "--owned"),
+                        *("--parameters", json.dumps(given[name])),
                     ]
-                    children.start(name, command, {**os.environ, **threads}, bar)
+                    children.start(name, command, {**os.environ, **threads})
                 bar.set_postfix_str(", ".join(children.running), refresh=sys.stderr.isatty())
                 for name, code, seconds, message in children.finished():
                     status = "executed" if code == 0 else "failed"
                     message = "" if code == 0 else message
                     outcomes[name] = Outcome(name, copies[name], status, seconds, message)
+                    bar.update()
     return [outcomes[name] for name in names]
-
-
-def _bar(cells: int) -> tqdm:
-    # Cells as the unit: the first chapter takes long. A log file gets a line now and then.
-    often = 0.1 if sys.stderr.isatty() else 15
-    return tqdm(total=cells, unit="cell", desc="notebooks", mininterval=often, dynamic_ncols=True)
-
-
-def _code_cells(notebook: Path, parameters: Mapping[str, Any], profile: str) -> int:
-    cells = [cell for cell in _read(notebook)["cells"] if cell["cell_type"] == "code"]
-    return len(cells) + bool(_with_profile(notebook, parameters, profile))  # the injected one
 
 
 @dataclass
@@ -663,7 +624,7 @@ class _Children:
         if self._before is not None:
             signal.signal(signal.SIGTERM, self._before)
 
-    def start(self, name: str, command: list[str], environment: dict, bar: tqdm) -> None:
+    def start(self, name: str, command: list[str], environment: dict) -> None:
         process = subprocess.Popen(
             command,
             env=environment,
@@ -679,9 +640,7 @@ class _Children:
 
         def listen() -> None:
             for line in process.stdout:
-                if line.rstrip() == CELL_DONE:
-                    bar.update()
-                elif line.startswith(KERNEL):
+                if line.startswith(KERNEL):
                     child.group = int(line.removeprefix(KERNEL))
                 else:
                     child.lines.append(line.rstrip())
@@ -859,7 +818,6 @@ def main(arguments: list[str] | None = None) -> int:
     one = commands.add_parser("execute", help="execute one notebook; used by execute_all")
     one.add_argument("notebook", type=Path)
     one.add_argument("output", type=Path)
-    one.add_argument("--profile")
     one.add_argument("--parameters", type=json.loads, default={}, help="a JSON object")
     one.add_argument("--owned", action="store_true", help="end when standard input does")
     book = commands.add_parser("jupyter-book", help="as itself, and ends when standard input does")
@@ -886,8 +844,6 @@ def main(arguments: list[str] | None = None) -> int:
             options.notebook,
             options.output,
             options.parameters,
-            profile=options.profile,
-            progress=lambda: print(CELL_DONE, flush=True),
             kernel=lambda number: print(f"{KERNEL}{number}", flush=True),
         )
     except RunnerError as error:

@@ -5,6 +5,8 @@ import re
 import subprocess
 import sys
 from dataclasses import replace
+from io import StringIO
+from unittest.mock import Mock
 
 import pytest
 from toys import BRIEF, TINY, environment
@@ -13,6 +15,7 @@ import lthnb
 from lthnb.__main__ import EXIT, main, parser
 from lthnb.experiments.grid import Grid
 from lthnb.store.runs import Store
+from lthnb.training import Stopped
 
 COMMANDS = [
     (),
@@ -26,6 +29,9 @@ COMMANDS = [
     *[("notebooks", verb) for verb in ("list", "run")],
     ("book",),
 ]
+
+
+BY = ["dataset", "backbone", "protocol", "method", "l2", "embedding_size"]  # what is counted by
 
 
 @pytest.fixture
@@ -95,7 +101,10 @@ class TestWrongUse:
             ("results",),
             ("results", "show"),
             ("results", "ticket", "abc"),
+            ("results", "ticket", "abc", "t.safetensors", "--values", "int9"),
             ("data", "describe"),
+            ("results", "missing", "--backbone", "lightgnc"),
+            *((gone,) for gone in ("run", "ladder", "wanted", "export")),
         ],
         ids=" ".join,
     )
@@ -115,7 +124,10 @@ class TestWrongUse:
             ((*TINY, "--set", "embedding_size=0"), "Model.embedding_size: found 0"),
             ((*TINY, "--set", "learning_rate=NaN"), "Training.learning_rate: found nan"),
             ((*TINY, "--set", "learning_rat=1"), "Did you mean 'learning_rate'"),
+            ((*TINY, "--set", "seeds=3"), "--set seeds: is no setting of a training"),
+            ((*TINY, "--set", "data=lastfm"), "--set data: is no setting of a training"),
             ((*TINY, "--rate", "2"), "Ladder.pruning_rate: found 2"),
+            (("results", "missing", "--dataset", "gowala"), "Did you mean 'gowalla'"),
             (("results", "show", "abc"), "found 0 runs"),
             (("results", "remove", "abc"), "found 0 runs"),
             (("results", "ticket", "abc", "t.safetensors"), "found 0 runs"),
@@ -230,9 +242,13 @@ class TestMissing:
         tiny = replace(Grid.read(), groups={"tiny": group}, chapters={"existence": about})
         monkeypatch.setattr(Grid, "read", classmethod(lambda cls: tiny))
         words = ("results", "missing", "existence", "--quiet")
-        assert cli(*words)[1].splitlines()[0] == "existence: 3 trainings"
+        first, header, *rows = cli(*words)[1].splitlines()
+        assert first == "existence: 3 trainings"
+        assert header.split() == [*BY, "trainings"]
+        assert [row.split()[:4] for row in rows] == [["movielens", "mf", "validated", "imp"]]
         assert cli.store.run_keys() == []
         assert cli(*words, "--dataset", "lastfm", "--train")[1] == "existence: 0 trainings\n"
+        assert cli(*words, "--train", "--time-budget", "0")[0] == EXIT["time budget"]
         assert cli(*words, "--train")[0] == 0
         assert len(cli.store.run_keys()) == 3
         assert cli(*words)[1] == "existence: 0 trainings\n"
@@ -241,6 +257,34 @@ class TestMissing:
         code, _, err = cli("results", "missing", "existance")
         assert code == 1
         assert "Did you mean 'existence'" in err
+
+
+class TestStops:
+    @pytest.mark.parametrize(
+        ("raised", "code", "says"),
+        [
+            (KeyboardInterrupt(), 130, "interrupted"),
+            (Stopped("interrupted", "k", 3), 130, "again to go on"),
+            (Stopped("terminated", "k", 3), 143, "again to go on"),
+            (Stopped("time budget", "k", None), 75, "again to go on"),
+            (BrokenPipeError(), 0, ""),
+            (ModuleNotFoundError("no", name="papermill"), 1, "pip install"),
+        ],
+        ids=repr,
+    )
+    def test_have_codes_and_no_traceback(self, monkeypatch, raised, code, says):
+        monkeypatch.setattr("lthnb.__main__.do_data", Mock(side_effect=raised))
+        said = StringIO()
+        monkeypatch.setattr(sys, "stderr", said)
+        monkeypatch.setattr(said, "close", lambda: None)
+        assert main(["data", "list"]) == code
+        assert says in said.getvalue()
+        assert len(said.getvalue().splitlines()) == bool(says)
+
+    def test_an_error_of_ours_alone_has_its_traceback(self, monkeypatch):
+        monkeypatch.setattr("lthnb.__main__.do_data", Mock(side_effect=ZeroDivisionError))
+        with pytest.raises(ZeroDivisionError):
+            main(["data", "list"])
 
 
 class TestData:

@@ -1,4 +1,4 @@
-"""Notebook sources: clean, with typed and commented parameters first, and nothing defined."""
+"""Notebook sources: clean and short, with typed and commented parameters, and nothing defined."""
 
 import ast
 import json
@@ -7,12 +7,35 @@ from pathlib import Path
 import pytest
 
 from lthnb import runner
+from lthnb.parameters import KINDS
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-TRAINS = {"train", "ladder", "backward", "step"}
+TRAINS = {"train", "climb", "train_search", "imp", "omp", "random_pruning", "backward", "step"}
+LONGEST, IN_ALL = 25, 1500  # lines of a code cell, and of all notebooks' code
+NO_CHAPTERS = {"summary", "performance", "playground", "tables", "scorecard", "settings"}
+CHAPTERS = [path for path in NOTEBOOKS if path.stem not in NO_CHAPTERS]
+COMMON = {  # the parameters that every chapter has, in this order
+    "dataset": "list[str]",
+    "backbone": "list[str]",
+    "embedding_size": "int",
+    "seeds": "list[int]",
+    "protocol": "str",
+    "profile": "str",
+    "fresh": "bool",
+    "workers": "int",
+    "user": "str",
+    "item": "str",
+    "rating": "str",
+    "threshold": "float",
+    "time": "str",
+    "split": "str",
+}
 
-pytestmark = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+
+@pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
+def path(request) -> Path:
+    return request.param
 
 
 def code_cells(path: Path) -> list[dict]:
@@ -65,6 +88,17 @@ def test_parameters_come_first_typed_and_commented(path):
         assert "#" in lines[statement.end_lineno - 1], f"{place}: no comment"
 
 
+@pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
+def test_chapters_have_the_same_parameters_first(path):
+    declared = [(s.target.id, ast.unparse(s.annotation)) for s in trees(path)[0].body]
+    assert declared[: len(COMMON)] == list(COMMON.items())
+
+
+def test_parameters_are_of_the_types_that_are_read(path):
+    for statement in trees(path)[0].body:
+        assert ast.unparse(statement.annotation) in KINDS, where(path, 1, statement)
+
+
 def test_papermill_documents_every_parameter(path):
     """`papermill --help-notebook` reads types by a pattern that knows no `X | None`."""
     import papermill
@@ -86,6 +120,17 @@ def test_parameters_are_the_only_annotated_names(path):
     for number, tree in enumerate(trees(path)[1:], start=2):
         for node in ast.walk(tree):
             assert not isinstance(node, ast.AnnAssign), where(path, number, node)
+
+
+def test_cells_are_short(path):
+    for number, cell in enumerate(code_cells(path), start=1):
+        lines = len(cell["source"])
+        assert lines <= LONGEST, f"{path.name}, code cell {number}: {lines} lines"
+
+
+def test_all_code_is_little():
+    lines = {path.stem: sum(len(c["source"]) for c in code_cells(path)) for path in NOTEBOOKS}
+    assert sum(lines.values()) <= IN_ALL, lines
 
 
 def test_defines_nothing(path):

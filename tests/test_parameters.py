@@ -3,15 +3,16 @@
 import json
 import subprocess
 import sys
-from typing import Literal, Optional
 
 import pytest
 
 from lthnb.parameters import (
+    RENAMED,
     ParameterError,
     coerce,
     declared_types,
     parameters,
+    unknown_parameters,
     wrong_values,
 )
 
@@ -44,12 +45,9 @@ from lthnb.parameters import (
         ("5", list[int], [5]),
         ("gowalla", list[str], ["gowalla"]),
         ((1, 2), list[int], [1, 2]),
-        ("null", int | None, None),
-        ("None", Optional[int], None),  # noqa: UP045 - the older spelling must work too
-        (None, float | None, None),
-        ("4", int | None, 4),
-        ("null", list[int] | None, None),
-        ("quick", Literal["smoke", "quick"], "quick"),
+        ("[a.csv, b c.csv]", list[str], ["a.csv", "b c.csv"]),
+        ("my ratings.csv", list[str], ["my ratings.csv"]),
+        (2018, list[str], ["2018"]),
     ],
 )
 def test_coerces(value, kind, expected):
@@ -73,9 +71,8 @@ def test_coerces(value, kind, expected):
         ("[1, x]", list[int], ["'x'", "int"]),
         ("[1, 2", list[int], ["closing bracket"]),
         ({"a": 1}, list[str], ["list[str]"]),
-        ("quik", Literal["smoke", "quick"], ["'quik'", "quick"]),
-        ("1", dict, ["dict", "not supported"]),
-        ("1", int | str, ["not supported"]),
+        ("1", dict, ["dict", "not supported", "list[int]"]),
+        ("1", int | None, ["int | None", "not supported"]),
     ],
 )
 def test_refuses_with_found_expected_and_advice(value, kind, words):
@@ -87,31 +84,43 @@ def test_refuses_with_found_expected_and_advice(value, kind, words):
 
 def test_types_of_a_parameters_cell():
     cell = (
-        "rate: float = 0.1  # …\nseeds: list[int] = [0]\nlimit: int | None = None\n"
-        "size: Literal['small', 'large'] = 'small'\nplain = 3\nodd: Unknown = 1"
+        "rate: float = 0.1  # …\nseeds: list[int] = [0]\n"
+        "dataset: list[str] = []\nplain = 3\nodd: Unknown = 1"
     )
     declared = declared_types(cell)
-    assert declared == {
-        "rate": float,
-        "seeds": list[int],
-        "limit": int | None,
-        "size": Literal["small", "large"],
-    }
-    given = {"rate": "1e-3", "seeds": "[1, two]", "size": "smal", "odd": "x", "plain": "x"}
+    assert declared == {"rate": float, "seeds": list[int], "dataset": list[str]}
+    given = {"rate": "low", "seeds": "[1, two]", "dataset": "lastfm", "odd": "x", "plain": "x"}
     assert wrong_values(given, declared) == [
+        "rate: found 'low' (str), expected float; write a number, as 0.5 or 1e-3",
         "seeds: found 'two' (str), expected int; write a whole number",
-        "size: found 'smal' (str), expected Literal['small', 'large']; Did you mean 'small'?",
     ]
+
+
+@pytest.mark.parametrize(("old", "now"), RENAMED.items())
+def test_an_old_name_is_refused_with_the_one_of_today(old, now):
+    said = [f"unknown parameter {old}: it is called {now} now"]
+    assert unknown_parameters([old], ["seeds", now]) == said
+    assert now not in RENAMED, "or what is written next would be refused as well"
+
+
+def test_an_old_name_where_there_is_nothing_of_the_kind():
+    [said] = unknown_parameters(["rung"], ["seeds"])
+    assert "called" not in said
+    assert "The notebook has seeds" in said
+
+
+def test_a_notebook_may_have_a_name_that_others_had_before():
+    assert unknown_parameters(["source"], ["source", "dataset"]) == []
 
 
 def notebook_namespace(**changes):
     """What `globals()` holds in a notebook after the parameters cell and an injected one."""
     namespace = {
-        "__annotations__": {"source": str, "seeds": list[int], "train_missing": bool},
-        "source": "movielens-small",
+        "__annotations__": {"profile": str, "seeds": list[int], "fresh": bool},
+        "profile": "recorded",
         "seeds": [0],
-        "train_missing": False,
-        "In": ["", "source: str = 'movielens-small'"],
+        "fresh": False,
+        "In": ["", "profile: str = 'recorded'"],
         "unrelated": object(),
     }
     return {**namespace, **changes}
@@ -119,29 +128,29 @@ def notebook_namespace(**changes):
 
 def test_defaults_pass_through():
     p = parameters(notebook_namespace())
-    assert vars(p) == {"source": "movielens-small", "seeds": [0], "train_missing": False}
+    assert vars(p) == {"profile": "recorded", "seeds": [0], "fresh": False}
 
 
 def test_injected_text_takes_the_declared_type():
-    p = parameters(notebook_namespace(seeds="[1, 2]", train_missing="true"))
+    p = parameters(notebook_namespace(seeds="[1, 2]", fresh="true"))
     assert p.seeds == [1, 2]
-    assert p.train_missing is True
+    assert p.fresh is True
 
 
 def test_unknown_injected_name_is_refused_with_the_nearest():
-    injected = '# Parameters\nsource = "lastfm"\ntrain_misssing = "true"\n'
-    space = notebook_namespace(In=["", injected], train_misssing="true")
-    with pytest.raises(ParameterError, match=r"train_misssing.*Did you mean 'train_missing'"):
+    injected = '# Parameters\nprofile = "smoke"\nfersh = "true"\n'
+    space = notebook_namespace(In=["", injected], fersh="true")
+    with pytest.raises(ParameterError, match=r"fersh.*Did you mean 'fresh'"):
         parameters(space)
 
 
 def test_every_problem_is_named_at_once():
     space = notebook_namespace(
-        In=["", "# Parameters\nsede = 1\n"], seeds="[x]", train_missing="perhaps"
+        In=["", "# Parameters\nsede = 1\ntrain_missing = True\n"], seeds="[x]", fresh="perhaps"
     )
     with pytest.raises(ParameterError) as error:
         parameters(space)
-    for word in ("sede", "seeds:", "train_missing:"):
+    for word in ("sede", "seeds:", "fresh:", "train_missing: it is called profile now"):
         assert word in str(error.value)
 
 
@@ -153,8 +162,8 @@ def test_only_the_last_injected_cell_counts():
 
 def test_declared_without_a_value_is_refused():
     space = notebook_namespace()
-    del space["source"]
-    with pytest.raises(ParameterError, match=r"source has no value.*default"):
+    del space["profile"]
+    with pytest.raises(ParameterError, match=r"profile has no value.*default"):
         parameters(space)
 
 
@@ -167,14 +176,14 @@ def test_can_be_called_again_and_changes_nothing():
 
 def test_annotations_as_text():
     space = notebook_namespace()
-    space["__annotations__"] = {"source": "str", "seeds": "list[int]", "train_missing": "bool"}
+    space["__annotations__"] = {"profile": "str", "seeds": "list[int]", "fresh": "bool"}
     assert parameters(space).seeds == [0]
 
 
 def test_in_a_real_ipython():
     """Annotations and `In` are IPython's: cells as papermill has them, in a real one."""
     cells = [
-        "rate: float = 0.1  # …\nseeds: list[int] = [0]  # …\nlimit: int | None = None  # …",
+        "rate: float = 0.1  # …\nseeds: list[int] = [0]  # …",
         '# Parameters\nrate = "1e-3"\nseeds = "[4, 5]"\n',
         "from lthnb.parameters import parameters\np = parameters(globals())",
         "seeds = 7",
@@ -191,4 +200,4 @@ print(json.dumps(vars(shell.user_ns["p"])))
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     last = done.stdout.strip().splitlines()[-1]
-    assert json.loads(last) == {"rate": 0.001, "seeds": [7], "limit": None}
+    assert json.loads(last) == {"rate": 0.001, "seeds": [7]}

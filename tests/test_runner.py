@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from toys import PATIENCE, command
+from toys import PATIENCE, ROOT, command
 
 from lthnb import runner
 from lthnb.store import files
@@ -63,14 +64,14 @@ def copy_of(root: Path, name: str) -> Path:
 
 def fresh(root: Path, name: str = "one", **parameters) -> bool:
     source = root / "notebooks" / f"{name}.ipynb"
-    return runner.is_fresh(source, copy_of(root, name), parameters, "smoke")
+    return runner.is_fresh(source, copy_of(root, name), {"profile": "smoke", **parameters})
 
 
 def test_copy_has_outputs_and_no_noise(executed):
     text = copy_of(executed, "one").read_text(encoding="utf-8")
     nb = json.loads(text)
     ids = [cell["id"] for cell in nb["cells"]]
-    assert ids == ["c0", "injected-parameters", "c1", "c2", "c3"]
+    assert ids == ["c0", "injected-parameters", "c1", "c2"]
     outputs = nb["cells"][2]["outputs"]
     assert outputs[0]["text"] == ["smoke small\n"]
     assert str(executed / "notebooks") in str(outputs[1]["data"]), "the notebook's own folder"
@@ -79,8 +80,8 @@ def test_copy_has_outputs_and_no_noise(executed):
     assert "duration" not in text
     assert nb["metadata"]["lthnb"]["parameters"] == {"profile": "smoke"}
     threads = max(1, os.cpu_count() // 2)
-    assert nb["cells"][4]["outputs"][0]["text"][0].startswith(f"{threads} ")
-    assert nb["cells"][4]["outputs"][1]["data"]["text/plain"] == ["[<object>]"]
+    assert nb["cells"][3]["outputs"][0]["text"][0].startswith(f"{threads} ")
+    assert nb["cells"][3]["outputs"][1]["data"]["text/plain"] == ["[<object>]"]
 
 
 def test_rerun_is_the_same_to_the_byte(executed):
@@ -95,7 +96,7 @@ def test_fresh_copies_are_left_alone(executed):
     assert [outcome.status for outcome in outcomes] == ["fresh", "fresh"]
 
 
-def test_a_copy_is_stale_when_what_it_depends_on_changed(executed, monkeypatch, tmp_path):
+def test_a_copy_is_stale_when_source_parameters_or_itself_changed(executed):
     assert fresh(executed)
     assert not fresh(executed, source="other")
     source, copy = executed / "notebooks" / "one.ipynb", copy_of(executed, "one")
@@ -105,15 +106,73 @@ def test_a_copy_is_stale_when_what_it_depends_on_changed(executed, monkeypatch, 
         assert not fresh(executed), path
         path.write_bytes(before)
         assert fresh(executed)
-    monkeypatch.setenv("LTHNB_RESULTS", str(tmp_path))
-    (tmp_path / "SHA256SUMS").write_text("other tables")
-    assert not fresh(executed)
+
+
+def test_a_copy_depends_on_recorded_runs_and_findings(executed, monkeypatch, tmp_path):
+    for name in ("SHA256SUMS", "findings.csv"):
+        monkeypatch.delenv("LTHNB_RESULTS", raising=False)
+        before = (files.results_folder() / name).read_bytes()
+        folder = tmp_path / name.lower()
+        shutil.copytree(files.results_folder(), folder, ignore=lambda *_: ["tables", "splits"])
+        monkeypatch.setenv("LTHNB_RESULTS", str(folder))
+        assert fresh(executed), "the same tables elsewhere"
+        (folder / name).write_bytes(before + b"\n")
+        assert not fresh(executed), name
+
+
+def test_a_copy_depends_on_the_code_and_the_grid(tmp_path):
+    """Asked of a copy of the package, which may be changed."""
+    shutil.copytree(ROOT / "lthnb", tmp_path / "lthnb")
+    write_notebook(tmp_path / "notebooks" / "one.ipynb")
+    program = (
+        "import pathlib\nfrom lthnb import runner\n"
+        "print(runner._dependencies(pathlib.Path('notebooks/one.ipynb'), {})['package'])"
+    )
+
+    def asked() -> str:
+        paths = {**os.environ, "PYTHONPATH": str(tmp_path)}
+        words = [sys.executable, "-c", program]
+        return subprocess.check_output(words, cwd=tmp_path, env=paths, text=True)
+
+    seen = {asked()}
+    for name in ("stats.py", "experiments/grid.yaml"):
+        with open(tmp_path / "lthnb" / name, "a") as file:
+            file.write("# changed\n")
+        seen.add(asked())
+    assert len(seen) == 3
+
+
+NAMED = [  # values of a parameter that name the file `a table.csv` or `b.csv`
+    "a table.csv",
+    ["b.csv"],
+    "[b.csv]",
+    "[lastfm, 'a table.csv']",
+    '["lastfm", "b.csv"]',
+    "folder",
+]
+
+
+@pytest.mark.parametrize("value", NAMED, ids=str)
+def test_a_copy_depends_on_the_files_that_parameters_name(value, tmp_path):
+    declared = "dataset: list[str] = []  # which\nworkers: int = 0  # how many"
+    source = write_notebook(tmp_path / "notebooks" / "one.ipynb", parameters=declared)
+    tables = [source.parent / name for name in ("a table.csv", "b.csv", "folder/train.csv")]
+    for path in tables:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("user,item\n")
+    given = {"dataset": value, "workers": 2}
+    before = runner._dependencies(source, given)
+    assert str(tmp_path) not in json.dumps(before), "the same in another checkout"
+    for path in tables:
+        path.write_text("user,item\n1,2\n")
+    after = runner._dependencies(source, given)
+    assert {name for name in before if before[name] != after[name]} == {"files"}
 
 
 def test_a_copy_is_stale_without_its_sidecar(executed, tmp_path):
     copy = tmp_path / "one.ipynb"
     copy.write_bytes(copy_of(executed, "one").read_bytes())
-    assert not runner.is_fresh(executed / "notebooks" / "one.ipynb", copy, {}, "smoke")
+    assert not runner.is_fresh(executed / "notebooks" / "one.ipynb", copy, {"profile": "smoke"})
 
 
 def test_nothing_is_left_over(executed):
@@ -188,6 +247,10 @@ def test_wrong_parameters_on_the_command_line(tmp_path):
     assert done.returncode == 1
     assert "lthnb: existence.ipynb: unknown parameter sede. Did you mean 'seeds'?" in done.stderr
     assert "workers: found 'many' (str), expected int; write a whole number" in done.stderr
+    done = command(tmp_path, "notebooks", "run", "existence", "-p", "source", "lastfm")
+    assert done.returncode == 1
+    said = "lthnb: existence.ipynb: unknown parameter source: it is called dataset now\n"
+    assert done.stderr == said
 
 
 def test_wrong_parameters_through_papermill_itself(tmp_path):
@@ -275,8 +338,9 @@ def test_who_runs_a_notebook_loads_little(tmp_path):
     assert (done.stdout, done.stderr) == ("[]\n", "")
 
 
-def test_the_temporary_name_is_the_stores():
-    assert runner.TEMPORARY == files.TEMPORARY
+@pytest.mark.parametrize("profile", ["recorded", "smoke", "quick", "validated", "paper"])
+def test_profiles(profile):
+    runner.check_profile(profile)
 
 
 def test_folders_that_cannot_be_written(tmp_path):
