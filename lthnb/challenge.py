@@ -1,4 +1,4 @@
-"""The paper's TikTok and Kwai: parsers of the raw files, for who holds them, and stand-ins.
+"""The paper's TikTok and Kwai: parsers of the raw files, for who holds them.
 
 The two sets were given to the participants of challenges (ICME 2019, China MM 2018) and never
 released, so there is no address to fetch them from and no checksum to hold them against. Of how
@@ -7,9 +7,6 @@ videos within a period, and filter the data without complete modalities" (§4.1)
 which modalities and which column makes a pair positive is not told, and for Kwai nothing is. So
 these are options here, their defaults are ours, and :func:`compare_with_table_1` shows how far what
 was loaded is from the published counts.
-
-A stand-in has the counts of Table 1 and a fitted law of degrees, and nothing else of the paper's
-sets: it tells what a ladder costs in time and memory, never what a model is worth.
 """
 
 from __future__ import annotations
@@ -23,12 +20,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.special import ndtri
 
 from lthnb.config import Between, ConfigError, _Checked, nearest, setting
 from lthnb.data import PARTS, DataError, Interactions, Raw, k_core
 from lthnb.paper import TABLE1, TITLES
-from lthnb.stream import stream_bits
 
 UNTOLD = {
     "yelp2018": "Yelp2018's split is published, and has these counts.",
@@ -440,184 +435,3 @@ def compare_with_table_1(data: Interactions, name: str) -> dict[str, Any]:
     same = all(found[what] == value for what, value in paper.items())
     lines.append(UNTOLD[name] + " Equal counts do not make it the same set." * (name != "yelp2018"))
     return {"dataset": name, "same": same, "rows": rows, "lines": lines}
-
-
-# Stand-ins
-
-
-@dataclass(frozen=True)
-class StandIn(_Checked):
-    """The options of a stand-in: counts, and the law of degrees on either side.
-
-    Degrees are least − 1 + max(1, x), rounded, with x lognormal: its scale follows from the number
-    of interactions, its spread is the standard deviation of log x.
-    """
-
-    users: int = setting(1000, Between(2, 2**31 - 1), "users", unit="rows")
-    items: int = setting(500, Between(2, 2**31 - 1), "items, each in one pair at least")
-    interactions: int = setting(20_000, Between(1, 2**31 - 1), "pairs in all", unit="pairs")
-    user_spread: float = setting(1.2, Between(0, 4), "spread of the users' law")
-    item_spread: float = setting(1.4, Between(0, 4), "spread of the items' law")
-    user_least: int = setting(5, Between(1), "fewest pairs of a user", unit="pairs")
-    item_least: int = setting(1, Between(1), "fewest pairs of an item", unit="pairs")
-    seed: int = setting(0, Between(0, INT64), "seed of the stand-in")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        low = max(self.users * self.user_least, self.items * self.item_least)
-        high = self.users * self.items // 2
-        if not low <= self.interactions <= high:
-            raise ConfigError(
-                f"StandIn.interactions: found {self.interactions}, expected {low} to {high}: each "
-                f"user has at least {self.user_least} pairs, each item {self.item_least}, and half "
-                "of all pairs stay free."
-            )
-
-
-NEVER = "for cost only, never for results"
-STANDIN_TERMS = f"Made here, no terms. Random pairs: {NEVER}."
-
-# Spreads are those of `like`: Yelp2018's own; TikTok's items from the public subset tiktok-mmssl.
-# Of that subset's users 99 % have at most four pairs and all others 300 or more, which is no law to
-# enlarge: 1.2 fits the users of Yelp2018 and of Gowalla alike. Of Kwai there are no public pairs:
-# the laws of TikTok are assumed, as both are sets of short videos with a few pairs to a video.
-# Fewest pairs of a user: 5, so that each has a valid and a test pair under 7:1:2 (ours).
-_LAWS = {
-    "yelp2018": {"user_spread": 1.21, "item_spread": 1.36, "user_least": 18, "item_least": 10},
-    "tiktok": {"user_spread": 1.2, "item_spread": 1.45},
-    "kwai": {"user_spread": 1.2, "item_spread": 1.45},
-}
-STANDINS = {
-    f"standin-{row.dataset}": StandIn(
-        users=row.users, items=row.items, interactions=row.interactions, **_LAWS[row.dataset]
-    )
-    for row in TABLE1
-}
-
-
-def standin_title(name: str) -> str:
-    """The title of one of :data:`STANDINS`, for people."""
-    return f"stand-in of the size of the paper's {TITLES[name.removeprefix('standin-')]}: {NEVER}"
-
-
-def standin_pairs(options: StandIn) -> tuple[np.ndarray, np.ndarray]:
-    """Users and items of a stand-in's pairs, int64 and int32, sorted; no pair twice.
-
-    Pairs are random but for their degrees, which the laws give exactly: the ends of all pairs are
-    joined at random, and a pair that is there already swaps its item with a random other one.
-    Raises ConfigError where the degrees leave no room for that.
-    """
-    o = options
-    user_degree = _degrees(o.users, o.interactions, o.user_least, o.user_spread, o.items // 2)
-    item_degree = _degrees(o.items, o.interactions, o.item_least, o.item_spread, o.users // 2)
-    users = np.repeat(_shuffled(o.seed, "users", o.users), user_degree)
-    items = np.repeat(_shuffled(o.seed, "items", o.items), item_degree)
-    items = items[_shuffled(o.seed, "pairs", o.interactions)]
-    for turn in range(1000):
-        pair = users * o.items + items
-        order = np.argsort(pair, kind="stable")
-        again = order[1:][pair[order[1:]] == pair[order[:-1]]]
-        if len(again) == 0:
-            return users[order], items[order].astype(np.int32)
-        bits = stream_bits(o.seed, f"stand-in swaps {turn}", np.arange(len(again)))
-        other, first = np.unique(bits % np.uint64(o.interactions), return_index=True)
-        free = ~np.isin(other, again)  # a pair swaps once in a turn
-        one, other = again[first[free]], other[free].astype(np.int64)
-        items[one], items[other] = items[other], items[one]
-    raise ConfigError(
-        f"{o}: {len(again)} pairs still stand twice; the busiest users and items leave no room. "
-        "Choose smaller spreads."
-    )
-
-
-def like(data: Interactions, seed: int = 0) -> StandIn:
-    """The stand-in of a set at hand: its counts, the fewest pairs found, and spreads fitted."""
-    user_degree, item_degree = _both_degrees(data)
-    return StandIn(
-        users=len(user_degree),
-        items=len(item_degree),
-        interactions=int(user_degree.sum()),
-        user_spread=spread_of(user_degree),
-        item_spread=spread_of(item_degree),
-        user_least=int(user_degree.min()),
-        item_least=int(item_degree.min()),
-        seed=seed,
-    )
-
-
-def spread_of(degree: np.ndarray) -> float:
-    """The spread whose law is nearest to degrees: in the mean of |log ratio|, rank by rank."""
-    target = np.log(np.sort(degree)[::-1])
-    least, total = int(degree.min()), int(degree.sum())
-
-    def distance(spread: float) -> float:
-        law = _degrees(len(degree), total, least, spread, total)
-        return float(np.abs(np.log(law) - target).mean())
-
-    best = 2.0
-    for step in (0.4, 0.1, 0.02, 0.01):  # of 0 to 4, finer and finer around the best
-        around = [best + step * k for k in range(-5, 6)]
-        best = min((s for s in around if 0 <= s <= 4), key=distance)
-    return round(best, 2)
-
-
-def fit_quality(data: Interactions, options: StandIn | None = None) -> dict[str, dict[str, Any]]:
-    """Degrees of a set beside those of a stand-in, by default its own (:func:`like`), by side.
-
-    Each with its quantiles (those of ``levels``) and Gini coefficient, and the mean of |log ratio|
-    of the two by rank, where both have as many rows.
-    """
-    options = like(data) if options is None else options
-    pairs = standin_pairs(options)
-    levels = (0, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99, 1)
-    out: dict[str, dict[str, Any]] = {}
-    for side, real, ids in zip(("users", "items"), _both_degrees(data), pairs, strict=True):
-        made = np.bincount(ids)
-        out[side] = {
-            "levels": levels,
-            "real": np.quantile(real, levels).tolist(),
-            "standin": np.quantile(made, levels).tolist(),
-            "gini_real": gini(real),
-            "gini_standin": gini(made),
-        }
-        if len(real) == len(made):
-            ratio = np.log(np.sort(made)) - np.log(np.sort(real))
-            out[side]["log_ratio"] = float(np.abs(ratio).mean())
-    return out
-
-
-def gini(degree: np.ndarray) -> float:
-    """Gini coefficient: 0 where all have the same degree, near 1 where one row has nearly all."""
-    ordered, n = np.sort(degree).astype(np.float64), len(degree)
-    return float(2 * (np.arange(1, n + 1) * ordered).sum() / (n * ordered.sum()) - (n + 1) / n)
-
-
-def _both_degrees(data: Interactions) -> tuple[np.ndarray, np.ndarray]:
-    """Degrees over all parts, of the users and of the items that occur."""
-    whole = sum(getattr(data, part) for part in PARTS).tocsr()
-    users, items = np.diff(whole.indptr), np.bincount(whole.indices)
-    return users[users > 0], items[items > 0]
-
-
-def _degrees(n: int, total: int, least: int, spread: float, most: int) -> np.ndarray:
-    """int64, (n,), falling: the law of :class:`StandIn`, at most `most`, that sums to `total`."""
-    law = np.exp(spread * ndtri(1 - (np.arange(n) + 0.5) / n))
-    low, high = 0.0, most / law[-1]
-    for _ in range(100):  # bisection on the scale
-        scale = (low + high) / 2
-        if np.clip(least - 1 + scale * law, least, most).sum() < total:
-            low = scale
-        else:
-            high = scale
-    exact = np.clip(least - 1 + high * law, least, most)
-    degree = np.floor(exact).astype(np.int64)
-    # What rounding down has lost goes to the largest remainders.
-    by_remainder = np.argsort(degree - exact, kind="stable")
-    room = by_remainder[degree[by_remainder] < most]
-    degree[room[: total - int(degree.sum())]] += 1
-    return np.sort(degree)[::-1]
-
-
-def _shuffled(seed: int, purpose: str, n: int) -> np.ndarray:
-    """A random order of 0 … n − 1."""
-    return np.argsort(stream_bits(seed, f"stand-in {purpose}", np.arange(n)), kind="stable")

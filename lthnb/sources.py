@@ -24,17 +24,12 @@ import numpy as np
 
 from lthnb.challenge import (
     KWAI,
-    STANDIN_TERMS,
-    STANDINS,
     TIKTOK,
     KwaiOptions,
-    StandIn,
     TikTokOptions,
     compare_with_table_1,
     parse_kwai,
     parse_tiktok,
-    standin_pairs,
-    standin_title,
 )
 from lthnb.columns import SUFFIXES, TableOptions
 from lthnb.config import Between, _Checked, explain, nearest, setting
@@ -271,7 +266,7 @@ def fetch(
             raise DataError(
                 f"source {name!r}: no file {local}, expected {file} as the challenge gave it. The "
                 "data were never released; whoever holds them names in LTHNB_DATA the folder above "
-                f"{name}/. What a ladder would cost: source standin-{name}."
+                f"{name}/."
             )
         paths[file] = local
     for file, (url, sha256) in known.files.items():
@@ -416,31 +411,6 @@ def _held(parse: Callable[[Path, Any], Raw]):
     return lambda paths, options: parse(*paths.values(), options)
 
 
-def _parse_standin(paths: dict[str, Path], options: StandIn) -> Raw:
-    users, items = standin_pairs(options)
-    labels = np.arange(options.users), np.arange(options.items)
-    return Raw({"all": (users, items)}, *labels, notes=[STANDIN_TERMS])
-
-
-def _standin(name: str, defaults: StandIn) -> Source:
-    """The source of a stand-in, whose options are by default those of Table 1's counts."""
-    fields = [
-        (f.name, f.type, dataclasses.field(default=getattr(defaults, f.name), metadata=f.metadata))
-        for f in dataclasses.fields(StandIn)
-    ]
-    return Source(
-        name=name,
-        title=standin_title(name),
-        terms=STANDIN_TERMS,
-        citation="none: see lthnb/challenge.py",
-        parse=_parse_standin,
-        options=dataclasses.make_dataclass(
-            f"StandIn_{name}", fields, bases=(StandIn,), frozen=True
-        ),
-        table_1=name.removeprefix("standin-"),
-    )
-
-
 def _parse_synthetic(paths: dict[str, Path], options: Planted) -> Raw:
     """All planted rows, also an item that nobody chose: rows are those of the truth."""
     users, items = synthetic_pairs(**dataclasses.asdict(options))
@@ -575,7 +545,6 @@ SOURCES: dict[str, Source] = {
             options=KwaiOptions,
             table_1="kwai",
         ),
-        *(_standin(name, options) for name, options in STANDINS.items()),
         Source(
             name="synthetic",
             title="Planted interactions whose true taste is known",

@@ -1,10 +1,9 @@
-"""The challenges' raw files, beside an independent slow reader, and stand-ins of their size.
+"""The challenges' raw files, beside an independent slow reader.
 
 The files are not public: what is read here is written here, in exactly their format.
 """
 
 import csv
-import functools
 import gzip
 import json
 from collections import Counter
@@ -16,24 +15,15 @@ import pytest
 
 from lthnb import challenge
 from lthnb.challenge import (
-    STANDIN_TERMS,
-    STANDINS,
     KwaiOptions,
-    StandIn,
     TikTokOptions,
     compare_with_table_1,
-    fit_quality,
-    gini,
-    like,
     parse_kwai,
     parse_tiktok,
-    spread_of,
-    standin_pairs,
-    standin_title,
 )
 from lthnb.config import ConfigError
 from lthnb.data import RAW_SHARES, DataError, Interactions, Raw, pick_per_user, to_csr
-from lthnb.paper import TABLE1, TITLES
+from lthnb.paper import TITLES
 from lthnb.sources import load
 
 FORMS = {"tiktok": challenge.TIKTOK, "kwai": challenge.KWAI}
@@ -351,8 +341,10 @@ def made(pairs, shape, name="toy") -> Interactions:
 
 @pytest.fixture(scope="module")
 def kwai_size() -> Interactions:
-    o = STANDINS["standin-kwai"]
-    return made(standin_pairs(o), (o.users, o.items), "standin-kwai")
+    """Pairs with the counts of Table 1: each user has one run of items, and all items occur."""
+    users, items, pairs = 7010, 80_631, 292_042
+    of = np.sort(np.arange(pairs) % users)
+    return made((of, np.arange(pairs) % items), (users, items), "kwai of a size")
 
 
 class TestSources:
@@ -410,144 +402,3 @@ class TestTable1:
     def test_unknown_set(self, kwai_size):
         with pytest.raises(DataError, match=r"Table 1: found 'kwaii', .* Did you mean 'kwai'"):
             compare_with_table_1(kwai_size, "kwaii")
-
-
-@pytest.fixture(scope="module")
-def fitted():
-    """name → a real set and the options of its stand-in."""
-
-    @functools.cache
-    def fitted(name: str):
-        data = load(name, progress=False)
-        return data, like(data)
-
-    return fitted
-
-
-SMALL = {"users": 300, "items": 120, "interactions": 4000, "item_spread": 0.8}
-
-
-class TestStandIns:
-    @pytest.mark.parametrize("row", TABLE1, ids=lambda row: row.dataset)
-    def test_counts_are_those_of_table_1(self, row):
-        o = STANDINS[f"standin-{row.dataset}"]
-        users, items = standin_pairs(o)
-        assert len(users) == len(items) == row.interactions
-        pair = users * row.items + items
-        assert (np.diff(pair) > 0).all()  # sorted, and none twice
-        user_degree = np.bincount(users, minlength=row.users)
-        item_degree = np.bincount(items, minlength=row.items)
-        assert (len(user_degree), len(item_degree)) == (row.users, row.items)
-        assert user_degree.min() == o.user_least >= 5
-        assert item_degree.min() == o.item_least >= 1
-
-    @pytest.mark.parametrize("name", STANDINS)
-    def test_says_what_it_is_not_for(self, name):
-        assert "never for results" in standin_title(name)
-        assert "for cost only, never for results" in STANDIN_TERMS
-        assert standin_title(name).startswith("stand-in of the size of the paper's ")
-        assert name.startswith("standin-")
-
-    def test_origin_says_so_too(self):
-        data = load("standin-kwai")
-        assert (data.users, data.items, data.statistics()["interactions"]) == (
-            7010,
-            80_631,
-            292_042,
-        )
-        for what in ("title", "terms"):
-            assert "never for results" in data.origin[what]
-
-    def test_seeds_differ_and_repeat(self):
-        items = [standin_pairs(StandIn(**SMALL, seed=seed))[1].tolist() for seed in (0, 1, 0)]
-        assert items[0] == items[2] != items[1]
-
-    def test_pinned(self):
-        """What a stand-in costs should mean the same tomorrow."""
-        users, items = standin_pairs(StandIn(**SMALL))
-        ordered = np.sort(np.bincount(users))[::-1]
-        assert ordered[:3].tolist() == [60, 60, 60]
-        assert np.sort(np.bincount(items))[::-1][:3].tolist() == [150, 148, 126]
-        assert int((users * 120 + items).sum()) == 72_451_610
-
-    def test_degrees_do_not_follow_ids(self):
-        users, items = standin_pairs(STANDINS["standin-kwai"])
-        for ids in (users, items):
-            degree = np.bincount(ids)
-            assert abs(np.corrcoef(degree, np.arange(len(degree)))[0, 1]) < 0.05
-
-    def test_pairs_are_random_but_for_their_degrees(self):
-        """Busy users have no more of the popular items than their share; taking a pair once alone
-        takes some away."""
-        users, items = standin_pairs(StandIn(users=2000, items=1000, interactions=20_000))
-        item_degree = np.bincount(items)
-        popular = item_degree >= np.quantile(item_degree, 0.8)
-        share = popular[items].mean()
-        busy = np.bincount(users)[users] >= 30
-        assert popular[items[busy]].mean() == pytest.approx(share, abs=0.05)
-        assert popular[items[~busy]].mean() == pytest.approx(share, abs=0.05)
-
-    @pytest.mark.parametrize("spread", [0.0, 0.7, 1.0, 1.8])
-    def test_fit_finds_the_spread(self, spread):
-        degree = challenge._degrees(5000, 60_000, 3, spread, 2000)
-        assert degree.sum() == 60_000
-        assert degree.min() >= 3
-        assert spread_of(degree) == pytest.approx(spread, abs=0.02)
-
-    def test_like_has_the_counts_of_the_set(self):
-        o = StandIn(users=500, items=300, interactions=9000, user_spread=0.8, item_spread=1.1)
-        fitted = like(made(standin_pairs(o), (500, 300)), seed=3)
-        assert (fitted.users, fitted.items, fitted.interactions) == (500, 300, 9000)
-        assert (fitted.user_least, fitted.item_least) == (5, 1)
-        assert fitted.user_spread == pytest.approx(0.8, abs=0.05)
-        assert fitted.item_spread == pytest.approx(1.1, abs=0.05)
-        assert fitted.seed == 3
-
-    def test_flat_degrees(self):
-        users, items = standin_pairs(
-            StandIn(users=50, items=50, interactions=500, user_spread=0.0, item_spread=0.0)
-        )
-        assert set(np.bincount(users).tolist()) == set(np.bincount(items).tolist()) == {10}
-
-    @pytest.mark.parametrize(
-        ("options", "words"),
-        [
-            ({"interactions": 1000}, r"found 1000, expected 1500 to 18000"),
-            ({"interactions": 20_000}, r"found 20000, expected 1500 to 18000"),
-            ({"item_spread": 5}, r"StandIn.item_spread: found 5, expected a number ≥ 0 and ≤ 4"),
-            ({"users": 1}, r"StandIn.users: found 1, expected a number ≥ 2"),
-        ],
-    )
-    def test_impossible_options(self, options, words):
-        with pytest.raises(ConfigError, match=words):
-            StandIn(**{**SMALL, **options})
-
-    def test_no_room(self):
-        with pytest.raises(ConfigError, match=r"still stand twice.*Choose smaller spreads"):
-            standin_pairs(StandIn(users=300, items=120, interactions=4000))
-
-    def test_gini(self):
-        assert gini(np.array([3, 3, 3])) == pytest.approx(0)
-        assert gini(np.array([0, 0, 0, 10])) == pytest.approx(0.75)
-
-    @pytest.mark.needs_data
-    @pytest.mark.parametrize(
-        ("name", "most"), [("yelp2018", 0.04), ("gowalla", 0.03), ("lastfm", 0.09)]
-    )
-    def test_fit_of_sets_at_hand(self, name, most, fitted):
-        """The mean |log ratio| of degrees; 0.04 is 4 %. LastFM lists a user's 50 favourites at
-        most, which no lognormal law does."""
-        data, options = fitted(name)
-        for side in fit_quality(data, options).values():
-            assert side["log_ratio"] < most
-            assert abs(side["gini_standin"] - side["gini_real"]) < 0.015
-
-    @pytest.mark.needs_data
-    def test_laws_are_those_fitted(self, fitted):
-        options = {n: fitted(n)[1] for n in ("tiktok-mmssl", "yelp2018", "gowalla")}
-        assert options["yelp2018"] == STANDINS["standin-yelp2018"]
-        for name in ("standin-tiktok", "standin-kwai"):
-            assert STANDINS[name].item_spread == options["tiktok-mmssl"].item_spread
-            for users_of in ("yelp2018", "gowalla"):
-                spread = options[users_of].user_spread
-                assert STANDINS[name].user_spread == pytest.approx(spread, abs=0.03)
