@@ -186,35 +186,3 @@ class TestCosts:
         assert found["valid_recall@20"].isna().tolist() == [False, True]
         assert set(found["record"] + ", " + found["title"]) == {"priced, MF"}
         assert list(measured.costs([])) == list(found)
-
-    @pytest.mark.parametrize(
-        ("change", "message"),
-        [
-            (lambda c: c.pop("title"), "'costs' is not whole"),
-            (lambda c: c["tickets"][1].pop("file"), "run 'abc' is not whole"),
-        ],
-    )
-    def test_one_that_is_not_whole_is_refused(self, change, message):
-        record = priced()
-        change(record["costs"])
-        record["checksum"] = measured.checksum(record)
-        with pytest.raises(measured.RecordError, match=message):
-            measured.check(record, "priced")
-
-
-class TestCheck:
-    @pytest.mark.parametrize(
-        ("change", "message"),
-        [
-            (lambda r: r["rows"]["step"].pop("ratios"), "row 'step' is not whole"),
-            (lambda r: r["scaling"][0].pop("slopes"), "scaling over 'size' is not whole"),
-            (lambda r: r["scaling"][0]["points"][0].pop("facts"), "'ours' is not whole"),
-            (lambda r: r["who"].pop("lth-mrs"), "'lth-mrs' is not described"),
-        ],
-    )
-    def test_what_is_not_whole_is_refused(self, change, message):
-        record = made_up()
-        change(record)
-        record["checksum"] = measured.checksum(record)
-        with pytest.raises(measured.RecordError, match=message):
-            measured.check(record, "made-up")
