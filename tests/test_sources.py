@@ -331,7 +331,7 @@ class TestDownload:
 
     def test_no_such_address(self, server):
         del server[0]["/train.txt"]
-        with pytest.raises(DataError, match=r"train.txt could not be fetched .*LTHNB_DATA/toy/"):
+        with pytest.raises(DataError, match=r"train.txt could not be fetched .*put it at toy/"):
             fetch("toy", progress=False)
 
     def test_the_data_folder_comes_first(self, server, folder):
