@@ -126,8 +126,12 @@ def claims(found: pd.DataFrame, title: str) -> GT:
         for a, b, c in zip(found["estimate"], found["low"], found["high"], strict=True)
     ]
     found["estimate"] = estimate.where(~ratio, pd.Series(plain, found.index))
-    shown = ["claim", "data", "model", "chosen", "about", "n", "estimate", "verdict"]
-    return table(found[shown], title, "Relative differences on test unless `about` says else.")
+    shown = ["claim", "data", "model", "protocol", "about", "n", "estimate", "verdict"]
+    return table(
+        found[shown],
+        title,
+        "Relative differences in Recall@20 on test, unless another measure is named.",
+    )
 
 
 def table(
