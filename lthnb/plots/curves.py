@@ -58,10 +58,13 @@ def curves(
         if hue
         else {"marker": "o", "color": PALETTE[0]}
     )
-    alone = all(frame[part].nunique() == 1 for part in (row, col) if part)  # one panel
+    down, across = (frame[part].nunique() if part else 1 for part in (row, col))
+    alone = down == across == 1  # one panel
+    # All widths come to about the book's column.
+    height, aspect = (3.6, 1.9) if alone else (2.5, 2.7) if across == 1 else (2.3, 1.5)
     settings = {
-        "height": 3.6 if alone else 2.3,
-        "aspect": 1.9 if alone else 1.5,
+        "height": height,
+        "aspect": aspect,
         "kind": "line",
         "errorbar": stats.t95,
     }
