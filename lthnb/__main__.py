@@ -95,11 +95,8 @@ def _numbers(text: str) -> list[int]:
 def _load(source: str, args: argparse.Namespace):
     from lthnb import sources
 
-    told = {name: getattr(args, name) for name in ("user", "item", "rating", "threshold", "time")}
-    options = {**sources.options_for(source, **told), **sources.options_of(args.option)}
-    return sources.load(
-        source, protocol=args.protocol, split=args.split, progress=not args.quiet, **options
-    )
+    more = sources.options_of(args.option)
+    return sources.load_told(source, args.protocol, args, progress=not args.quiet, **more)
 
 
 def _control(args: argparse.Namespace):

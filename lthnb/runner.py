@@ -42,7 +42,7 @@ from typing import Any
 from tqdm import tqdm
 
 from lthnb.config import nearest
-from lthnb.experiments.grid import Grid
+from lthnb.experiments.grid import RECORDED, Grid
 from lthnb.parameters import (
     assigned_names,
     coerce,
@@ -53,7 +53,6 @@ from lthnb.parameters import (
 from lthnb.store.files import TEMPORARY, StoreError, results_folder, write_file
 from lthnb.store.results import MANIFEST
 
-PROFILE = "recorded"  # the default: trains nothing
 EXECUTED = "LTHNB_EXECUTED"  # tells book/_ext/executed.py where the executed copies are
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 KERNEL = "@kernel "  # what a child prints before its kernel's process id, its group's too
@@ -91,7 +90,7 @@ def project_root() -> Path:
 
 def check_profile(profile: str) -> None:
     """Refuse, with a RunnerError, a profile that there is not."""
-    known = [PROFILE, *Grid.read().profiles]
+    known = [RECORDED, *Grid.read().profiles]
     if profile not in known:
         raise RunnerError(
             f"profile: found {profile!r}, expected one of {', '.join(known)}."
@@ -695,7 +694,7 @@ def book_notebooks(root: Path | None = None) -> list[str]:
 
 
 def build_book(
-    profile: str = PROFILE,
+    profile: str = RECORDED,
     jobs: int = 0,
     parameters: Mapping[str, Any] | None = None,
     force: bool = False,

@@ -145,6 +145,22 @@ def load(
     return data.for_protocol(protocol)
 
 
+TOLD = ("user", "item", "rating", "threshold", "time")  # what is told of a table of one's own
+
+
+def load_told(
+    name: str, protocol: str, told: Any, *, progress: bool = True, **options: Any
+) -> Interactions:
+    """A data set, or a table of one's own as a notebook's parameters or a command line tell of it.
+
+    told: has :data:`TOLD` and `split` as attributes, or some of them. options: more of the
+    source's, which go before. Raises as :func:`load`.
+    """
+    known = options_for(name, **{n: getattr(told, n) for n in TOLD if hasattr(told, n)})
+    split = getattr(told, "split", "random")
+    return load(name, protocol=protocol, split=split, progress=progress, **{**known, **options})
+
+
 def load_again(
     summary: dict[str, Any], protocol: str, progress: bool = True, source: str | None = None
 ) -> Interactions:

@@ -282,18 +282,21 @@ def unanswered() -> Iterator[dict[str, Any]]:
 
 
 CLAIMS: tuple[Callable[[], Iterator[dict[str, Any]]], ...] = (
-    *(abstract_density, existence, omp_sparsity, omp_recall, rp_finds, rewind_better),
-    *(
-        rewind_stable,
-        size_exists,
-        size_trend,
-        rates,
-        lcm,
-        complexity,
-        training_speed,
-        tuned,
-        unanswered,
-    ),
+    abstract_density,
+    existence,
+    omp_sparsity,
+    omp_recall,
+    rp_finds,
+    rewind_better,
+    rewind_stable,
+    size_exists,
+    size_trend,
+    rates,
+    lcm,
+    complexity,
+    training_speed,
+    tuned,
+    unanswered,
 )
 
 

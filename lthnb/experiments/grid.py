@@ -22,6 +22,7 @@ TAGS = ("method", "rate", "rewind", "rewind_epoch", "prune_from")
 AGAIN = ("other_start", "other_order")  # tickets trained again with half of their seed changed
 PRUNES = ("imp", "omp", *AGAIN)  # methods that read weights
 LADDERS = {"random": "rp", "random_x0": "rp_x0"}  # method → what `config.Ladder` calls it
+RECORDED = "recorded"  # the profile that trains nothing, beside those of the grid
 EMPTY = ""  # a tag that a method does not read
 
 

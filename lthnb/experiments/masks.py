@@ -4,7 +4,7 @@ trained tables and hits. Nothing is trained here."""
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -96,13 +96,11 @@ def costs(
     model: Model,
     pairs: int,
     train: sp.csr_matrix | None = None,
-    by_layer: Sequence[np.ndarray] = (),
 ) -> Costs:
     """The costs of a mask, bool (users + items, F).
 
     users: M, rows that are users'. pairs: training pairs, so that ‖A‖₀ = 2 · pairs. train: those
-    pairs, users × items, or None where they are not at hand. by_layer: the mask's
-    :func:`nonzero_by_layer` where it is known already.
+    pairs, users × items, or None where they are not at hand.
     """
     rows, size = kept.shape
     items = rows - users
@@ -115,7 +113,7 @@ def costs(
         needed = memory = float("nan")
     else:
         if layers:
-            *before, _, served = by_layer or nonzero_by_layer(kept, train, layers)
+            *before, _, served = nonzero_by_layer(kept, train, layers)
             degree = np.concatenate(
                 (np.diff(train.indptr), np.bincount(train.indices, minlength=items))
             )

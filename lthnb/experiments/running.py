@@ -19,7 +19,7 @@ from lthnb import sources
 from lthnb.config import Compressed, ConfigError, Init, Ladder, Seeded, Spec
 from lthnb.data import Interactions
 from lthnb.experiments import rows_of, table, tuned
-from lthnb.experiments.grid import Grid, Search
+from lthnb.experiments.grid import RECORDED, Grid, Search
 from lthnb.lottery import climb, derived_seed, start_of, tags_of, train_dense
 from lthnb.replays import reopen, replay
 from lthnb.store.files import say
@@ -28,14 +28,7 @@ from lthnb.store.results import results
 from lthnb.store.runs import Store
 from lthnb.training import Control, Stopped, StoredMask, TrainedRun, train
 
-RECORDED, UNRECORDED = "recorded", "quick"  # profiles: the default, and that of other data
-OWN = (
-    "user",
-    "item",
-    "rating",
-    "threshold",
-    "time",
-)  # parameters that tell of a table of one's own
+UNRECORDED = "quick"  # the profile of data that are not recorded
 
 
 def chapter_rows(chapter: str, p: Any) -> pd.DataFrame:
@@ -45,9 +38,9 @@ def chapter_rows(chapter: str, p: Any) -> pd.DataFrame:
     MovieLens and MF); `embedding_size` (0: the settings'), `seeds` (empty: the settings'),
     `protocol` (empty: the settings'); `profile`: ``recorded`` shows what is recorded and trains
     nothing, the others train what is missing and show that; `fresh`: train again what is shown;
-    `workers`: searches side by side (0: one a core); :data:`OWN` and `split`, of a table of one's
-    own. Data that are not recorded are trained under ``quick``. Raises ConfigError for a wrong
-    value.
+    `workers`: searches side by side (0: one a core); :data:`sources.TOLD` and `split`, of a table
+    of one's own. Data that are not recorded are trained under ``quick``. Raises ConfigError for a
+    wrong value.
     """
     grid = Grid.read()
     if p.profile not in (RECORDED, *grid.profiles):
@@ -98,7 +91,7 @@ def run(
     data: dict[tuple[str, str], Interactions] = {}
     for one in searches:
         if _which(one) not in data:
-            data[_which(one)] = load(*_which(one), p)
+            data[_which(one)] = sources.load_told(*_which(one), p, progress=control.progress)
     digests = [one.digest for one in data.values()]
     own = {one: replace(one, dataset=data[_which(one)].name) for one in searches}
     done: list[Search] = []
@@ -198,19 +191,13 @@ def _train_changed(one: Search, data: Interactions, control: Control) -> None:
                 control.store.put_search(search_row(tags, dense, number, density, key))
 
 
-def load(name: str, protocol: str, p: Any = None) -> Interactions:
-    """A data set, or a table of one's own as a notebook's parameters tell of it."""
-    options = {n: getattr(p, n) for n in OWN if hasattr(p, n)}
-    how = {**sources.options_for(name, **options), "split": getattr(p, "split", "random")}
-    return sources.load(name, protocol=protocol, **how)
-
-
 def data_of(rows: pd.DataFrame, p: Any) -> dict[str, Interactions]:
     """The data of some rows, by `data_digest`, split as theirs were."""
     store, found = Store(), {}
     for row in rows.drop_duplicates("data_digest").itertuples():
         if row.source == "table":
-            own = (load(name, row.protocol, p) for name in p.dataset if name not in sources.SOURCES)
+            names = [name for name in p.dataset if name not in sources.SOURCES]
+            own = (sources.load_told(name, row.protocol, p) for name in names)
             found |= {one.digest: one for one in own}
         else:
             found[row.data_digest] = sources.load_again(store.find(row.key).data, row.protocol)
