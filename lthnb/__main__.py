@@ -93,7 +93,7 @@ def _numbers(text: str) -> list[int]:
 
 
 def _load(source: str, args: argparse.Namespace):
-    from lthnb import sources
+    from lthnb.datasets import sources
 
     more = sources.options_of(args.option)
     return sources.load_told(source, args.protocol, args, progress=not args.quiet, **more)
@@ -144,7 +144,8 @@ def _search_command(commands: Any) -> None:
 
 
 def do_search(args: argparse.Namespace) -> int:
-    from lthnb import face, sources
+    from lthnb import face
+    from lthnb.datasets import sources
 
     how = {"backbone": args.backbone, "rounds": args.rounds, "rate": args.rate, "seeds": args.seeds}
     how["protocol"] = args.protocol
@@ -269,8 +270,8 @@ def do_results(args: argparse.Namespace) -> int:
 
 
 def _replay(args: argparse.Namespace, store) -> int:
+    from lthnb.datasets.sources import load_again
     from lthnb.replays import replay
-    from lthnb.sources import load_again
     from lthnb.store.files import StoreError
     from lthnb.training import Control
 
@@ -310,9 +311,9 @@ def _show(record, as_json: bool) -> None:
 
 
 def _write_ticket(args: argparse.Namespace, store) -> None:
+    from lthnb.datasets.sources import load_again
     from lthnb.face import Ticket
     from lthnb.replays import reopen
-    from lthnb.sources import load_again
     from lthnb.training import Control
 
     record = _found(store, args.run)
@@ -324,7 +325,8 @@ def _write_ticket(args: argparse.Namespace, store) -> None:
 
 def _missing(args: argparse.Namespace) -> None:
     """List by chapter what is not recorded, in one's own store neither; train it where asked."""
-    from lthnb import experiments, sources
+    from lthnb import experiments
+    from lthnb.datasets import sources
     from lthnb.experiments import running
     from lthnb.experiments.grid import Grid
 
@@ -371,7 +373,7 @@ def _data_command(commands) -> None:
 
 
 def do_data(args: argparse.Namespace) -> int:
-    from lthnb import sources
+    from lthnb.datasets import sources
 
     if args.verb == "list":
         for name, source in sources.describe().items():
@@ -386,8 +388,8 @@ def do_data(args: argparse.Namespace) -> int:
 
 
 def _describe(args: argparse.Namespace) -> None:
-    from lthnb import sources
     from lthnb.data import GROUPS, popularity_groups
+    from lthnb.datasets import sources
     from lthnb.evaluation import evaluate_popularity
 
     if args.source in sources.SOURCES:

@@ -185,7 +185,7 @@ def test_a_data_set(extended):
             assert f'"{match[2]}": "{match[1]}"' in PAGE
     (extended.folder / "mydata/clubs/test.txt").write_text("0 1\n")
     said = extended.python(
-        "from lthnb import sources\n"
+        "from lthnb.datasets import sources\n"
         "try:\n"
         "    sources.load('clubs', data_dir='mydata', progress=False)\n"
         "except sources.DataError as error:\n"

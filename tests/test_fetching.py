@@ -9,11 +9,11 @@ import threading
 from pathlib import Path
 
 import pytest
+from lthnb.fetching import file_sha256, retrieve
 from toys import PATIENCE, environment
 
 from lthnb import fetching
 from lthnb.data import DataError
-from lthnb.fetching import file_sha256, retrieve
 
 pytest.importorskip("pooch")
 

@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy.sparse as sp
+from lthnb.sources import load
 
 from lthnb import parsers
 from lthnb.config import ConfigError
 from lthnb.data import DataError
-from lthnb.sources import load
 
 pa = pytest.importorskip("pyarrow")
 pytest.importorskip("pandas")

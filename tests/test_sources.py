@@ -13,13 +13,13 @@ import threading
 import numpy as np
 import pytest
 import scipy.sparse as sp
+from lthnb.sources import SOURCES, Source, describe, fetch, load, synthetic_truth
+from lthnb.synthetic import synthetic_pairs
 from scipy import stats
 
 from lthnb import parsers, sources
 from lthnb.config import ConfigError
 from lthnb.data import PARTS, DataError
-from lthnb.sources import SOURCES, Source, describe, fetch, load, synthetic_truth
-from lthnb.synthetic import synthetic_pairs
 
 TRAIN = b"0 1 2 3 4 5 6 7 8\n1 0 2\n2\n5 3 4\n"
 TEST = b"0 9\n1 3\n"

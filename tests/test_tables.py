@@ -13,15 +13,15 @@ import pickle
 import numpy as np
 import pytest
 import scipy.sparse as sp
+from lthnb.sources import load, options_for
+from lthnb.tables import TableOptions
 from test_sources import pairs_of
 from toys import ROOT, quiet, toy_spec
 
 from lthnb.config import ConfigError, Ladder, Seeded
 from lthnb.data import PARTS, DataError
 from lthnb.pruning import Mask
-from lthnb.sources import load, options_for
 from lthnb.store.runs import Store
-from lthnb.tables import TableOptions
 from lthnb.training import train
 
 pytest.importorskip("pyarrow")
