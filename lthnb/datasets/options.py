@@ -78,10 +78,10 @@ class TableOptions(Options):
     time_unit: Literal["s", "ms", "us", "ns", "order"] = Field(
         "s", description="unit of times that are numbers, since 1970; or order, for no dates"
     )
-    since: float | datetime | None = Field(
+    since: int | float | datetime | None = Field(
         None, description="the first moment that counts: 2026, 2026-01-31, or a number"
     )
-    until: float | datetime | None = Field(
+    until: int | float | datetime | None = Field(
         None, description="the moment from which on rows no longer count"
     )
     core: int = Field(0, ge=0, description="keep users and items with at least so many partners")
@@ -147,7 +147,7 @@ class TableOptions(Options):
         given = getattr(self, name)
         if given is None:
             return default
-        if self.time_unit != "order" and isinstance(given, float) and 1970 <= given <= 2999:
+        if self.time_unit != "order" and isinstance(given, int | float) and 1970 <= given <= 2999:
             given = datetime(int(given), 1, 1)
         if isinstance(given, datetime):
             return (given if given.tzinfo else given.replace(tzinfo=UTC)).timestamp()

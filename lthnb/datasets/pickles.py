@@ -30,7 +30,7 @@ def read_matrix(path: Path) -> sp.coo_matrix:
                 row, column = state["row"], state["col"]
             else:
                 row, column = state["coords"]  # scipy ≥ 1.13
-            return sp.coo_matrix((state["data"], (row, column)))
+            return sp.coo_matrix((state["data"], (row, column)), shape=state.get("_shape"))
         except DataError:
             raise
         except Exception as error:  # a broken pickle may raise anything

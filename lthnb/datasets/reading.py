@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -91,11 +92,11 @@ def _asked_for(where: str, found: list[str], options: TableOptions) -> list[str]
     asked = {role: name for role in ROLES if (name := getattr(options, role)) is not None}
     for role, name in asked.items():
         if name not in found:
+            others = ", ".join(repr(other[:60]) for other in found[:20])
             raise DataError(
-                f"{where}: no column {name!r} for the {role}s, found "
-                f"{', '.join(map(repr, found[:20]))}; name it with {role}=…, say what the columns "
-                "of a file without a header are, columns=user,item,…, or what separates them, "
-                f"separator=….{nearest(name, found)}"
+                f"{where}: no column {name!r} for the {role}s, found {others}; name it with "
+                f"{role}=…, or say what the columns of a file without a header are, "
+                f"columns=user,item,…, or what separates them, separator=….{nearest(name, found)}"
             )
         if found.count(name) > 1 or list(asked.values()).count(name) > 1:
             raise DataError(
@@ -125,6 +126,10 @@ def _from_arrow(
 def _from_matrix(where: str, matrix: Any, options: TableOptions) -> Columns:
     """Rows are users and columns items; an entry that is not zero is an interaction."""
     matrix = matrix.tocoo()
+    if matrix.ndim != 2 or matrix.dtype.kind not in "biuf":
+        raise DataError(
+            f"{where}: found {matrix.dtype} in {matrix.ndim} dimensions, expected numbers in two."
+        )
     if not np.isfinite(matrix.data).all():
         at = int((~np.isfinite(matrix.data)).argmax())
         raise DataError(
@@ -142,7 +147,7 @@ def _from_matrix(where: str, matrix: Any, options: TableOptions) -> Columns:
 
 def _from_file(path: Path, options: TableOptions) -> Columns:
     where = path.name
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise DataError(
             f"{path}: no such file (looked in {Path.cwd()}), expected a table "
             f"({', '.join(SUFFIXES)}) or a folder with train and test."
@@ -199,26 +204,26 @@ def _text(path: Path, encoding: str) -> bytes:
     try:
         if codec:
             content = pa.CompressedInputStream(pa.BufferReader(content), codec).read()
-        if content.startswith((b"\xff\xfe", b"\xfe\xff")):
-            encoding = "utf-16"
-        text = content.decode(encoding).removeprefix("\ufeff")
     except OSError as error:
         raise DataError(
             f"{path.name}: cannot be unpacked ({error}), expected a whole file; this one is cut "
             "off or damaged. Fetch or pack it again."
         ) from error
-    except (UnicodeError, LookupError) as error:
+    if not content.strip() or content.startswith(NO_TEXT):
+        raise DataError(
+            f"{path.name}: found {'another kind of file' if content.strip() else 'nothing'}, "
+            "expected text, one row an interaction; a name must end in what the file is."
+        )
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        encoding = "utf-16"
+    try:
+        return content.decode(encoding).removeprefix("\ufeff").encode()
+    except (ValueError, LookupError) as error:  # of the text, or of the encoding's name
         line = content.count(b"\n", 0, getattr(error, "start", 0)) + 1
         raise DataError(
             f"{path.name}, line {line}: found what is no {encoding} text, expected the encoding "
             "that the file has: name it, most often encoding=cp1252 (Western Windows)."
         ) from error
-    if content.startswith(NO_TEXT) or not text.strip():
-        raise DataError(
-            f"{path.name}: found {'nothing' if not text.strip() else 'another kind of file'}, "
-            "expected text, one row an interaction; a name must end in what the file is."
-        )
-    return text.encode()
 
 
 def _from_lists(where: str, text: bytes, options: TableOptions) -> Columns:
@@ -253,7 +258,7 @@ def _from_text(where: str, text: bytes, separator: str, options: TableOptions) -
     are columns, and where a value in quotation marks holds rows."""
     quoted = options.quote != "none" and b'"' in text
     head = 0 if options.columns else 1
-    names = list(options.columns or next(_rows(text, separator, quoted))[1])
+    names = list(options.columns or next(_rows(text, separator, quoted), (1, []))[1])
     asked = _asked_for(where, names, options)
 
     def place(row: int) -> str:

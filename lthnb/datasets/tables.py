@@ -8,6 +8,7 @@ things is asked for as an option.
 
 from __future__ import annotations
 
+import os
 import re
 import unicodedata
 from collections.abc import Mapping
@@ -46,7 +47,7 @@ def looks_like_table(source: Any) -> bool:
     """Whether `source` is no name but a table: a path, a frame, a matrix, or a dict of parts."""
     if isinstance(source, str):
         path = Path(source)
-        return path.suffix != "" or len(path.parts) > 1 or path.is_dir()
+        return path.suffix != "" or len(path.parts) > 1 or os.path.isdir(path)
     frame = any(hasattr(source, name) for name in ("__arrow_c_stream__", "__dataframe__"))
     return isinstance(source, (Path, Mapping, pd.DataFrame)) or sp.issparse(source) or frame
 
@@ -57,7 +58,7 @@ def parts_of(source: Any) -> tuple[str, dict[str, Any]]:
     Raises DataError where a folder or a dict lacks a part, or has another.
     """
     source = Path(source) if isinstance(source, str) else source
-    if isinstance(source, Path) and not source.is_dir():
+    if isinstance(source, Path) and not os.path.isdir(source):
         return source.name.split(".")[0] or source.name, {"all": source}
     if not isinstance(source, (Path, Mapping)):
         return "table", {"all": source}
@@ -99,7 +100,13 @@ def read_parts(parts: Mapping[str, Any], options: TableOptions) -> Raw:
                 f"table: found {option}={getattr(options, option)!r} for parts that are given, "
                 "expected none: it would change the split. Filter before you split."
             )
-    rows = _Rows([read(source, options, part) for part, source in parts.items()], options)
+    rows = _Rows(
+        [
+            read(source, options, "table" if part == "all" else part)
+            for part, source in parts.items()
+        ],
+        options,
+    )
     counts, notes, codes, labels = rows.counts, rows.notes, {}, {}
     for role in ("user", "item"):
         codes[role], labels[role] = rows.coded(role)
@@ -177,16 +184,18 @@ class _Rows:
                 kinds = {column.type for column in texts}
                 if len(kinds) > 1:
                     texts = [column.cast(pa.large_string()) for column in texts]
-                self.values[role] = pa.chunked_array([c for t in texts for c in t.chunks])
+                self.values[role] = pa.chunked_array(
+                    [c for t in texts for c in t.chunks], texts[0].type
+                )
         sizes = [one.table.num_rows for one in columns]
         empty = np.logical_and.reduce([c.is_null().to_numpy() for c in self.values.values()])
         filled = np.flatnonzero(~empty)
-        for one, k in zip(columns, range(len(columns)), strict=True):
-            begin = sum(sizes[:k])
-            if empty[begin : begin + sizes[k]].all():
+        begins = np.cumsum([0, *sizes])
+        for one, count in zip(columns, np.diff(np.searchsorted(filled, begins)), strict=True):
+            if count == 0:
                 raise DataError(f"{one.where}: found no row, expected one row an interaction.")
         self.part = np.repeat(np.arange(len(columns)), sizes)[filled]
-        self.at = filled - np.cumsum([0, *sizes])[self.part]
+        self.at = filled - begins[self.part]
         self.values = {role: column.take(filled) for role, column in self.values.items()}
         self.counts = {"rows": sum(sizes) + sum(one.blank for one in columns)}
         if blank := self.counts["rows"] - len(filled):
@@ -212,7 +221,8 @@ class _Rows:
         files that were joined."""
         user, item = self.values["user"], self.values["item"]
         names = pc.and_(pc.equal(user, self.options.user), pc.equal(item, self.options.item))
-        rows = {int(row) for row in np.flatnonzero(names.to_numpy())[:1]}
+        numbered = self.options.user.isdigit()  # as columns of a frame may be
+        rows = set() if numbered else set(np.flatnonzero(names.to_numpy())[:1].tolist())
         for row in rows | set(np.flatnonzero(self.at == 0).tolist()):
             cells = user[row].as_py(), item[row].as_py()
             if row in rows or all(HEADER.fullmatch(cell) for cell in cells):
@@ -233,12 +243,9 @@ class _Rows:
             fits = pc.match_substring_regex(texts, NUMBER).to_numpy()
             if not fits.all():
                 row = int(fits.argmin())
-                self.refuse(
-                    row,
-                    role,
-                    repr(column[row].as_py()[:60]),
-                    "a finite number; of a comma before decimals, say decimal=, .",
-                )
+                found = column[row].as_py()[:60]
+                hint = "; say decimal=, if the comma stands before decimals" if "," in found else ""
+                self.refuse(row, role, repr(found), f"a finite number{hint}.")
             column = texts
         elif not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
             self.refuse(0, role, f"a value of kind {column.type}", "numbers.")
@@ -366,7 +373,7 @@ def _plain(one: Columns, name: str, ids: bool) -> pa.ChunkedArray:
             one.refuse(
                 row,
                 name,
-                f"{numbers[row]!r}, a fraction or too large to be exact",
+                f"{float(numbers[row])!r}, a fraction or too large to be exact",
                 "whole numbers or text; convert them with astype(str).",
             )
     elif ids and not pa.types.is_integer(kind) and len(column) and not pa.types.is_null(kind):
