@@ -9,11 +9,11 @@ import threading
 from pathlib import Path
 
 import pytest
-from lthnb.fetching import file_sha256, retrieve
 from toys import PATIENCE, environment
 
-from lthnb import fetching
 from lthnb.data import DataError
+from lthnb.datasets import fetching
+from lthnb.datasets.fetching import file_sha256, retrieve
 
 CONTENT = b"0 1 2 3 4 5 6 7 8\n" * 40
 SHA256 = hashlib.sha256(CONTENT).hexdigest()

@@ -19,11 +19,14 @@ import scipy.sparse as sp
 from hypothesis import given
 from hypothesis import strategies as st
 from test_sources import pairs_of
-from toys import ROOT
+from toys import ROOT, quiet, toy_spec
 
-from lthnb.config import ConfigError
+from lthnb.config import ConfigError, Seeded
 from lthnb.data import PARTS, DataError
 from lthnb.datasets.sources import load, load_told
+from lthnb.pruning import Mask
+from lthnb.store.runs import Store
+from lthnb.training import train
 
 HEADER = "user,item,rating,time\n"
 ROWS = "".join(
@@ -613,6 +616,13 @@ class TestCounted:
         assert any(
             "Users with one interaction: 1. It is kept in train" in w for w in data.warnings()
         )
+
+    def test_a_catalogue_smaller_than_k(self, write, tmp_path):
+        text = "user,item\n" + "".join(f"{u},{i}\n" for u in range(9) for i in range(12))
+        data = load(write(text))
+        assert any("The catalogue has 12 items" in w for w in data.warnings())
+        with refused("found a catalogue of 12 items, expected more than 20: epochs are chosen by"):
+            train(toy_spec(), data, Seeded(0), Mask.dense(data.rows, 4), quiet(Store(tmp_path)))
 
     def test_a_user_with_every_item(self, write):
         parts = {
