@@ -122,7 +122,8 @@ def search(
 
     What was trained before is not trained again; a search that was stopped goes on.
     """
-    from lthnb import face, sources
+    from lthnb import face
+    from lthnb.datasets import sources
 
     how = {"backbone": backbone, "rounds": rounds, "rate": rate, "protocol": protocol}
     how["seeds"] = _seeds(seeds)
@@ -156,7 +157,7 @@ def _seeds(text: str) -> list[int]:
 
 
 def _load(source: str, protocol: str, quiet: bool, options: list[str] | None, **told: Any) -> Any:
-    from lthnb import sources
+    from lthnb.datasets import sources
 
     more = sources.options_of(options or ())
     return sources.load_told(source, protocol, SimpleNamespace(**told), progress=not quiet, **more)
@@ -168,7 +169,7 @@ def _load(source: str, protocol: str, quiet: bool, options: list[str] | None, **
 @data_app.command("list")
 def data_list() -> None:
     """Every named source, with its terms."""
-    from lthnb import sources
+    from lthnb.datasets import sources
 
     for name, source in sources.describe().items():
         print(f"{name:17} {source['title']}\n{'':17} {source['terms']}")
@@ -177,7 +178,7 @@ def data_list() -> None:
 @data_app.command("fetch")
 def data_fetch(name: list[str]) -> None:
     """Download a source's files, checksums verified."""
-    from lthnb import sources
+    from lthnb.datasets import sources
 
     for one in name:
         for file, path in sources.fetch(one).items():
@@ -198,7 +199,7 @@ def data_describe(
     quiet: Quiet = False,
 ) -> None:
     """Load a data set or a table of your own, count it, and say what is worth knowing first."""
-    from lthnb import sources
+    from lthnb.datasets import sources
     from lthnb.evaluation import evaluate_popularity
 
     if source in sources.SOURCES:

@@ -150,8 +150,8 @@ def findings() -> None:
 @app.command("replay")
 def replay(run: Runs, source: Source = None, device: Device = "auto", quiet: Quiet = False) -> None:
     """Train recorded runs again and compare; exit 1 where one does not agree."""
+    from lthnb.datasets.sources import load_again
     from lthnb.replays import replay
-    from lthnb.sources import load_again
     from lthnb.store.files import StoreError
 
     control, agree = control_of(None, quiet, device), True
@@ -176,9 +176,9 @@ def ticket(
     source: Source = None,
 ) -> None:
     """Write a run's ticket as one file; weights that are not kept are trained again."""
+    from lthnb.datasets.sources import load_again
     from lthnb.face import Ticket
     from lthnb.replays import reopen
-    from lthnb.sources import load_again
 
     control = control_of(None, False, "auto")
     record = _found(control.store, run)
@@ -200,7 +200,8 @@ def missing(
     quiet: Quiet = False,
 ) -> None:
     """List by chapter what the book wants and neither results/ nor one's own store has."""
-    from lthnb import experiments, sources
+    from lthnb import experiments
+    from lthnb.datasets import sources
     from lthnb.experiments import running
     from lthnb.experiments.grid import Grid
 

@@ -19,8 +19,8 @@ import numpy as np
 import torch
 from joblib import cpu_count
 
-from lthnb import sources
 from lthnb.config import LthnbError, Model, Spec, Training
+from lthnb.datasets import sources
 from lthnb.sampling import initial_table
 from lthnb.steps import new_step
 from lthnb.store import adding

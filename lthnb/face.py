@@ -21,14 +21,16 @@ import scipy.sparse as sp
 import torch
 from tqdm import tqdm
 
-from lthnb import sources, stats
+from lthnb import stats
 from lthnb.config import ConfigError, Ladder, Model, Spec, Training, nearest
-from lthnb.data import DataError, Interactions, card
+from lthnb.data import DataError, Interactions
+from lthnb.datasets import sources
 from lthnb.evaluation import asked, judge, rank
 from lthnb.experiments.choice import chosen_on, sparsest
 from lthnb.lottery import Criterion, Rung, climb, tags_of
 from lthnb.models import BACKBONES
 from lthnb.packing import bundle
+from lthnb.shown import card
 from lthnb.store.records import search_row
 from lthnb.store.results import RUNS, SEARCHES, join, to_frame
 from lthnb.store.runs import Store

@@ -3,8 +3,8 @@
 The values in `tests/golden/` never change. When the package's names do, this file follows them.
 """
 
-from lthnb import sources
 from lthnb.config import Compressed, Ladder, Model, Seeded, Spec, Training
+from lthnb.datasets import sources
 from lthnb.lottery import climb
 from lthnb.pruning import Mask
 from lthnb.store.runs import Store

@@ -168,8 +168,8 @@ def test_a_warning_fails_the_build_and_keeps_the_old_book(tmp_path, capsys):
 
 def test_the_page_of_the_data_has_the_counts_that_loading_verifies():
     """Each row: the counts of Table 1, or those that a published file must have."""
+    from lthnb.datasets.sources import SOURCES
     from lthnb.paper import TABLE1
-    from lthnb.sources import SOURCES
 
     page = (ROOT / "book" / "data.md").read_text()
     rows = re.findall(r"^\| `([\w-]+)` \| ([\d,]+) \| ([\d,]+) \| ([\d,]+) \|", page, re.MULTILINE)

@@ -11,12 +11,14 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from lthnb.data import (
-    PARTS,
     RAW_SHARES,
     VALID_SHARE_OF_TRAIN,
     DataError,
     Interactions,
+    k_core,
+    last_per_user,
     pick_per_user,
+    popularity_groups,
     to_csr,
 )
 
@@ -48,16 +50,6 @@ class TestToCsr:
         assert matrix.nnz == 1
         assert matrix.toarray().tolist() == [[0] * 4, [0, 0, 1, 0], [0] * 4]
 
-    def test_form(self):
-        matrix = to_csr(np.array([1, 0, 1]), np.array([3, 2, 0]), (2, 4))
-        assert matrix.format == "csr"
-        assert matrix.dtype == np.int8
-        assert matrix.indices.dtype == np.int32
-        assert matrix.indices.tolist() == [2, 0, 3]
-
-    def test_no_pair_at_all(self):
-        assert to_csr(np.empty(0, int), np.empty(0, int), (2, 3)).nnz == 0
-
 
 class TestPickPerUser:
     @settings(deadline=None)
@@ -84,11 +76,6 @@ class TestPickPerUser:
         train, valid, test = pick_per_user(matrix, 0, *RAW_SHARES)
         assert (train.nnz, valid.nnz, test.nnz) == (5 * degree, 0, 0)
 
-    def test_shares_near_seven_one_two(self):
-        matrix = matrix_of(200, 300)
-        shares = [p.nnz / matrix.nnz for p in pick_per_user(matrix, 0, *RAW_SHARES)]
-        np.testing.assert_allclose(shares, (0.7, 0.1, 0.2), atol=0.005)
-
     def test_published_train_becomes_seven_eighths(self):
         matrix = matrix_of(200, 300)
         _, valid = pick_per_user(matrix, 0, VALID_SHARE_OF_TRAIN)
@@ -101,10 +88,6 @@ class TestPickPerUser:
         shuffled = to_csr(users[order], items[order], matrix.shape)
         assert split(matrix).digest == split(shuffled).digest
 
-    def test_seeds_differ_and_repeat(self):
-        digests = [split(matrix_of(), seed=s).digest for s in (0, 1, 0)]
-        assert digests[0] == digests[2] != digests[1]
-
     def test_every_item_of_a_user_is_as_likely(self):
         """No item is preferred by its place: 10 items, 2 of them to test, over many seeds."""
         matrix = to_csr(np.zeros(10, int), np.arange(10), (1, 10))
@@ -112,6 +95,58 @@ class TestPickPerUser:
         drawn = np.concatenate([t.toarray() for t in tests]).sum(axis=0, dtype=int)
         assert drawn.sum() == 2000
         assert np.abs(drawn - 200).max() < 5 * np.sqrt(1000 * 0.2 * 0.8)
+
+
+class TestLastPerUser:
+    @settings(deadline=None)
+    @given(MATRICES, st.integers(1, 2), st.integers(1, 50))
+    def test_is_what_is_last_by_hand(self, dense, leave, moments):
+        """Test items are no earlier than the others; users with a tie there are counted."""
+        matrix = to_csr(*np.nonzero(dense), dense.shape)
+        times = np.random.default_rng(0).integers(0, moments, matrix.nnz).astype(float)
+        (train, valid, test), tied = last_per_user(matrix, times, leave)
+        assert (train + valid + test).toarray().tolist() == dense.tolist()
+        at, ties = sp.csr_matrix((times, matrix.indices, matrix.indptr), matrix.shape).toarray(), 0
+        for user, n in enumerate(dense.sum(axis=1)):
+            last = test[[user]].indices
+            assert len(last) == valid[[user]].nnz == (leave if n > 2 * leave else 0)
+            before = (train + valid)[[user]].indices
+            if len(last):
+                assert at[user, last].min() >= at[user, before].max()
+                ties += at[user, last].min() == at[user, before].max()
+        assert ties == tied
+
+
+class TestCore:
+    @settings(deadline=None)
+    @given(
+        st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), max_size=60), st.integers(0, 6)
+    )
+    def test_is_what_is_left_by_hand(self, pairs, k):
+        users, items = np.array(pairs, np.int64).reshape(-1, 2).T
+        left, before = set(pairs), None
+        while left != before:
+            before = left
+            left = {
+                (u, i)
+                for u, i in before
+                if sum(a == u for a, _ in before) >= k and sum(b == i for _, b in before) >= k
+            }
+        found = k_core(users, items, k)
+        assert {pair for pair, stays in zip(pairs, found, strict=True) if stays} == left
+
+
+class TestPopularityGroups:
+    @settings(deadline=None)
+    @given(st.lists(st.integers(0, 50), min_size=1, max_size=80), st.integers(1, 10))
+    def test_rarest_first_and_about_even(self, degrees, count):
+        degree = np.array(degrees)
+        group = popularity_groups(degree, count)
+        assert ((group >= 0) & (group < count)).all()
+        order = np.argsort(degree, kind="stable")
+        assert (np.diff(group[order]) >= 0).all()
+        sums = np.bincount(group, degree, minlength=count)
+        assert sums.max() <= degree.sum() / count + 2 * degree.max()
 
 
 class TestDigest:
@@ -127,18 +162,6 @@ class TestDigest:
         test[user, item], train[user, item] = 0, 1
         moved = replace(data, train=sp.csr_matrix(train), test=sp.csr_matrix(test))
         assert moved.digest != data.digest
-
-    def test_changes_with_the_shape(self):
-        data = split(matrix_of())
-        wider = [to_csr(*getattr(data, p).nonzero(), (data.users, data.items + 1)) for p in PARTS]
-        labels = np.arange(data.items + 1)
-        other = Interactions("toy", *wider, user_labels=data.user_labels, item_labels=labels)
-        assert other.digest != data.digest
-
-    def test_name_labels_and_origin_are_left_out(self):
-        data = split(matrix_of())
-        other = split(matrix_of(), name="other", origin={"source": "elsewhere"})
-        assert replace(other, user_labels=data.user_labels + 7).digest == data.digest
 
     @pytest.mark.parametrize("index_type", [np.int32, np.int64])
     def test_index_type_is_left_out(self, index_type):
@@ -160,14 +183,6 @@ class TestProtocols:
         assert paper.train.dtype == np.int8
         assert paper.digest != data.digest
 
-    def test_carved_valid_goes_back_to_the_published_train(self):
-        published = matrix_of()
-        train, valid = pick_per_user(published, 0, VALID_SHARE_OF_TRAIN)
-        none = sp.csr_matrix(published.shape, dtype=np.int8)
-        labels = {"user_labels": np.arange(60), "item_labels": np.arange(80)}
-        data = Interactions("toy", train, valid, none, **labels)
-        assert pairs(data.for_protocol("paper").train) == pairs(published)
-
     def test_validated_is_the_data_itself(self):
         data = split(matrix_of())
         assert data.for_protocol("validated") is data
@@ -177,38 +192,22 @@ class TestProtocols:
         with pytest.raises(DataError, match=r"toy: .*'validated'.*valid is empty"):
             data.for_protocol("validated")
 
-    def test_unknown_protocol(self):
-        with pytest.raises(DataError, match=r"found 'validate', .*Did you mean 'validated'"):
-            split(matrix_of()).for_protocol("validate")
 
-
-class TestRefusals:
-    def test_pair_in_two_parts(self):
-        data = split(matrix_of())
-        with pytest.raises(DataError, match=r"toy: \d+ pairs stand both in train and in test"):
-            replace(data, train=data.train + data.test)
-
-    def test_other_shape(self):
-        data = split(matrix_of())
-        with pytest.raises(
-            DataError, match=r"part 'valid' has shape \(2, 2\), expected \(60, 80\)"
-        ):
-            replace(data, valid=sp.csr_matrix((2, 2), dtype=np.int8))
-
-    def test_other_format(self):
-        data = split(matrix_of())
-        with pytest.raises(DataError, match="part 'test' must be a scipy CSR"):
-            replace(data, test=data.test.tocoo())
-
-    def test_nothing_to_train_on(self):
-        data = split(matrix_of())
-        with pytest.raises(DataError, match="no training pair"):
-            replace(data, train=sp.csr_matrix(data.train.shape, dtype=np.int8))
-
-    def test_labels_of_another_length(self):
-        data = split(matrix_of())
-        with pytest.raises(DataError, match="3 item_labels, expected 80"):
-            replace(data, item_labels=np.arange(3))
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda d: {"train": d.train + d.test}, r"toy: \d+ pairs stand both in train and in test"),
+        (lambda d: {"valid": sp.csr_matrix((2, 2))}, r"'valid' has shape \(2, 2\), expected \(60"),
+        (lambda d: {"test": d.test.tocoo()}, "part 'test' must be a scipy CSR"),
+        (lambda d: {"train": sp.csr_matrix(d.train.shape, dtype=np.int8)}, "no training pair"),
+        (lambda d: {"item_labels": np.arange(3)}, "3 item_labels, expected 80"),
+        (lambda d: {"train": d.train * 2}, "part 'train' must hold ones, sorted within rows"),
+    ],
+)
+def test_parts_that_cannot_be_are_refused(change, words):
+    data = split(matrix_of())
+    with pytest.raises(DataError, match=words):
+        replace(data, **change(data))
 
 
 class TestDescriptions:
@@ -238,20 +237,12 @@ class TestDescriptions:
         assert "<b>&lt;toy&gt;</b>" in odd._repr_html_()
         assert "<li>5 &lt; 6</li>" in odd._repr_html_()
 
-    def test_rows_are_users_and_items(self):
-        assert split(matrix_of()).rows == 140
 
-
-def test_a_matrix_that_is_not_sorted_ones_is_refused():
-    """Unsorted rows rank wrongly, and other values weigh LightGCN's edges under the same digest."""
-    part = to_csr([0, 0, 1], [1, 2, 0], (2, 3))
-    empty = to_csr([], [], (2, 3))
-    labels = np.arange(2), np.arange(3)
-    Interactions("good", part, empty, empty, *labels)
-    doubled = part * 2
-    unsorted = part.copy()
+def test_a_matrix_that_is_not_sorted_is_refused():
+    """Unsorted rows would rank wrongly."""
+    data = split(matrix_of())
+    unsorted = data.train.copy()
     unsorted.indices[:2] = unsorted.indices[:2][::-1].copy()
     unsorted.has_sorted_indices = unsorted.has_canonical_format = False
-    for bad in (doubled, unsorted):
-        with pytest.raises(DataError, match=r"part 'train' must hold ones, sorted within rows"):
-            Interactions("bad", bad, empty, empty, *labels)
+    with pytest.raises(DataError, match=r"part 'train' must hold ones, sorted within rows"):
+        replace(data, train=unsorted)

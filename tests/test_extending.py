@@ -181,11 +181,11 @@ def test_a_data_set(extended):
     assert "non_inferior" in extended.said
     assert "60" in extended.said
     for line in extended.said.splitlines():
-        if match := re.match(r"([0-9a-f]{64})  mydata/(clubs/\w+\.txt)", line):
-            assert f'"{match[2]}": "{match[1]}"' in PAGE
+        if match := re.match(r"([0-9a-f]{64})  mydata/clubs/(\w+\.txt)", line):
+            assert f"[{match[2]}, {match[1]}]" in PAGE
     (extended.folder / "mydata/clubs/test.txt").write_text("0 1\n")
     said = extended.python(
-        "from lthnb import sources\n"
+        "from lthnb.datasets import sources\n"
         "try:\n"
         "    sources.load('clubs', data_dir='mydata', progress=False)\n"
         "except sources.DataError as error:\n"

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from toys import count_epochs, count_trainings, quiet, toy_data, toy_spec
 
-from lthnb import sources
 from lthnb.config import ConfigError, Ladder, Model, Seeded, Snapshot, Spec, Training
+from lthnb.datasets import sources
 from lthnb.lottery import plan, run_ladder, targets
 from lthnb.pruning import Mask, prune
 from lthnb.store import adding

@@ -9,10 +9,10 @@ from toys import BRIEF, TINY, command, half, quiet, toy_data, toy_spec, trained
 from lthnb import config
 from lthnb.config import Compressed, Ladder, Rotated, Seeded, Snapshot
 from lthnb.data import DataError
+from lthnb.datasets.sources import load_again
 from lthnb.lottery import run_ladder
 from lthnb.replays import compare, reopen, replay
 from lthnb.sampling import initial_table
-from lthnb.sources import load_again
 from lthnb.store import adding
 from lthnb.store.files import StoreError
 from lthnb.store.records import Record

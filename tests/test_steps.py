@@ -11,10 +11,10 @@ import scipy.sparse as sp
 import torch
 from toys import half, toy_data, toy_spec
 
-from lthnb import sources
 from lthnb.config import BACKBONES, ConfigError, Model, Spec, Training
 from lthnb.config import STEPS as CHOICES
 from lthnb.data import Interactions
+from lthnb.datasets import sources
 from lthnb.evaluation import evaluate, rank
 from lthnb.sampling import Sampler, initial_table
 from lthnb.steps import STEPS, WRITTEN_FOR, device_of, resolve, step_class

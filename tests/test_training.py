@@ -543,8 +543,8 @@ def test_learning_happens():
 @pytest.mark.needs_data("yelp2018")
 def test_an_epoch_of_yelp(tmp_path):
     """Real data at real size: the counts of §4.1, and one epoch already learns something."""
-    from lthnb import sources
     from lthnb.config import Model, Spec, Training
+    from lthnb.datasets import sources
 
     data = sources.load("yelp2018", protocol="paper")
     assert (data.users, data.items) == (31_668, 38_048)

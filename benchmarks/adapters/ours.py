@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from worker import ranking, timed
 
-from lthnb import lottery, sources, steps
+from lthnb import lottery, steps
 from lthnb.config import Model, Spec, Training, init_from, spec_from
+from lthnb.datasets import sources
 from lthnb.evaluation import evaluate
 from lthnb.experiments.grid import Grid
 from lthnb.pruning import Mask, magnitude, prune

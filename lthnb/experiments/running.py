@@ -15,9 +15,9 @@ import pandas as pd
 from joblib import Parallel, cpu_count, delayed, parallel_config
 from tqdm import tqdm
 
-from lthnb import sources
 from lthnb.config import Compressed, ConfigError, Init, Ladder, Seeded, Spec
 from lthnb.data import Interactions
+from lthnb.datasets import sources
 from lthnb.experiments import rows_of, table, tuned
 from lthnb.experiments.grid import RECORDED, Grid, Search
 from lthnb.lottery import climb, derived_seed, start_of, tags_of, train_dense

@@ -1,7 +1,6 @@
 """One published file, from its address into the cache: whole and verified, or not at all.
 
-pooch transfers, tries again and verifies; what is here is one process at a time, and words for a
-failure: what was found, and how to get the file by hand.
+pooch transfers, tries again and verifies.
 """
 
 from __future__ import annotations
@@ -10,6 +9,10 @@ import hashlib
 import os
 import re
 from pathlib import Path
+
+import pooch
+from filelock import FileLock
+from tqdm import tqdm
 
 from lthnb.data import DataError
 
@@ -24,14 +27,13 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
+def cache_folder() -> Path:
+    """Where downloads go: ``$LTHNB_CACHE``, else the user's cache folder."""
+    return Path(os.environ.get(CACHE) or pooch.os_cache("lthnb"))
+
+
 def retrieve(
-    url: str,
-    sha256: str,
-    file: str,
-    *,
-    source: str,
-    cache_dir: str | Path | None = None,
-    progress: bool = True,
+    url: str, sha256: str, file: str, *, source: str, cache_dir: str | Path | None, progress: bool
 ) -> Path:
     """A published file of a source, from the cache, or from its address into the cache.
 
@@ -40,26 +42,8 @@ def retrieve(
 
     Raises DataError where the file cannot be had, saying why and how to get it by hand.
     """
-    named = cache_dir or os.environ.get(CACHE)
-    if named and _fits(path := Path(named) / source / file, sha256):
-        return path  # without pooch, which a bare machine lacks
-    place = os.environ.get("LTHNB_DATA", "a folder that LTHNB_DATA names")
-    advice = (
-        f"By hand: get {url}, whose SHA-256 is {sha256}, on any machine and put it at "
-        f"{source}/{file} in {place}. Another cache: {CACHE}."
-    )
-    try:
-        import pooch
-        from filelock import FileLock
-        from requests.exceptions import RequestException
-        from tqdm import tqdm
-    except ImportError as error:
-        raise DataError(
-            f"source {source!r}: {file} is not at hand, and fetching it needs the package "
-            f"{error.name}: pip install {error.name}. {advice}"
-        ) from error
-    folder = Path(named or pooch.os_cache("lthnb")) / source
-    if _fits(folder / file, sha256):
+    folder = Path(cache_dir or cache_folder()) / source
+    if (folder / file).is_file() and file_sha256(folder / file) == sha256:
         return folder / file
     known = {"registry": {file: f"sha256:{sha256}"}, "urls": {file: url}}
     # tqdm itself: pooch's own bar becomes a widget in a notebook, which a book cannot show.
@@ -71,12 +55,11 @@ def retrieve(
             pooch.get_logger().setLevel("WARNING")  # the bar says it
             get = pooch.HTTPDownloader(progressbar=bar, timeout=TIMEOUT)
             return Path(cache.fetch(file, downloader=get))
-    except (RequestException, ValueError, OSError) as error:
+    except (ValueError, OSError) as error:  # of the connection, the checksum, the disk
         # Alone, and without the user and password of a proxy's address.
         said = re.sub(r"//[^/\s'\"]*@", "//", f"{type(error).__name__}: {error}")
-        failed = f"source {source!r}: {file} could not be fetched into {folder} ({said})."
-    raise DataError(f"{failed} {advice}")
-
-
-def _fits(path: Path, sha256: str) -> bool:
-    return path.is_file() and file_sha256(path) == sha256
+    raise DataError(
+        f"source {source!r}: {file} could not be fetched into {folder} ({said}). By hand: get "
+        f"{url}, whose SHA-256 is {sha256}, on any machine and put it at {source}/{file} in "
+        f"{os.environ.get('LTHNB_DATA', 'a folder that LTHNB_DATA names')}. Another cache: {CACHE}."
+    )

@@ -1,0 +1,1 @@
+"""Reading interaction data: named sources, published formats, tables of one's own, planted data."""

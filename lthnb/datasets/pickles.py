@@ -1,0 +1,78 @@
+"""Pickled scipy matrices, of which nothing is run."""
+
+from __future__ import annotations
+
+import io
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+
+from lthnb.data import DataError
+
+
+def read_matrix(path: Path) -> sp.coo_matrix:
+    """The scipy COO or CSR matrix of a pickle, as HKUDS' trnMat.pkl.
+
+    A pickle can name any function of any module and call it. This one may name what is in
+    ``ALLOWED_IN_PICKLE``; whatever else it names is refused, and not imported.
+    """
+    with path.open("rb") as handle:
+        try:
+            matrix = _MatrixUnpickler(handle, path.name).load()
+            state = getattr(matrix, "__dict__", {})
+            if "indptr" in state:
+                column = state["indices"]
+                row = np.repeat(np.arange(len(state["indptr"]) - 1), np.diff(state["indptr"]))
+            elif "row" in state:
+                row, column = state["row"], state["col"]
+            else:
+                row, column = state["coords"]  # scipy ≥ 1.13
+            return sp.coo_matrix((state["data"], (row, column)), shape=state.get("_shape"))
+        except DataError:
+            raise
+        except Exception as error:  # a broken pickle may raise anything
+            raise DataError(
+                f"{path.name}: cannot be read ({type(error).__name__}: {error}), expected a "
+                "pickled scipy COO or CSR matrix of users × items."
+            ) from error
+
+
+# What a pickled matrix may name, under the modules' old and new names. Matrices are stood in for by
+# an inert object, since their state is all that is wanted.
+_MATRIX = "a stand-in"
+ALLOWED_IN_PICKLE = {
+    ("scipy.sparse.coo", "coo_matrix"): _MATRIX,
+    ("scipy.sparse._coo", "coo_matrix"): _MATRIX,
+    ("scipy.sparse._coo", "coo_array"): _MATRIX,
+    ("scipy.sparse.csr", "csr_matrix"): _MATRIX,
+    ("scipy.sparse._csr", "csr_matrix"): _MATRIX,
+    ("scipy.sparse._csr", "csr_array"): _MATRIX,
+    ("numpy.core.multiarray", "_reconstruct"): np._core.multiarray._reconstruct,
+    ("numpy._core.multiarray", "_reconstruct"): np._core.multiarray._reconstruct,
+    ("numpy.core.numeric", "_frombuffer"): np._core.numeric._frombuffer,
+    ("numpy._core.numeric", "_frombuffer"): np._core.numeric._frombuffer,
+    ("numpy", "ndarray"): np.ndarray,
+    ("numpy", "dtype"): np.dtype,
+}
+
+
+class _MatrixUnpickler(pickle.Unpickler):
+    """An unpickler that finds nothing but ``ALLOWED_IN_PICKLE``."""
+
+    def __init__(self, handle: io.BufferedIOBase, file: str) -> None:
+        super().__init__(handle)
+        self.file = file
+        # A class of its own for each file: a pickle can set attributes of a class that it names.
+        self.stand_in = type("matrix", (), {})
+
+    def find_class(self, module: str, name: str) -> Any:
+        found = ALLOWED_IN_PICKLE.get((module, name))
+        if found is None:
+            raise DataError(
+                f"{self.file}: the pickle asks for {module}.{name}, which a matrix does not need; "
+                "refused, and nothing of it was run. Use the published file."
+            )
+        return self.stand_in if found is _MATRIX else found

