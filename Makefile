@@ -26,7 +26,7 @@ book: $(READY)  ## run the notebooks, build the book, say where to open it
 	@$(BIN)/python -m lthnb book --profile $(PROFILE) --jobs $(JOBS)
 
 count: $(READY)  ## words, figures, tables and kB of each page of the built book
-	@$(BIN)/python book/count.py
+	@$(BIN)/python book/count.py _build/$(PROFILE)/html
 
 test: $(READY)  ## the tests that take minutes together
 	@$(BIN)/python -m pytest -n auto --dist loadgroup $(ARGS)

@@ -1,6 +1,6 @@
 """Count what a reader of the built book meets: words, figures and tables of each page; its size.
 
-    python book/count.py [folder of the built HTML, by default _build/html]
+    python book/count.py [folder of the built HTML, by default _build/recorded/html]
 
 Words are those of the article, tables and outputs among them; code cells, formulas and navigation
 are not counted. kB are the page's file and the images that it shows.
@@ -23,17 +23,18 @@ def count(page: Path) -> tuple[int, int, int, int] | None:
     article = soup.select_one("article")
     if article is None:
         return None
-    figures = len(article.select("img, svg"))
+    figures = len(article.select("img, svg:not(.sd-octicon)"))  # those are the icons of folds
     tables = len(article.select("table"))
     images = {page.parent / img["src"] for img in article.select("img[src]")}
     size = sum(file.stat().st_size for file in [page, *images] if file.is_file())
     for part in article.select(SKIPPED):
         part.extract()
-    return len(article.get_text(" ").split()), figures, tables, size
+    words = [word for word in article.get_text(" ").split() if any(map(str.isalnum, word))]
+    return len(words), figures, tables, size
 
 
 def main(words: list[str]) -> int:
-    folder = Path(words[0]) if words else Path(__file__).parents[1] / "_build" / "html"
+    folder = Path(words[0]) if words else Path(__file__).parents[1] / "_build/recorded/html"
     pages = [*sorted(folder.glob("book/*.html")), *sorted(folder.glob("notebooks/*.html"))]
     found = {str(page.relative_to(folder).with_suffix("")): count(page) for page in pages}
     rows = {name: row for name, row in found.items() if row is not None}
