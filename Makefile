@@ -13,7 +13,7 @@ ARGS    ?=
 BIN   := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help book test test-long lint format bench lab lock clean
+.PHONY: help book count test test-long lint format bench lab lock clean
 
 help:  ## show this
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' \
@@ -24,6 +24,9 @@ help:  ## show this
 
 book: $(READY)  ## run the notebooks, build the book, say where to open it
 	@$(BIN)/python -m lthnb book --profile $(PROFILE) --jobs $(JOBS)
+
+count: $(READY)  ## words, figures, tables and kB of each page of the built book
+	@$(BIN)/python book/count.py _build/$(PROFILE)/html
 
 test: $(READY)  ## the tests that take minutes together
 	@$(BIN)/python -m pytest -n auto --dist loadgroup $(ARGS)
