@@ -457,31 +457,23 @@ def _book_command(commands) -> None:
 
 
 def do_notebooks(args: argparse.Namespace) -> int:
-    from lthnb import runner
+    from lthnb.book import build
 
     if args.verb == "list":
-        for name in runner.notebook_names():
-            path = runner.project_root() / "notebooks" / f"{name}.ipynb"
+        for name in build.notebook_names():
             print(name)
-            for parameter, default in runner.declared_parameters(path).items():
-                print(f"  {parameter} = {default!r}")
+            for parameter, (kind, default) in build.declared_parameters(name).items():
+                print(f"  {parameter}: {kind} = {default}")
         return 0
-    outcomes = runner.execute_all(
-        args.name or runner.notebook_names(),
-        args.profile,
-        args.jobs,
-        dict(args.parameter),
-        args.force,
-    )
-    for outcome in outcomes:
-        print(f"{outcome.name}: {outcome.status}  {outcome.message}".rstrip())
-    return 1 if any(outcome.status == "failed" for outcome in outcomes) else 0
+    done = build.run_notebooks(args.name, args.profile, args.jobs, dict(args.parameter), args.force)
+    print(f"{list(done.values()).count('fresh')} of {len(done)} notebooks were up to date.")
+    return 0
 
 
 def do_book(args: argparse.Namespace) -> int:
-    from lthnb import runner
+    from lthnb.book import build
 
-    runner.build_book(args.profile, args.jobs, dict(args.parameter), args.force)
+    build.build_book(args.profile, args.jobs, dict(args.parameter), args.force)
     return 0
 
 

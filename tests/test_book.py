@@ -12,7 +12,8 @@ from types import SimpleNamespace
 import pytest
 from conftest import toc_files
 
-from lthnb import paper, runner
+from lthnb import paper
+from lthnb.book import build
 from lthnb.experiments import claims
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -37,8 +38,8 @@ class Loaded(HTMLParser):
 
 def test_toc_and_notebooks_agree():
     listed = {Path(name).name for name in toc_files() if name.startswith("notebooks/")}
-    assert listed == set(runner.notebook_names(ROOT))
-    assert runner.book_notebooks(ROOT) == [
+    assert listed == set(build.notebook_names(ROOT))
+    assert build.book_notebooks(ROOT) == [
         Path(name).name for name in toc_files() if name.startswith("notebooks/")
     ]
 
@@ -81,7 +82,7 @@ def test_what_pages_load_exists(book):
 
 @in_book
 def test_notebooks_are_shown_executed_and_offered_clean(book):
-    for name in runner.book_notebooks(ROOT):
+    for name in build.book_notebooks(ROOT):
         page = (book / "notebooks" / f"{name}.html").read_text(encoding="utf-8")
         assert "cell_output" in page, f"{name} is shown without outputs"
         source = (ROOT / "notebooks" / f"{name}.ipynb").read_bytes()
@@ -91,7 +92,7 @@ def test_notebooks_are_shown_executed_and_offered_clean(book):
 @in_book
 def test_a_second_build_does_nothing(book):
     before = (book / "index.html").stat().st_mtime_ns
-    assert runner.build_book() == book / "index.html"
+    assert build.build_book() == book / "index.html"
     assert (book / "index.html").stat().st_mtime_ns == before
 
 
@@ -103,7 +104,7 @@ def swap(monkeypatch, folder: Path, source: str) -> tuple[list[str], list, list]
     spec = importlib.util.spec_from_file_location("executed", ROOT / "book/_ext/executed.py")
     executed = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(executed)
-    monkeypatch.setenv(runner.EXECUTED, str(folder))
+    monkeypatch.setenv(build.EXECUTED, str(folder))
     noted, warned, content = [], [], ["clean"]
     logger = SimpleNamespace(warning=lambda *words, **_: warned.append(words[0] % words[1:]))
     monkeypatch.setattr(executed.logging, "getLogger", lambda name: logger)
@@ -151,16 +152,16 @@ def test_a_warning_fails_the_build_and_keeps_the_old_book(tmp_path, capsys):
     ]
     (tmp_path / "notebooks").mkdir()
     notebook = tmp_path / "notebooks/one.ipynb"
-    notebook.write_text(runner.clean_notebook(json.dumps({"cells": cells})))
+    notebook.write_text(build.clean_notebook(json.dumps({"cells": cells})))
 
-    index = runner.build_book("smoke", root=tmp_path)
+    index = build.build_book("smoke", root=tmp_path)
     assert index == tmp_path / "_build/smoke/html/index.html"
     assert index.as_uri() in capsys.readouterr().out
     assert "42" in (index.parent / "notebooks/one.html").read_text(encoding="utf-8")
 
     page.write_text("# Introduction\n\n[to nowhere](missing.md)\n")
-    with pytest.raises(runner.RunnerError, match=r"introduction\.md.*missing\.md"):
-        runner.build_book("smoke", root=tmp_path)
+    with pytest.raises(build.BookError, match=r"introduction\.md.*missing\.md"):
+        build.build_book("smoke", root=tmp_path)
     assert index.exists()
     left = {path.name for path in (tmp_path / "_build/smoke").iterdir()}
     assert left == {"html", "build.log", "built.json"}

@@ -8,11 +8,11 @@ import pytest
 from nbclient import NotebookClient
 from toys import PATIENCE, ROOT
 
-from lthnb import runner
+from lthnb.book import build
 
 FOLDER = ROOT / "notebooks"
-NAMES = [n for n in runner.book_notebooks() if (FOLDER / f"{n}.ipynb").exists()]
-PARAMETERS = {n: runner.declared_parameters(FOLDER / f"{n}.ipynb") for n in NAMES}
+NAMES = [n for n in build.book_notebooks() if (FOLDER / f"{n}.ipynb").exists()]
+PARAMETERS = {n: build.declared_parameters(FOLDER / f"{n}.ipynb") for n in NAMES}
 CHAPTERS = [name for name, declared in PARAMETERS.items() if "profile" in declared]
 
 
@@ -102,7 +102,7 @@ def test_data_that_are_not_recorded_are_trained_and_it_says_so(store, table, tmp
     ("given", "right"), [("source", "dataset"), ("train_missing", "profile"), ("datset", "dataset")]
 )
 def test_wrong_and_old_names_are_refused_before_anything_runs(given, right, store, tmp_path):
-    with pytest.raises(runner.RunnerError, match=right):
+    with pytest.raises(build.BookError, match=right):
         runner.execute(FOLDER / "existence.ipynb", tmp_path / "copy.ipynb", {given: "lastfm"})
     with pytest.raises(papermill.PapermillExecutionError, match=right):
         run("existence", tmp_path, **{given: "lastfm"})

@@ -22,7 +22,7 @@ import pytest
 from test_runner import write_notebook
 from toys import PATIENCE, ROOT, environment
 
-from lthnb import runner
+from lthnb.book import build
 from lthnb.store.runs import Store
 
 pytestmark = [
@@ -288,7 +288,7 @@ def test_book_killed_again_and_again(book, record_property):
     assert seen["executing"] > 0
     folder = project.root / "_build" / "smoke"
     assert {path.name for path in folder.iterdir()} == {"html", "build.log", "built.json"}
-    for name in runner.book_notebooks(project.root):
+    for name in build.book_notebooks(project.root):
         assert (folder / "html" / "notebooks" / f"{name}.html").exists()
 
 

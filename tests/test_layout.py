@@ -40,8 +40,7 @@ ORDER = [
     "experiments",
     "plots",
     "face",
-    "parameters",
-    "runner",
+    "book",
     "__main__",
 ]
 CORE = [*ORDER[: ORDER.index("lottery") + 1], "experiments", "stats", "face", "__main__"]

@@ -5,9 +5,9 @@ import json
 from pathlib import Path
 
 import pytest
-
-from lthnb import runner
 from lthnb.parameters import KINDS
+
+from lthnb.book import build
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -63,7 +63,7 @@ def called(node: ast.AST) -> set[str]:
 
 def test_clean(path):
     text = path.read_text(encoding="utf-8")
-    assert runner.clean_notebook(text) == text, "`make format` cleans it"
+    assert build.clean_notebook(text) == text, "`make format` cleans it"
 
 
 def test_kernel_is_python3(path):
@@ -104,7 +104,7 @@ def test_papermill_documents_every_parameter(path):
     import papermill
 
     known = papermill.inspect_notebook(str(path))
-    assert set(known) == set(runner.declared_parameters(path))
+    assert set(known) == set(build.declared_parameters(path))
     for name, entry in known.items():
         assert entry["help"], f"{name} has no help"
         assert entry["inferred_type_name"] != "None", f"{name} has no type for papermill"
