@@ -33,7 +33,8 @@ class Page(HTMLParser):
         self.feed(page.read_text(encoding="utf-8"))
 
     def handle_starttag(self, tag, attrs):
-        given, self.inside = dict(attrs), tag
+        given = dict(attrs)
+        self.inside = tag if tag in ("td", "th", "script") else self.inside
         if tag in ("script", "img", "iframe", "source", "video", "audio", "embed"):
             self.loads.append(given.get("src") or "")
         elif tag == "link" and given.get("rel") not in ("canonical", "author", "search"):

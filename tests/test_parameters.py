@@ -8,58 +8,41 @@ import pytest
 
 from lthnb.book.parameters import RENAMED, ParameterError, checked, parameters
 
-
-@pytest.mark.parametrize(
-    ("value", "kind", "expected"),
-    [
-        ("3", "int", 3),
-        (3.0, "int", 3),
-        ("-2", "int", -2),
-        ("1e-3", "float", 0.001),
-        (1, "float", 1.0),
-        ("inf", "float", float("inf")),
-        ("true", "bool", True),
-        ("False", "bool", False),
-        (True, "bool", True),
-        ("true", "str", "true"),
-        (2018, "str", "2018"),
-        (1.5, "str", "1.5"),
-        ("[1,2]", "list[int]", [1, 2]),
-        ("[1e-3, '2']", "list[float]", [0.001, 2.0]),
-        ('["a", "b"]', "list[str]", ["a", "b"]),
-        ("[gowalla, lastfm]", "list[str]", ["gowalla", "lastfm"]),
-        ("[]", "list[int]", []),
-        (5, "list[int]", [5]),
-        ("5", "list[int]", [5]),
-        ((1, 2), "list[int]", [1, 2]),
-        ("[a.csv, b c.csv]", "list[str]", ["a.csv", "b c.csv"]),
-        ("my ratings.csv", "list[str]", ["my ratings.csv"]),
-        (2018, "list[str]", ["2018"]),
+FITS = {  # type → what papermill's command line may give, and what comes of it
+    "int": [("3", 3), (3.0, 3), ("-2", -2)],
+    "float": [("1e-3", 0.001), (1, 1.0), ("inf", float("inf"))],
+    "bool": [("true", True), ("False", False), (True, True)],
+    "str": [("true", "true"), (2018, "2018"), (1.5, "1.5")],
+    "list[int]": [("[1,2]", [1, 2]), ("[]", []), (5, [5]), ("5", [5]), ((1, 2), [1, 2])],
+    "list[float]": [("[1e-3, '2']", [0.001, 2.0])],
+    "list[str]": [
+        ('["a", "b"]', ["a", "b"]),
+        ("[gowalla, lastfm]", ["gowalla", "lastfm"]),
+        ("[a.csv, b c.csv]", ["a.csv", "b c.csv"]),
+        ("my ratings.csv", ["my ratings.csv"]),
+        (2018, ["2018"]),
     ],
-)
-def test_text_takes_the_declared_type(value, kind, expected):
-    found = checked({"x": value}, {"x": kind})["x"]
-    assert found == expected
-    assert type(found) is type(expected)
+}
+WRONG = {
+    "int": ["many", 1.5, "nan"],
+    "bool": ["perhaps"],
+    "str": [None, True],
+    "float": ["low"],
+    "list[int]": ["[1, x]", "[1, 2"],
+    "list[str]": ["[1, 2", {"a": 1}],
+}
 
 
-@pytest.mark.parametrize(
-    ("value", "kind"),
-    [
-        ("many", "int"),
-        (1.5, "int"),
-        ("nan", "int"),
-        ("perhaps", "bool"),
-        (None, "str"),
-        (True, "str"),
-        ("low", "float"),
-        ("[1, x]", "list[int]"),
-        ("[1, 2", "list[int]"),
-        ("[1, 2", "list[str]"),
-        ({"a": 1}, "list[str]"),
-    ],
-)
-def test_wrong_value_is_refused_with_found_and_expected(value, kind):
+@pytest.mark.parametrize("kind", FITS)
+def test_text_takes_the_declared_type(kind):
+    for value, expected in FITS[kind]:
+        found = checked({"x": value}, {"x": kind})["x"]
+        assert found == expected, value
+        assert type(found) is type(expected), value
+
+
+@pytest.mark.parametrize(("kind", "value"), [(k, v) for k, values in WRONG.items() for v in values])
+def test_wrong_value_is_refused_with_found_and_expected(kind, value):
     with pytest.raises(ParameterError) as error:
         checked({"x": value}, {"x": kind})
     assert str(error.value) == f"x: found {value!r}, expected {kind}"
