@@ -8,6 +8,9 @@ Names are resolved when they are asked for, so that ``import lthnb`` costs nothi
 """
 
 import importlib
+import os
+import tempfile
+from pathlib import Path
 from typing import Any
 
 __version__ = "0.1.0"
@@ -23,6 +26,11 @@ FACE = {
     "results": ("lthnb.store.results", "results"),
 }
 __all__ = [*FACE, "__version__"]
+
+# numba keeps compiled kernels beside the package, else in the user's cache; where neither can be
+# written it would refuse to import them.
+if not any(os.access(folder, os.W_OK) for folder in (Path(__file__).parent, Path.home())):
+    os.environ.setdefault("NUMBA_CACHE_DIR", str(Path(tempfile.gettempdir()) / "lthnb-kernels"))
 
 
 def __getattr__(name: str) -> Any:

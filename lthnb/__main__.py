@@ -6,20 +6,23 @@ again to go on), 130 interrupted (Ctrl-C), 143 terminated.
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
-import time
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Annotated, Any, Literal
 
-from lthnb.config import BACKBONES, PROTOCOLS, ConfigError
+import typer
+from typer import Argument, Option
+
+from lthnb import commands
+from lthnb.commands import Budget, Device, Quiet, control_of, group
+from lthnb.config import BACKBONES, ConfigError
 
 EXIT = {"interrupted": 130, "terminated": 143, "time budget": 75}
-PROFILES = "recorded (default; trains nothing), smoke, quick, validated or paper"
-
-EXAMPLES = """\
-examples:
+EXAMPLES = """\b
+Examples:
+  python -m lthnb doctor                        is all well on this machine?
   python -m lthnb data list                     what data there is
   python -m lthnb search --rounds 4             search on MovieLens: train, prune, rewind, repeat
   python -m lthnb search --data ratings.csv --user userId --item movieId --save ticket.safetensors
@@ -35,459 +38,255 @@ published data are looked for in $LTHNB_DATA, then downloaded.
 """
 
 
-def parser() -> argparse.ArgumentParser:
-    """The whole command line."""
-    top = argparse.ArgumentParser(
-        prog="python -m lthnb",
-        description="Find lottery tickets in recommender models.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in (_search_command, _data_command, _results_command):
-        add(commands)
-    _notebooks_command(commands)
-    _book_command(commands)
-    return top
+app = group("Find lottery tickets in recommender models.", EXAMPLES)
+data_app = group("Data sets: list, fetch, describe.")
+notebooks_app = group("List the notebooks, or execute them.")
+app.add_typer(data_app, name="data")
+app.add_typer(commands.app, name="results")
+app.add_typer(notebooks_app, name="notebooks")
+
+# Options that several commands share.
+User = Annotated[str, Option(help="The users' column.")]
+Item = Annotated[str, Option(help="The items' column.")]
+Rating = Annotated[str, Option(help="The ratings' column, where there is one.")]
+Threshold = Annotated[float, Option(help="Least rating that is positive.")]
+Time = Annotated[str, Option(help="The times' column, where there is one.")]
+Split = Annotated[
+    Literal["random", "last", "time"],
+    Option(help="Where no split is published: last is each user's last items."),
+]
+More = Annotated[
+    list[str] | None,
+    Option(
+        "--option",
+        metavar="NAME=VALUE",
+        help="Another option of the data; again for more. `data describe` lists them.",
+    ),
+]
+Protocol = Annotated[
+    Literal["validated", "paper"],
+    Option(help="What chooses epochs: the validation set, or test, as the paper did."),
+]
+Profile = Annotated[
+    str, Option(help="recorded (trains nothing), smoke, quick, validated or paper.")
+]
+Jobs = Annotated[int, Option(help="Notebooks at once (0: one a usable core).")]
+Force = Annotated[bool, Option("--force", help="Execute also what is fresh.")]
+Parameters = Annotated[
+    list[str] | None,
+    Option(
+        "--parameter",
+        "-p",
+        metavar="NAME=VALUE",
+        help="A parameter of the notebooks; again for more.",
+    ),
+]
 
 
-# Options that several commands share
+@app.command()
+def search(
+    data: Annotated[
+        str, Option(help="A name from `data list`, or the path of a table of your own.")
+    ] = "movielens",
+    user: User = "user",
+    item: Item = "item",
+    rating: Rating = "",
+    threshold: Threshold = 4.0,
+    time: Time = "",
+    split: Split = "random",
+    option: More = None,
+    protocol: Protocol = "validated",
+    method: Annotated[
+        Literal["imp", "omp", "random"],
+        Option(help="Prune in rounds (imp), once (omp), or at random."),
+    ] = "imp",
+    backbone: Annotated[str, Option(help=f"One of {', '.join(BACKBONES)}.")] = "mf",
+    rounds: Annotated[int, Option(help="Prunings.")] = 8,
+    rate: Annotated[float, Option(help="Share that each round prunes.")] = 0.2,
+    seeds: Annotated[str, Option(help="Numbers with commas between.")] = "0,1,2",
+    settings: Annotated[
+        list[str] | None,
+        Option(
+            "--set",
+            metavar="NAME=VALUE",
+            help="Another setting, such as embedding_size=64, l2=0.01, epochs=300 or "
+            "rewind=reinit; again for more.",
+        ),
+    ] = None,
+    save: Annotated[Path | None, Option(metavar="FILE", help="Write the best ticket.")] = None,
+    device: Device = "auto",
+    time_budget: Budget = None,
+    quiet: Quiet = False,
+) -> None:
+    """Search for tickets: train, prune, rewind, from the dense model down.
 
-
-def _table_options(group: Any) -> None:
-    """How a table of one's own is read and split."""
-    group.add_argument("--user", default="user", help="the users' column (default: user)")
-    group.add_argument("--item", default="item", help="the items' column (default: item)")
-    group.add_argument("--rating", default="", help="the ratings' column, where there is one")
-    group.add_argument(
-        "--threshold", type=float, default=4.0, help="least rating that is positive (default: 4)"
-    )
-    group.add_argument("--time", default="", help="the times' column, where there is one")
-    group.add_argument(
-        "--split", default="random", choices=("random", "last", "time"),
-        help="where no split is published: random, last (each user's last items), or time",
-    )  # fmt: skip
-    group.add_argument(
-        "--option", action="append", default=[], metavar="NAME=VALUE",
-        help="another option of the data; again for more; `data describe` lists them",
-    )  # fmt: skip
-    group.add_argument(
-        "--protocol", default="validated", choices=PROTOCOLS,
-        help="what chooses epochs: the validation set (default), or test, as the paper did",
-    )  # fmt: skip
-
-
-def _running_options(group: Any) -> None:
-    """Where trainings run and how they are watched."""
-    group.add_argument(
-        "--device", default="auto", help="auto (the CPU), cpu, cuda, or cuda:1; bits repeat on CPUs"
-    )
-    group.add_argument(
-        "--time-budget", type=float, metavar="SECONDS", help="stop in order after so long (exit 75)"
-    )
-    group.add_argument("--quiet", action="store_true", help="no progress bars")
-
-
-def _numbers(text: str) -> list[int]:
-    return [int(word) for word in text.split(",")]
-
-
-def _load(source: str, args: argparse.Namespace):
-    from lthnb import sources
-
-    more = sources.options_of(args.option)
-    return sources.load_told(source, args.protocol, args, progress=not args.quiet, **more)
-
-
-def _control(args: argparse.Namespace):
-    from lthnb.store.runs import Store
-    from lthnb.training import Control
-
-    deadline = None if args.time_budget is None else time.monotonic() + args.time_budget
-    return Control(Store(), progress=not args.quiet, deadline=deadline, device=args.device)
-
-
-# search
-
-
-def _search_command(commands: Any) -> None:
-    p = commands.add_parser(
-        "search",
-        help="train, prune, rewind: find tickets",
-        description="Search for tickets, from the dense model down. What was trained before is not "
-        "trained again; a search that was stopped goes on.",
-    )
-    p.add_argument(
-        "--data", default="movielens",
-        help="a name from `data list`, or the path of a table of your own (default: movielens)",
-    )  # fmt: skip
-    _table_options(p.add_argument_group("a table of your own"))
-    group = p.add_argument_group("search")
-    group.add_argument(
-        "--method", default="imp", choices=("imp", "omp", "random"),
-        help="prune in rounds (imp, default), once (omp), or at random",
-    )  # fmt: skip
-    group.add_argument("--backbone", default="mf", choices=BACKBONES)
-    group.add_argument("--rounds", type=int, default=8, help="prunings (default: 8)")
-    group.add_argument(
-        "--rate", type=float, default=0.2, help="share that each round prunes (default: 0.2)"
-    )
-    group.add_argument("--seeds", type=_numbers, default=[0, 1, 2], help="default: 0,1,2")
-    group.add_argument(
-        "--set", action="append", default=[], metavar="NAME=VALUE",
-        help="another setting, such as embedding_size=64, l2=0.01, epochs=300 or rewind=reinit; "
-        "again for more",
-    )  # fmt: skip
-    group.add_argument("--save", type=Path, metavar="FILE", help="write the best ticket")
-    _running_options(p.add_argument_group("running"))
-    p.set_defaults(do=do_search)
-
-
-def do_search(args: argparse.Namespace) -> int:
+    What was trained before is not trained again; a search that was stopped goes on.
+    """
     from lthnb import face, sources
 
-    how = {"backbone": args.backbone, "rounds": args.rounds, "rate": args.rate, "seeds": args.seeds}
-    how["protocol"] = args.protocol
-    given = sources.options_of(args.set)
+    how = {"backbone": backbone, "rounds": rounds, "rate": rate, "protocol": protocol}
+    how["seeds"] = _seeds(seeds)
+    given = sources.options_of(settings or ())
     for name in given.keys() & {*how, "data", "method", "progress", "store", "control"}:
         raise ConfigError(f"--set {name}: is no setting of a training; see `search --help`.")
-    data, find = _load(args.data, args), {"omp": face.omp, "random": face.random_pruning}
-    search = find.get(args.method, face.imp)(
-        data, **how, **given, progress=not args.quiet, control=_control(args)
+    told = {"user": user, "item": item, "rating": rating, "threshold": threshold, "time": time}
+    loaded = _load(data, protocol, quiet, option, split=split, **told)
+    find = {"imp": face.imp, "omp": face.omp, "random": face.random_pruning}[method]
+    found = find(
+        loaded, **how, **given, progress=not quiet, control=control_of(time_budget, quiet, device)
     )
     shown = ["seed", "round", "density", "recall@20", "ndcg@20", "best_epoch", "seconds", "key"]
-    table = search.table[shown].assign(key=search.table["key"].str[:8])
+    table = found.table[shown].assign(key=found.table["key"].str[:8])
     print(table.to_string(index=False, float_format="{:.4f}".format))
-    print(f"\n{search.summary.to_string(float_format='{:.4f}'.format)}")
-    if args.save:
-        ticket = search.best()
-        size = ticket.save(args.save).stat().st_size
-        print(f"\n{ticket!r}\n{args.save}: {size:,} bytes; chosen: {ticket.about['chosen']}")
-    return 0
+    print(f"\n{found.summary.to_string(float_format='{:.4f}'.format)}")
+    if save:
+        ticket = found.best()
+        size = ticket.save(save).stat().st_size
+        print(f"\n{ticket!r}\n{save}: {size:,} bytes; chosen: {ticket.about['chosen']}")
 
 
-# results
+def _seeds(text: str) -> list[int]:
+    try:
+        return [int(word) for word in text.split(",")]
+    except ValueError:
+        raise typer.BadParameter(
+            f"found {text!r}, expected whole numbers with commas between, such as 0,1,2",
+            param_hint="--seeds",
+        ) from None
 
 
-def _results_command(commands) -> None:
-    p = commands.add_parser(
-        "results", help="recorded runs and one's own: list, show, add, verify, replay, missing, …"
-    )
-    verbs = p.add_subparsers(dest="verb", required=True, metavar="VERB")
-    p.set_defaults(do=do_results)
-    verbs.add_parser("list", help="every finished training, one line each")
-    show = verbs.add_parser("show", help="one run: all columns of its row")
-    show.add_argument("run", help="the first digits of its key")
-    show.add_argument("--json", action="store_true", help="as JSON")
-    remove = verbs.add_parser("remove", help="remove trainings from one's own store")
-    remove.add_argument("run", nargs="+", help="the first digits of each key")
-    add = verbs.add_parser(
-        "add", help="copy one's own runs and their searches into results/, as the book's evidence"
-    )
-    add.add_argument("run", nargs="*", help="the first digits of each key (default: all)")
-    add.add_argument("--without-masks", action="store_true", help="smaller; replays take longer")
-    add.add_argument("--table", action="store_true", help="their trained tables instead (large)")
-    verbs.add_parser("verify", help="read every file; exit 1, naming it, where one is not good")
-    verbs.add_parser("compact", help="merge the parts that `add` wrote")
-    verbs.add_parser(
-        "findings", help="work out what the runs say to each claim, into results/findings.csv"
-    )
-    again = verbs.add_parser(
-        "replay", help="train recorded runs again and compare; exit 1 where one does not agree"
-    )
-    again.add_argument("run", nargs="+", help="the first digits of each key")
-    again.add_argument("--source", help="where a table of one's own lies")
-    again.add_argument("--device", default="auto", help="auto, cpu, cuda, or cuda:1")
-    again.add_argument("--quiet", action="store_true", help="no progress bars")
-    ticket = verbs.add_parser(
-        "ticket", help="write a run's ticket as one file; weights that are not kept are made again"
-    )
-    ticket.add_argument("run", help="the first digits of its key")
-    ticket.add_argument("target", type=Path, help="such as ticket.safetensors")
-    ticket.add_argument("--values", default="float32", choices=("float32", "float16", "int8"))
-    ticket.add_argument("--source", help="where a table of one's own lies")
-    wanted = verbs.add_parser(
-        "missing", help="what the book wants recorded and is not; with --train, train it"
-    )
-    wanted.add_argument("chapter", nargs="*", help="of the grid (default: all)")
-    wanted.add_argument("--dataset", action="append", default=[], help="again for more")
-    wanted.add_argument("--backbone", action="append", default=[], choices=BACKBONES)
-    wanted.add_argument("--train", action="store_true", help="into one's own store")
-    wanted.add_argument("--workers", type=int, default=1, help="searches side by side (default: 1)")
-    _running_options(wanted)
+def _load(source: str, protocol: str, quiet: bool, options: list[str] | None, **told: Any) -> Any:
+    from lthnb import sources
 
-
-def do_results(args: argparse.Namespace) -> int:
-    from lthnb.store import adding
-    from lthnb.store.results import results
-    from lthnb.store.runs import Store
-
-    store = Store()
-    if args.verb == "list":
-        runs = results(unique=True, live=True)
-        shown = ["dataset", "backbone", "protocol", "l2", "seed", "density", "best_epoch"]
-        shown += ["recall@20", "ndcg@20", "seconds"]
-        print(runs[shown].set_index(runs["key"].str[:8]).to_string(float_format="{:.4g}".format))
-        own = int(runs["live"].sum())
-        print(f"{len(runs) - own} runs in {store.results}, {own} more in {store.folder}")
-    elif args.verb == "show":
-        _show(_found(store, args.run), args.json)
-    elif args.verb == "remove":
-        for prefix in args.run:
-            key = store.resolve(prefix)
-            store.remove(key)
-            print(f"removed {key}")
-    elif args.verb == "add":
-        keys = [store.resolve(prefix) for prefix in args.run] or store.own_keys()
-        if args.table:
-            written = [adding.add_table(store, key) for key in keys]
-        else:
-            written = adding.add(store, keys, masks=not args.without_masks)
-        for path in written:
-            print(f"{path} ({path.stat().st_size / 1e3:.0f} kB)")
-        print(f"{len(written)} files written")
-    elif args.verb == "compact":
-        print(f"{len(adding.compact(store.results))} files merged")
-    elif args.verb == "findings":
-        from lthnb.experiments import claims
-
-        found = claims.write(store.results / "findings.csv")
-        print(found["verdict"].value_counts().to_string())
-    elif args.verb == "verify":
-        bad = [*adding.verify(store.results), *store.verify()]
-        for what in bad:
-            print(what)
-        print(f"{len(store.run_keys())} runs, {len(bad)} things that are not good")
-        return 1 if bad else 0
-    elif args.verb == "ticket":
-        _write_ticket(args, store)
-    elif args.verb == "missing":
-        _missing(args)
-    else:
-        return _replay(args, store)
-    return 0
-
-
-def _replay(args: argparse.Namespace, store) -> int:
-    from lthnb.replays import replay
-    from lthnb.sources import load_again
-    from lthnb.store.files import StoreError
-    from lthnb.training import Control
-
-    control = Control(store, progress=not args.quiet, device=args.device)
-    agree = True
-    for record in [_found(store, prefix) for prefix in args.run]:
-        data = load_again(record.data, record.row["protocol"], not args.quiet, args.source)
-        try:
-            done = replay(record, data, control)
-        except StoreError as error:  # of this run alone: the others can be replayed all the same
-            print(f"lthnb: {error}", file=sys.stderr, flush=True)
-            agree = False
-            continue
-        print(done, flush=True)
-        agree = agree and done.agrees
-    return 0 if agree else 1
-
-
-def _found(store, prefix: str):
-    """The record of the one run whose key starts with `prefix`."""
-    from lthnb.store.files import StoreError
-
-    key = store.resolve(prefix)
-    record = store.find(key)
-    if record is None:
-        raise StoreError(f"run {key}: its record cannot be read; train it again.")
-    return record
-
-
-def _show(record, as_json: bool) -> None:
-    if as_json:
-        print(json.dumps(record.row, indent=1))
-        return
-    for name, value in record.row.items():
-        if value is not None:
-            print(f"{name:24} {value}")
-
-
-def _write_ticket(args: argparse.Namespace, store) -> None:
-    from lthnb.face import Ticket
-    from lthnb.replays import reopen
-    from lthnb.sources import load_again
-    from lthnb.training import Control
-
-    record = _found(store, args.run)
-    data = load_again(record.data, record.row["protocol"], source=args.source)
-    ticket = Ticket.of(reopen(record, data, Control(store)))
-    size = ticket.save(args.target, args.values).stat().st_size
-    print(f"{ticket!r}\n{args.target}: {size:,} bytes")
-
-
-def _missing(args: argparse.Namespace) -> None:
-    """List by chapter what is not recorded, in one's own store neither; train it where asked."""
-    from lthnb import experiments, sources
-    from lthnb.experiments import running
-    from lthnb.experiments.grid import Grid
-
-    for name in args.dataset:
-        sources.describe(name)  # refuses one that there is not
-    where = {n: getattr(args, n) for n in ("dataset", "backbone") if getattr(args, n)}
-    control = _control(args)  # one time budget for all chapters
-    for chapter in args.chapter or experiments.chapters():
-        rows = experiments.missing(chapter, live=True, **where)
-        print(f"{chapter}: {len(rows)} trainings", flush=True)
-        if rows.empty:
-            continue
-        by = ["dataset", "backbone", "protocol", "method", "l2", "embedding_size"]
-        counts = rows.value_counts(by, sort=False, dropna=False)
-        print(counts.reset_index(name="trainings").to_string(index=False), flush=True)
-        if args.train:
-            wanted = [
-                one
-                for one in Grid.read().recorded(chapter)
-                if all(getattr(one, name) in values for name, values in where.items())
-            ]
-            running.run(wanted, control, args.workers)
+    more = sources.options_of(options or ())
+    return sources.load_told(source, protocol, SimpleNamespace(**told), progress=not quiet, **more)
 
 
 # data
 
 
-def _data_command(commands) -> None:
-    p = commands.add_parser("data", help="data sets: list, fetch, describe")
-    verbs = p.add_subparsers(dest="verb", required=True, metavar="VERB")
-    p.set_defaults(do=do_data)
-    verbs.add_parser("list", help="every named source, with its terms")
-    fetch = verbs.add_parser("fetch", help="download a source's files, checksums verified")
-    fetch.add_argument("name", nargs="+")
-    describe = verbs.add_parser(
-        "describe",
-        help="load a data set or a table: counts, and what is worth knowing",
-        description="Load a data set or a table of your own, count it, and say what is worth "
-        "knowing before anything is trained.",
-    )
-    describe.add_argument("source", help="a name from `data list`, or the path of a table")
-    _table_options(describe)
-    describe.add_argument("--quiet", action="store_true", help="no progress bars")
-
-
-def do_data(args: argparse.Namespace) -> int:
+@data_app.command("list")
+def data_list() -> None:
+    """Every named source, with its terms."""
     from lthnb import sources
 
-    if args.verb == "list":
-        for name, source in sources.describe().items():
-            print(f"{name:17} {source['title']}\n{'':17} {source['terms']}")
-    elif args.verb == "fetch":
-        for name in args.name:
-            for file, path in sources.fetch(name).items():
-                print(f"{name}/{file}: {path}")
-    else:
-        _describe(args)
-    return 0
+    for name, source in sources.describe().items():
+        print(f"{name:17} {source['title']}\n{'':17} {source['terms']}")
 
 
-def _describe(args: argparse.Namespace) -> None:
+@data_app.command("fetch")
+def data_fetch(name: list[str]) -> None:
+    """Download a source's files, checksums verified."""
     from lthnb import sources
-    from lthnb.data import GROUPS, popularity_groups
+
+    for one in name:
+        for file, path in sources.fetch(one).items():
+            print(f"{one}/{file}: {path}")
+
+
+@data_app.command("describe")
+def data_describe(
+    source: Annotated[str, Argument(help="A name from `data list`, or a table's path.")],
+    user: User = "user",
+    item: Item = "item",
+    rating: Rating = "",
+    threshold: Threshold = 4.0,
+    time: Time = "",
+    split: Split = "random",
+    option: More = None,
+    protocol: Protocol = "validated",
+    quiet: Quiet = False,
+) -> None:
+    """Load a data set or a table of your own, count it, and say what is worth knowing first."""
+    from lthnb import sources
     from lthnb.evaluation import evaluate_popularity
 
-    if args.source in sources.SOURCES:
-        known = sources.describe(args.source)
+    if source in sources.SOURCES:
+        known = sources.describe(source)
         print(f"{known['title']}\nterms: {known['terms']}\ncitation: {known['citation']}")
-    data = _load(args.source, args)
+    told = {"user": user, "item": item, "rating": rating, "threshold": threshold, "time": time}
+    data = _load(source, protocol, quiet, option, split=split, **told)
     for name, shown in data.described().items():
         print(f"{name.replace('_', ' ')}: {shown}")
     print(f"split: {json.dumps(data.origin['split'])}")
     print(f"counts: {json.dumps(data.origin['counts'])}")
     popular = evaluate_popularity(data, "test").means()["recall@20"]
     print(f"Recall@20 on test of what is most popular, for everyone: {popular:.4f}")
-    for what, degree in (("items", data.item_degree), ("users", data.user_degree)):
-        print(f"\n{what} in ten groups with about as many training pairs each, the rarest first:")
-        print("group    number   share   pairs of each")
-        group = popularity_groups(degree)
-        for number in range(GROUPS):
-            inside = degree[group == number]
-            between = f"{inside.min():,} to {inside.max():,}" if inside.size else "-"
-            share = inside.size / len(degree)
-            print(f"{number + 1:5}  {inside.size:8,}  {share:6.2%}   {between}")
     print("\nworth knowing:")
     for said in data.warnings() or ["nothing out of the ordinary"]:
         print(f"- {said}")
-    if options := sources.option_help(args.source):
+    if options := sources.option_help(source):
         print("\noptions (--option NAME=VALUE):")
     for line in options:
         print(f"  {line}")
 
 
-# notebooks and book
+# notebooks, book, doctor
 
 
-def _notebook_options(p: argparse.ArgumentParser) -> None:
-    p.add_argument("--profile", default="recorded", help=PROFILES)
-    p.add_argument("--jobs", type=int, default=0, help="notebooks at once (0: one per core)")
-    p.add_argument("--force", action="store_true", help="execute also what is fresh")
-    p.add_argument(
-        "-p",
-        "--parameter",
-        nargs=2,
-        action="append",
-        default=[],
-        metavar=("NAME", "VALUE"),
-        help="a parameter of the notebooks, as papermill takes it; again for more",
-    )
-
-
-def _notebooks_command(commands) -> None:
-    p = commands.add_parser("notebooks", help="list the notebooks, or execute them")
-    verbs = p.add_subparsers(dest="verb", required=True, metavar="VERB")
-    p.set_defaults(do=do_notebooks)
-    verbs.add_parser("list", help="every notebook with its parameters")
-    run = verbs.add_parser("run", help="execute notebooks into _executed/PROFILE")
-    run.add_argument("name", nargs="*", help="which (default: all)")
-    _notebook_options(run)
-
-
-def _book_command(commands) -> None:
-    p = commands.add_parser(
-        "book",
-        help="execute the notebooks and build the book",
-        description="Execute the book's notebooks, build the book, and say where to open it.",
-    )
-    _notebook_options(p)
-    p.set_defaults(do=do_book)
-
-
-def do_notebooks(args: argparse.Namespace) -> int:
+@notebooks_app.command("list")
+def notebooks_list() -> None:
+    """Every notebook with its parameters."""
     from lthnb.book import build
 
-    if args.verb == "list":
-        for name in build.notebook_names():
-            print(name)
-            for parameter, (kind, default) in build.declared_parameters(name).items():
-                print(f"  {parameter}: {kind} = {default}")
-        return 0
-    done = build.run_notebooks(args.name, args.profile, args.jobs, dict(args.parameter), args.force)
+    for name in build.notebook_names():
+        print(name)
+        for parameter, (kind, default) in build.declared_parameters(name).items():
+            print(f"  {parameter}: {kind} = {default}")
+
+
+@notebooks_app.command("run")
+def notebooks_run(
+    name: Annotated[list[str] | None, Argument(help="Which; none: all.")] = None,
+    profile: Profile = "recorded",
+    jobs: Jobs = 0,
+    force: Force = False,
+    parameter: Parameters = None,
+) -> None:
+    """Execute notebooks into _executed/PROFILE."""
+    from lthnb.book import build
+
+    done = build.run_notebooks(name or (), profile, jobs, _told(parameter), force)
     print(f"{list(done.values()).count('fresh')} of {len(done)} notebooks were up to date.")
-    return 0
 
 
-def do_book(args: argparse.Namespace) -> int:
+@app.command()
+def book(
+    profile: Profile = "recorded",
+    jobs: Jobs = 0,
+    force: Force = False,
+    parameter: Parameters = None,
+) -> None:
+    """Execute the book's notebooks, build the book, and say where to open it."""
     from lthnb.book import build
 
-    build.build_book(args.profile, args.jobs, dict(args.parameter), args.force)
-    return 0
+    build.build_book(profile, jobs, _told(parameter), force)
+
+
+def _told(words: list[str] | None) -> dict[str, str]:
+    """NAME=VALUE words; values stay text, which the notebooks' own types make sense of."""
+    for word in words or ():
+        if "=" not in word:
+            raise typer.BadParameter(f"found {word!r}, expected NAME=VALUE", param_hint="-p")
+    return dict(word.split("=", 1) for word in words or ())
+
+
+@app.command()
+def doctor() -> None:
+    """Look this machine and installation over; each line says fine, or what to do."""
+    from lthnb import doctor as checks
+
+    raise typer.Exit(checks.report())
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; returns the exit code. What a user can mend is one line, without traceback."""
-    args = parser().parse_args(arguments)
     try:
-        return args.do(args)
-    except KeyboardInterrupt:
-        print("lthnb: interrupted.", file=sys.stderr)
-        return EXIT["interrupted"]
-    except BrokenPipeError:  # `… | head` closed its end
-        sys.stderr.close()
-        return 0
+        app(arguments, prog_name="python -m lthnb")
+    except SystemExit as left:  # as every command ends, typer's own errors too
+        if left.code == EXIT["interrupted"]:
+            print("lthnb: interrupted.", file=sys.stderr)
+        return left.code or 0
     except ModuleNotFoundError as error:
         print(
             f"lthnb: this needs the package {error.name}, which is not installed; "
@@ -500,6 +299,7 @@ def main(arguments: list[str] | None = None) -> int:
             raise
         print(f"lthnb: {error}", file=sys.stderr)  # it says itself what to do about it
         return EXIT.get(getattr(error, "reason", ""), 1)  # of a training that was stopped
+    return 0
 
 
 if __name__ == "__main__":

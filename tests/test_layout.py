@@ -41,6 +41,8 @@ ORDER = [
     "plots",
     "face",
     "book",
+    "doctor",
+    "commands",
     "__main__",
 ]
 CORE = [*ORDER[: ORDER.index("lottery") + 1], "experiments", "stats", "face", "__main__"]
@@ -49,6 +51,8 @@ CORE = [*ORDER[: ORDER.index("lottery") + 1], "experiments", "stats", "face", "_
 ALLOWED = {
     *("lthnb", "numpy", "scipy", "torch", "numba", "filelock", "tqdm"),
     *("pandas", "pyarrow", "safetensors", "yaml", "dateutil", "pytz", "tzdata", "six"),
+    *("pydantic", "pydantic_core", "annotated_types", "typing_inspection", "joblib"),
+    *("typer", "shellingham", "rich", "annotated_doc", "pooch", "requests", "platformdirs"),
     *("llvmlite", "torchgen", "functorch", "triton", "nvidia"),
     *("typing_extensions", "sympy", "mpmath", "networkx", "jinja2", "markupsafe", "fsspec"),
     *("setuptools", "pkg_resources", "_distutils_hack", "sitecustomize", "usercustomize"),

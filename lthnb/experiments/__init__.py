@@ -29,14 +29,17 @@ def chapters() -> list[str]:
     return list(Grid.read().chapters)
 
 
-def table(chapter: str, *, live: bool = False, **where: Any) -> pd.DataFrame:
+def table(
+    chapter: str, *, live: bool = False, frame: pd.DataFrame | None = None, **where: Any
+) -> pd.DataFrame:
     """The recorded rows of a chapter's searches, as :func:`results` has them: those of the grid,
     and no others. `frame.attrs["missing"]` is how many of the grid's are not recorded.
 
     where: values of columns, such as ``dataset="lastfm"``; a list means one of these. live: with
-    one's own runs. Raises ConfigError for a chapter or a column that there is not.
+    one's own runs. frame: what :func:`results` gave, where it is at hand. Raises ConfigError for a
+    chapter or a column that there is not.
     """
-    frame = results(live=live)
+    frame = results(live=live) if frame is None else frame
     rows, wanted = _beside(tuned(Grid.read().recorded(chapter), frame), frame, where)
     rows.attrs["missing"] = int(wanted["to_train"].sum())
     return rows

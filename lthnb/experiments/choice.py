@@ -27,12 +27,13 @@ def fields(frame: pd.DataFrame) -> Iterator[tuple[dict[str, str], pd.DataFrame]]
 
 def sparsest(rows: pd.DataFrame) -> pd.DataFrame:
     """The rows of the sparsest density that is non-inferior on the part that chooses; where none
-    is, or there are too few seeds to say, of the density with the best mean there."""
-    tickets = rows[rows["round"] > 0].assign(at=rows["density"].round(3))
+    is, or there are too few seeds to say, of the density with the best mean there. `sure` tells
+    which of the two it was."""
+    tickets = rows[rows["round"] > 0].assign(at=rows["density"].map("{:.3g}".format).astype(float))
     found = stats.summary(tickets, "at", "choice")
     fine = found[stats.non_inferior(found["lower"])]
     at = fine["at"].min() if len(fine) else found.loc[found["mean"].idxmax(), "at"]
-    return tickets[tickets["at"] == at]
+    return tickets[tickets["at"] == at].assign(sure=len(fine) > 0)
 
 
 def selected(rows: pd.DataFrame, by: Sequence[str] = ("batch_size",)) -> pd.DataFrame:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,18 +23,32 @@ import pandas as pd
 
 from lthnb import paper, stats
 from lthnb.config import Model
-from lthnb.experiments import best_l2, main, masks, table
+from lthnb.experiments import best_l2, masks, table
 from lthnb.experiments.choice import FIELD, best, fields, highest_sparsity, sparsest
 from lthnb.experiments.names import named
 from lthnb.store.files import results_folder, write_file
-from lthnb.store.results import Recorded
+from lthnb.store.results import Recorded, results
 
 SUPPORTED, CONTRADICTED, UNDECIDED = "supported", "contradicted", "undecided"
 ONE_RUN, TOO_FEW = "one run only", "cannot be tested with {} seeds"
 NOT_APPLICABLE, NOT_RUN, NO_DATA = "does not apply", "not run", "no data"
 PAPER_SETS = ("yelp2018",)  # data sets of the paper that are public
-COLUMNS = ["claim", *FIELD, "about", "estimate", "low", "high", "n", "verdict", "keys"]
-PAPER_L2 = 1e-4  # λ of §4.1
+COLUMNS = [
+    "claim",
+    *FIELD,
+    "about",
+    "density",
+    "unit",
+    "estimate",
+    "low",
+    "high",
+    "n",
+    "verdict",
+    "keys",
+]
+PAPER_L2, PAPER_BATCH = 1e-4, 2048  # §4.1
+Read = Callable[[str], pd.DataFrame]  # chapter → its rows, with batches of the paper's size
+DIFFERENCE, POINTS, RATIO = "relative difference", "difference in points", "ratio"  # units
 SAME = 0.05  # curves, or sparsities, are the same where they differ by less than five points
 
 
@@ -69,59 +84,58 @@ def _judge(found: dict[str, Any], bound: float, at_least: bool) -> str:
     return SUPPORTED if above else CONTRADICTED if below else UNDECIDED
 
 
-def existence() -> Iterator[dict[str, Any]]:
+def existence(read: Read) -> Iterator[dict[str, Any]]:
     """§4.2: at the density that is chosen, a ticket loses less than 1 % on test."""
-    for names, rows in fields(_main("existence")):
+    for names, rows in fields(read("existence")):
         ticket = sparsest(rows)
-        about = f"density {ticket['density'].mean():.3f}"
-        yield _row("existence", names, ticket, verdict(ticket["difference"], -stats.MARGIN), about)
+        said = verdict(ticket["difference"], -stats.MARGIN)
+        yield _row("existence", names, ticket, said, density=ticket["density"])
 
 
-def abstract_density() -> Iterator[dict[str, Any]]:
+def abstract_density(read: Read) -> Iterator[dict[str, Any]]:
     """Abstract: tickets of 29 and 48 % of the entries do as well as the dense model on Yelp2018."""
-    for names, rows in fields(_main("existence")):
+    for names, rows in fields(read("existence")):
         if names["dataset"] not in PAPER_SETS:
             continue
         for claimed in (0.29, 0.48):
             tickets = rows[rows["round"] > 0]
             near = tickets.loc[(np.log(tickets["density"] / claimed)).abs().idxmin(), "round"]
             ticket = rows[rows["round"] == near]
-            about = f"claimed {claimed}, density {ticket['density'].mean():.3f}"
-            said = verdict(ticket["difference"], -stats.MARGIN)
-            yield _row("abstract-density", names, ticket, said, about)
+            said, about = verdict(ticket["difference"], -stats.MARGIN), f"claimed {claimed}"
+            yield _row("abstract-density", names, ticket, said, about, ticket["density"])
 
 
-def omp_sparsity() -> Iterator[dict[str, Any]]:
+def omp_sparsity(read: Read) -> Iterator[dict[str, Any]]:
     """§4.3: IMP's highest winning sparsity is above OMP's, at the densities that both have."""
-    for names, imp, omp in _imp_and("omp"):
+    for names, imp, omp in _imp_and(read, "omp"):
         ours, theirs = highest_sparsity(imp), highest_sparsity(omp)
         difference = (ours - theirs).dropna()  # in points: OMP may find none
-        yield _row("omp-sparsity", names, pd.concat([imp, omp]), verdict(difference), "points")
+        both = pd.concat([imp, omp])
+        yield _row("omp-sparsity", names, both, verdict(difference), unit=POINTS)
 
 
-def omp_recall() -> Iterator[dict[str, Any]]:
+def omp_recall(read: Read) -> Iterator[dict[str, Any]]:
     """§4.3: IMP's best ticket is better than OMP's in Recall@20."""
-    for names, imp, omp in _imp_and("omp"):
+    for names, imp, omp in _imp_and(read, "omp"):
         one, other = best(imp), best(omp)
         difference = one[stats.RECALL] / other[stats.RECALL] - 1
         yield _row("omp-recall", names, pd.concat([one, other]), verdict(difference))
 
 
-def rp_finds() -> Iterator[dict[str, Any]]:
+def rp_finds(read: Read) -> Iterator[dict[str, Any]]:
     """§4.3: a random mask finds no ticket, but for LightGCN on the paper's TikTok; said of the
     paper's data, of which Yelp2018 is public."""
-    for names, _, random in _imp_and("random"):
+    for names, _, random in _imp_and(read, "random"):
         ticket = sparsest(random)
         said = verdict(ticket["difference"], -stats.MARGIN, at_least=False)
         if names["dataset"] not in PAPER_SETS:
             said["verdict"] = NOT_APPLICABLE
-        about = f"best density {ticket['density'].mean():.3f}"
-        yield _row("rp-finds", names, ticket, said, about)
+        yield _row("rp-finds", names, ticket, said, density=ticket["density"])
 
 
-def rewind_better() -> Iterator[dict[str, Any]]:
+def rewind_better(read: Read) -> Iterator[dict[str, Any]]:
     """§4.5: rewound, the best ticket has a higher Recall@20 than re-initialised or not rewound."""
-    for names, rows in fields(_main("rewinding")):
+    for names, rows in fields(read("rewinding")):
         ours = best(rows[rows["rewind"] == "rewind"])
         for other in ("reinit", "continue"):
             theirs = rows[rows["rewind"] == other]
@@ -131,32 +145,31 @@ def rewind_better() -> Iterator[dict[str, Any]]:
                 yield _row("rewind-better", names, one, verdict(difference), f"to {other}")
 
 
-def rewind_stable() -> Iterator[dict[str, Any]]:
+def rewind_stable(read: Read) -> Iterator[dict[str, Any]]:
     """§4.5: rewound, a winning ticket is found in more seeds. A share of three to five seeds cannot
     tell: even five of five against none of five is the least that a sign test of six would need."""
-    for names, rows in fields(_main("rewinding")):
+    for names, rows in fields(read("rewinding")):
         shares = {w: float((highest_sparsity(g) > 0).mean()) for w, g in rows.groupby("rewind")}
         if "reinit" in shares:
             n = rows.loc[rows["rewind"] == "reinit", "seed"].nunique()
             said = {"estimate": shares["rewind"] - shares["reinit"], "n": n}
             said["verdict"] = ONE_RUN if n == 1 else TOO_FEW.format(n)
-            yield _row("rewind-stable", names, rows, said, "share of seeds, to reinit")
+            yield _row("rewind-stable", names, rows, said, "to reinit", unit="share of seeds")
 
 
-def size_exists() -> Iterator[dict[str, Any]]:
+def size_exists(read: Read) -> Iterator[dict[str, Any]]:
     """§4.5: tickets exist at every embedding size."""
-    for size, frame in _main("sizes").groupby("embedding_size"):
+    for size, frame in read("sizes").groupby("embedding_size"):
         for names, rows in fields(frame):
             ticket = sparsest(rows)
-            about = f"F = {size}, density {ticket['density'].mean():.3f}"
             said = verdict(ticket["difference"], -stats.MARGIN)
-            yield _row("size-exists", names, ticket, said, about)
+            yield _row("size-exists", names, ticket, said, f"F = {size}", ticket["density"])
 
 
-def size_trend() -> Iterator[dict[str, Any]]:
+def size_trend(read: Read) -> Iterator[dict[str, Any]]:
     """§4.5: curves of different sizes have almost the same trend: at no density do two of them
     differ by more than five points. Of the pair and density that differ most."""
-    for names, rows in fields(_main("sizes")):
+    for names, rows in fields(read("sizes")):
         sizes = sorted(rows["embedding_size"].unique())
         pairs = []
         tickets = rows[rows["round"] > 0]
@@ -169,14 +182,14 @@ def size_trend() -> Iterator[dict[str, Any]]:
             ]
         about, most = max(pairs, key=lambda pair: abs(pair[1]["apart"].mean()))
         said = verdict(most["apart"].abs(), SAME, at_least=False)
-        yield _row("size-trend", names, most, said, about)
+        yield _row("size-trend", names, most, said, about, most["density"], POINTS)
 
 
-def rates() -> Iterator[dict[str, Any]]:
+def rates(read: Read) -> Iterator[dict[str, Any]]:
     """§4.5, of the lowest and the highest pruning rate that were run: the highest winning sparsity
     is the same (to five points); the lower rate has the better best ticket; the higher one needs
     fewer prunings to its sparsest winning ticket (a ratio, geometric mean)."""
-    for names, rows in fields(_main("rates")):
+    for names, rows in fields(read("rates")):
         ran = rows["rate"].isin(rows.loc[rows["round"] > 0, "rate"])
         by_rate = dict(list(rows[ran].groupby("rate")))
         if len(by_rate) < 2:
@@ -185,18 +198,18 @@ def rates() -> Iterator[dict[str, Any]]:
         about = f"rates {min(by_rate):.0%} and {max(by_rate):.0%}"
         one, other = highest_sparsity(low), highest_sparsity(high)
         apart = verdict((one - other).abs(), SAME, at_least=False)
-        yield _row("rate-sparsity", names, rows, apart, f"{about}, points")
+        yield _row("rate-sparsity", names, rows, apart, about, unit=POINTS)
         better = best(low)[stats.RECALL] / best(high)[stats.RECALL] - 1
         yield _row("rate-recall", names, rows, verdict(better), about)
         found = ((one, min(by_rate)), (other, max(by_rate)))
         steps = [np.log(1 - s[s > 0]) / np.log(1 - rate) for s, rate in found]
         ratio = verdict(np.log(steps[0] / steps[1]))
-        yield _row("rate-steps", names, rows, _unlogged(ratio), f"ratio of prunings, {about}")
+        yield _row("rate-steps", names, rows, _unlogged(ratio), about, unit=f"{RATIO} of prunings")
 
 
-def lcm() -> Iterator[dict[str, Any]]:
+def lcm(read: Read) -> Iterator[dict[str, Any]]:
     """§4.4: the ticket is better than LCM at 50 and at 25 % of the teacher's entries."""
-    for names, rows in fields(_main("lcm")):
+    for names, rows in fields(read("lcm")):
         for share in (0.5, 0.25):
             at = rows[(rows["density"] - share).abs() < 5e-3].set_index("seed")
             ours, theirs = (at.loc[at["method"] == m, stats.RECALL] for m in ("imp", "lcm"))
@@ -205,23 +218,23 @@ def lcm() -> Iterator[dict[str, Any]]:
             yield _row(f"lcm-{share * 100:.0f}", names, at[at["method"] != "dense"], said, about)
 
 
-def training_speed() -> Iterator[dict[str, Any]]:
+def training_speed(read: Read) -> Iterator[dict[str, Any]]:
     """§4.6: the ticket's best epoch comes before the dense model's: the ratio of epochs, dense over
     ticket, is above 1 (a geometric mean; its interval is of logarithms)."""
-    for names, rows in fields(_main("existence")):
+    for names, rows in fields(read("existence")):
         ticket = sparsest(rows)
         dense = rows[rows["round"] == 0].drop_duplicates("seed").set_index("seed")["best_epoch"]
         ratio = np.log(ticket["seed"].map(dense) / ticket["best_epoch"])
         said = _unlogged(verdict(ratio))
-        about = f"ratio of best epochs, density {ticket['density'].mean():.3f}"
-        yield _row("training-speed", names, ticket, said, about)
+        unit = f"{RATIO} of best epochs"
+        yield _row("training-speed", names, ticket, said, density=ticket["density"], unit=unit)
 
 
-def tuned() -> Iterator[dict[str, Any]]:
+def tuned(read: Read) -> Iterator[dict[str, Any]]:
     """Ours, not the paper's: a dense model with λ tuned is better than the one with the paper's; a
     ticket loses less than 1 % to it, at the paper's λ and at the tuned one."""
-    frames = {name: main(table(name)) for name in ("l2", "existence", "tuned")}
-    for names, dense in frames["l2"].groupby(FIELD):
+    wide = read("l2")
+    for names, dense in wide[wide["protocol"] == "validated"].groupby(FIELD):
         names = dict(zip(FIELD, names, strict=True))
         best, usual = best_l2(dense), dense[dense["l2"] == PAPER_L2]
         base = dense[dense["l2"] == best]
@@ -232,30 +245,30 @@ def tuned() -> Iterator[dict[str, Any]]:
             ("ticket-to-tuned", "existence", PAPER_L2),
             ("tuned-ticket", "tuned", best),
         ):
-            rows = frames[chapter]
+            rows = read(chapter)
             rows = rows[(rows[FIELD] == pd.Series(names)).all(axis=1) & (rows["l2"] == l2)]
             for _, found in fields(rows[rows["method"] == "imp"]):
                 ticket = sparsest(found)
                 to = stats.beside(ticket, base, ["seed"])
-                about = f"λ = {l2:g}, density {ticket['density'].mean():.3f}"
                 said = verdict(to["difference"], -stats.MARGIN)
-                yield _row(claim, names, ticket, said, about)
+                yield _row(claim, names, ticket, said, f"λ = {l2:g}", ticket["density"])
 
 
-def complexity() -> Iterator[dict[str, Any]]:
+def complexity(read: Read) -> Iterator[dict[str, Any]]:
     """§3.5: by the formula of the fullest row a ticket takes fewer multiply-adds than the dense
     model. Of the selected density's first mask that is kept, so of one run."""
     tables = Recorded()
-    for names, rows in fields(_main("existence")):
+    for names, rows in fields(read("existence")):
         ticket = sparsest(rows).sort_values("seed")
         held = ticket[[tables.has_mask(d) for d in ticket["mask_digest"]]].head(1)
         for one in held.itertuples():
             model = Model(backbone=one.backbone)
             cost = masks.costs(tables.mask(one.mask_digest), one.users, model, one.train_pairs)
-            about = f"ratio of multiply-adds, density {one.density:.3f}"
-            about += "" if np.isnan(cost.work_needed) else f", needed {cost.work_needed:.3f}"
+            needed = cost.work_needed
+            about = "" if np.isnan(needed) else f"as computed here: {needed:.3f}"
             said = verdict(pd.Series([cost.work_paper]), 1.0, at_least=False)
-            yield _row("complexity", names, held, said, about)
+            unit = f"{RATIO} of multiply-adds"
+            yield _row("complexity", names, held, said, about, held["density"], unit)
 
 
 def _unlogged(said: dict[str, Any]) -> dict[str, Any]:
@@ -263,7 +276,7 @@ def _unlogged(said: dict[str, Any]) -> dict[str, Any]:
     return said | {n: float(np.exp(said[n])) for n in ("estimate", "low", "high") if n in said}
 
 
-def unanswered() -> Iterator[dict[str, Any]]:
+def unanswered(_: Read) -> Iterator[dict[str, Any]]:
     """Claims for which there is nothing: data that were never released, runs that are owed, and
     what is true by construction: a mask that keeps the largest entries keeps the largest."""
     everywhere = {"dataset": "all", "backbone": "", "protocol": ""}
@@ -281,7 +294,7 @@ def unanswered() -> Iterator[dict[str, Any]]:
         yield _row(claim, where, None, {"n": 0, "verdict": NOT_RUN})
 
 
-CLAIMS: tuple[Callable[[], Iterator[dict[str, Any]]], ...] = (
+CLAIMS: tuple[Callable[[Read], Iterator[dict[str, Any]]], ...] = (
     abstract_density,
     existence,
     omp_sparsity,
@@ -302,7 +315,14 @@ CLAIMS: tuple[Callable[[], Iterator[dict[str, Any]]], ...] = (
 
 def findings() -> pd.DataFrame:
     """All rows, in a fixed order: :data:`COLUMNS`."""
-    rows = [row for claim in CLAIMS for row in claim()]
+    frame = results()
+
+    @cache
+    def read(chapter: str) -> pd.DataFrame:
+        rows = table(chapter, frame=frame)
+        return rows[rows["batch_size"] == PAPER_BATCH]
+
+    rows = [row for claim in CLAIMS for row in claim(read)]
     frame = pd.DataFrame(rows, columns=COLUMNS)
     return frame.sort_values(["claim", *FIELD, "about"], ignore_index=True)
 
@@ -310,22 +330,24 @@ def findings() -> pd.DataFrame:
 def cells() -> pd.DataFrame:
     """The cells of Tables 2 and 3, 48 each, as printed, beside recorded runs of their setting.
 
-    `printed`, `ours` (a mean over seeds), `difference`, `n`, `verdict` (of what was not run or has
-    no data; else empty), `keys`.
+    `setting` and `density` tell a cell apart; `printed`, `ours` (a mean over seeds), `difference`,
+    `n`, `verdict` (of what was not run or has no data; else empty), `keys`.
     """
     ran = table("existence", protocol="paper")
     rows = []
     for cell in paper.TABLE2:
         here = ran[(ran["dataset"] == cell.dataset) & (ran["backbone"] == cell.backbone)]
         here = here[(here["density"] - cell.density).abs() < 5e-4]
-        rows.append(_cell(2, cell, cell.backbone, f"density {cell.density:.3f}", here))
+        rows.append(_cell(2, cell, cell.backbone, "IMP", here))
     for cell in paper.TABLE3:
-        about = f"{cell.method}, from {cell.original_size}, density {cell.density}"
-        rows.append(_cell(3, cell, "lightgcn", about, ran.iloc[:0]))
+        setting = f"{cell.method}, from {cell.original_size}"
+        rows.append(_cell(3, cell, "lightgcn", setting, ran.iloc[:0]))
     return pd.DataFrame(rows)
 
 
-def _cell(number: int, cell: Any, backbone: str, about: str, here: pd.DataFrame) -> dict[str, Any]:
+def _cell(
+    number: int, cell: Any, backbone: str, setting: str, here: pd.DataFrame
+) -> dict[str, Any]:
     ours = here[cell.metric].mean()
     missing = NOT_RUN if cell.dataset in PAPER_SETS else NO_DATA
     return {
@@ -333,7 +355,8 @@ def _cell(number: int, cell: Any, backbone: str, about: str, here: pd.DataFrame)
         "dataset": cell.dataset,
         "backbone": backbone,
         "metric": cell.metric,
-        "about": about,
+        "setting": setting,
+        "density": round(cell.density, 3),
         "printed": cell.value,
         "ours": ours,
         "difference": ours - cell.value,
@@ -377,11 +400,9 @@ def overview(found: pd.DataFrame) -> str:
     """The findings that the README shows, as a Markdown table: Recall@20 on test, paired by seed,
     with 95 % intervals over seeds, and each ticket's density."""
     found = found[found["claim"].isin(SHOWN) & (found["protocol"] == "validated")]
-    density = found["about"].str.extract(r"density ([\d.]+)")[0].astype(float)
     said = stats.interval(found.rename(columns={"estimate": "mean"}))
-    said += (
-        (" at " + density.map("{:.0%}".format)).where(density.notna(), "").str.replace("%", " %")
-    )
+    at = (" at " + found["density"].map("{:.0%}".format)).where(found["density"].notna(), "")
+    said += at.str.replace("%", " %")
     cells = named(found.assign(said=said, method="", rewind=""))
     wide = cells.pivot(index=["model", "data"], columns="claim", values="said")[[*SHOWN]]
     wide = wide.reindex(sorted(wide.index, key=lambda i: (i[0] != "MF", i[1])))
@@ -393,15 +414,11 @@ def overview(found: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
-def _main(chapter: str) -> pd.DataFrame:
-    """A chapter's rows with batches of the paper's size."""
-    frame = table(chapter)
-    return frame[frame["batch_size"] == 2048]
-
-
-def _imp_and(method: str) -> Iterator[tuple[dict[str, str], pd.DataFrame, pd.DataFrame]]:
+def _imp_and(
+    read: Read, method: str
+) -> Iterator[tuple[dict[str, str], pd.DataFrame, pd.DataFrame]]:
     """Rows of IMP at the densities of another method, and that method's, with the seeds of both."""
-    for names, rows in fields(_main("baselines")):
+    for names, rows in fields(read("baselines")):
         other = rows[rows["method"] == method]
         imp = rows[(rows["method"] == "imp") & rows["seed"].isin(other["seed"])]
         near = imp["density"].round(2).isin(other["density"].round(2))
@@ -415,8 +432,14 @@ def _row(
     rows: pd.DataFrame | None,
     said: dict[str, Any],
     about: str = "",
+    density: pd.Series | None = None,
+    unit: str = DIFFERENCE,
 ) -> dict[str, Any]:
-    return {"claim": claim, **names, "about": about, **said, "keys": _keys(rows)}
+    """A line of the findings. about: what else tells it apart. density: of the tickets, of which
+    the mean is kept. unit: of the estimate and its interval."""
+    kept = np.nan if density is None else round(density.mean(), 3)
+    row = {"claim": claim, **names, "about": about, "density": kept, "unit": unit}
+    return {**row, **said, "keys": _keys(rows)}
 
 
 def _keys(rows: pd.DataFrame | None) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from joblib import Parallel, delayed, parallel_config
+from joblib import Parallel, cpu_count, delayed, parallel_config
 from tqdm import tqdm
 
 from lthnb import sources
@@ -242,7 +242,7 @@ def _done_or_stopped(work: Callable[[Control], Any], control: Control) -> Stoppe
 
 def _side_by_side(work: Sequence[Callable], control: Control, workers: int) -> None:
     """Call each with the control, in this process or side by side."""
-    workers = min(workers or os.cpu_count() or 1, len(work))
+    workers = min(workers or cpu_count(), len(work))
     if workers <= 1:
         took: list[float] = []
         for number, one in enumerate(work, start=1):
@@ -253,7 +253,7 @@ def _side_by_side(work: Sequence[Callable], control: Control, workers: int) -> N
                 left = statistics.median(took) * (len(work) - 1)
                 say(f"the first search took {took[0]:.0f} s; about {left / 60:.0f} min are left.")
         return
-    threads, me = max(1, (os.cpu_count() or 1) // workers), os.getpid()
+    threads, me = max(1, cpu_count() // workers), os.getpid()
     with parallel_config("loky", n_jobs=workers, inner_max_num_threads=threads):
         # A worker whose parent was killed stops at the next epoch's end.
         apart = replace(control, progress=False, owner=me)

@@ -123,18 +123,17 @@ def claims(found: pd.DataFrame, title: str) -> GT:
     """Rows of the findings as a table: estimate with its interval, n, verdict."""
     found = named(found.assign(mean=found["estimate"], method="", rewind=""))
     estimate = stats.interval(found).where(found["estimate"].notna(), "–")
-    ratio = found["about"].fillna("").str.startswith("ratio")
+    ratio = found["unit"].str.startswith("ratio")
     plain = [
         f"{a:.2f} ({b:.2f} to {c:.2f})" if c == c else f"{a:.2f}"
         for a, b, c in zip(found["estimate"], found["low"], found["high"], strict=True)
     ]
     found["estimate"] = estimate.where(~ratio, pd.Series(plain, found.index))
-    shown = ["claim", "data", "model", "protocol", "about", "n", "estimate", "verdict"]
-    return table(
-        found[shown],
-        title,
-        "Relative differences in Recall@20 on test, unless another measure is named.",
-    )
+    found["about"] = found["about"].fillna("")
+    shown = ["claim", "data", "model", "protocol", "about", "density", "n", "estimate", "unit"]
+    subtitle = "Relative differences are in Recall@20 on test."
+    made = table(found[[*shown, "verdict"]], title, subtitle, formats={"density": "percent"})
+    return made.sub_missing("density", missing_text="–")
 
 
 def table(
