@@ -107,7 +107,7 @@ def test_extension_swaps_in_the_copy_and_warns_of_a_missing_one(
     executed = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(executed)
     (tmp_path / "existence.ipynb").write_text("executed", encoding="utf-8")
-    monkeypatch.setenv(build.EXECUTED, str(tmp_path))
+    monkeypatch.setenv("LTHNB_EXECUTED", str(tmp_path))
     noted, warned, content = [], [], ["clean"]
     logger = SimpleNamespace(warning=lambda *words, **_: warned.append(words))
     monkeypatch.setattr(executed.logging, "getLogger", lambda name: logger)

@@ -141,7 +141,7 @@ def test_failing_notebook_names_cell_and_error_and_others_go_on(tmp_path):
     kept = copy_of(root).with_name("failed") / "bad.ipynb"
     for words in ("bad.ipynb: cell [4] `# the reason`: ValueError: no such ticket", str(kept)):
         assert words in str(error.value)
-    assert "dead.ipynb: the kernel died: out of memory" in str(error.value)
+    assert "dead.ipynb: Kernel died: out of memory" in str(error.value)
     assert "no such ticket" in kept.read_text(encoding="utf-8")
     assert not copy_of(root, "bad").exists()
     assert run(root, "dead", "good") == {"dead": "executed", "good": "fresh"}
@@ -179,7 +179,7 @@ def test_wrong_names_and_values_are_refused_before_anything_runs(tmp_path):
 
 
 def test_wrong_parameters_on_the_command_line(tmp_path):
-    done = command(tmp_path, "notebooks", "run", "existence", "-p", "workers", "many")
+    done = command(tmp_path, "notebooks", "run", "existence", "-p", "workers=many")
     assert done.returncode == 1
     assert done.stderr == "lthnb: existence.ipynb: workers: found 'many', expected int\n"
 

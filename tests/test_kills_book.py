@@ -129,8 +129,10 @@ class Project:
             shutil.rmtree(path, ignore_errors=True)
 
     def check(self, expected: dict) -> None:
-        """The same bits, no process and no file left."""
+        """The same bits, no process and no file left. A killed command's Jupyter Book goes on for
+        some seconds; what it writes the next command clears."""
         self.wait_until_alone()
+        self.finish()
         assert self.outcome() == expected
         assert list(self.store.verify()) == []
         assert [*self.leftovers(), *self.checkpoints()] == []

@@ -6,8 +6,7 @@ lock and the recorded tables. While that is the same, the copy is fresh and is n
 Executed again, it comes out the same to the byte. The book is ``_build/PROFILE/html``.
 
 Ctrl-C and SIGTERM interrupt the kernels, so that a training can write its checkpoint. A kernel
-whose command was killed sees it and ends (ipykernel does), and so does Jupyter Book; the next
-command clears what they left.
+whose command was killed sees it and ends (ipykernel does); the next command clears what it left.
 """
 
 from __future__ import annotations
@@ -23,10 +22,10 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +39,6 @@ from lthnb.experiments.grid import RECORDED, Grid
 from lthnb.store.files import project_folder, results_folder, say
 from lthnb.store.results import MANIFEST
 
-EXECUTED = "LTHNB_EXECUTED"  # tells book/_ext/executed.py where the executed copies are
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 ADDRESS = re.compile(r" at 0x[0-9a-f]{6,}(?=>)")  # in memory, as `<object object at 0x7f…>` has it
 
@@ -157,13 +155,13 @@ def stop_in_order() -> None:
             signal.signal(number, leave)
 
 
+@dataclass
 class Kernels:
     """The kernels that run. Each leads a group of processes: its own and its workers'."""
 
-    def __init__(self, threads: int) -> None:
-        self.threads = str(threads)  # of each kernel
-        self.groups: set[int] = set()
-        self.stopping = False
+    threads: int  # of each kernel
+    groups: set[int] = field(default_factory=set)
+    stopping: bool = False
 
     def stop(self) -> None:
         """Interrupt all, so that trainings write their checkpoints. A second Ctrl-C ends this
@@ -223,12 +221,11 @@ def _run(
     # Here, not above: they take a second to load, and a book that is up to date needs none.
     import papermill
     from jupyter_client import AsyncKernelManager
-    from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
     from traitlets.config import Config
 
     folder, group = str(unfinished.parent), 0
-    environment = {**os.environ, **dict.fromkeys(THREADS, kernels.threads)}
+    environment = {**os.environ, **dict.fromkeys(THREADS, str(kernels.threads))}
     # A user's IPython start-up files and Python's random hash order must not show in a copy.
     places = ("IPYTHONDIR", "JUPYTER_RUNTIME_DIR", "JOBLIB_TEMP_FOLDER", "TMPDIR")
     environment |= {**dict.fromkeys(places, folder), "PYTHONHASHSEED": "0"}
@@ -263,10 +260,8 @@ def _run(
     except PapermillExecutionError as error:
         cell = error.source.strip().partition("\n")[0]
         return f"cell [{error.exec_count}] `{cell}`: {error.ename}: {error.evalue}"
-    except DeadKernelError:
-        return "the kernel died: out of memory, most often. What was trained is kept: run it again"
-    except RuntimeError as error:  # the kernel did not start
-        return str(error)
+    except RuntimeError as error:  # the kernel died, or did not start
+        return f"{error}: out of memory, most often. What was trained is kept: run it again"
     finally:
         if group:  # workers of a kernel that is gone would wait for minutes for more to do
             kernels.send(group, signal.SIGTERM)
@@ -349,8 +344,8 @@ def build_book(
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(root / "_build" / f".{profile}.lock"):
         built = _digest(files)
-        for left in folder.glob(".new-*"):  # a killed command's
-            shutil.rmtree(left)
+        for left in folder.glob(".new-*"):  # a killed command's; its Jupyter Book may still write
+            shutil.rmtree(left, ignore_errors=True)
         if not force and stamp.exists() and stamp.read_text() == built:
             print(f"The book is up to date: {index.as_uri()}")
             return index
@@ -368,34 +363,13 @@ def build_book(
 
 def _jupyter_book(root: Path, output: str, executed: Path, log: Path) -> None:
     """Run ``jupyter-book build``, always from nothing: glue goes stale in an incremental build."""
-    command = [sys.executable, "-m", "lthnb.book.build", "build", str(root), "-q", "-W", "-n"]
-    command += ["--keep-going", "--all", "--path-output", output]
-    settings = {EXECUTED: str(executed), "TMPDIR": output, "PYTHONUTF8": "1", "NO_COLOR": "1"}
+    command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", "build"]
+    command += [str(root), "-q", "-W", "-n", "--keep-going", "--all", "--path-output", output]
+    settings = {"TMPDIR": output, "PYTHONUTF8": "1", "NO_COLOR": "1"}
+    settings |= {"LTHNB_EXECUTED": str(executed)}  # read by book/_ext/executed.py
     with open(log, "w", encoding="utf-8") as file:
-        streams = {"stdin": subprocess.PIPE, "stdout": file, "stderr": subprocess.STDOUT}
-        process = subprocess.Popen(command, cwd=root, env={**os.environ, **settings}, **streams)
-        try:
-            process.wait()
-        finally:
-            process.stdin.close()  # when asked to stop, it does the same
-            process.wait()
-    if process.returncode:
+        streams = {"stdin": subprocess.DEVNULL, "stdout": file, "stderr": subprocess.STDOUT}
+        done = subprocess.run(command, cwd=root, env={**os.environ, **settings}, **streams)
+    if done.returncode:
         lines = log.read_text(encoding="utf-8").replace(f"{root}{os.sep}", "").splitlines()
         raise BookError("\n".join(["the book was not built:", *lines[-20:], f"log: {log}"]))
-
-
-def main() -> int:
-    """Be ``jupyter-book``, and end when standard input does: a pipe from the command that waits,
-    which ends with that, however it ended."""
-    from jupyter_book.cli.main import main as jupyter_book  # not above: it takes long to load
-
-    def watch() -> None:
-        os.read(0, 1)  # not sys.stdin, whose lock a waiting thread would keep
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    threading.Thread(target=watch, daemon=True).start()
-    return jupyter_book(sys.argv[1:])
-
-
-if __name__ == "__main__":
-    sys.exit(main())
