@@ -16,8 +16,6 @@ from lthnb import paper
 from lthnb.book import build
 from lthnb.book.clean import clean_notebook
 from lthnb.experiments import claims
-from lthnb.paper import TABLE1
-from lthnb.sources import SOURCES
 
 ROOT = Path(__file__).resolve().parents[1]
 in_book = pytest.mark.xdist_group("book")  # one worker builds it
@@ -146,22 +144,6 @@ def test_warning_fails_the_build_and_keeps_the_old_book(tmp_path):
     assert index.exists()
     left = {path.name for path in (tmp_path / "_build/smoke").iterdir()}
     assert left == {"html", "build.log"}
-
-
-def test_page_of_the_data_has_the_counts_that_loading_verifies():
-    """Each row: the counts of Table 1, or those that a published file must have."""
-    page = (ROOT / "book" / "data.md").read_text()
-    rows = re.findall(r"^\| `([\w-]+)` \| ([\d,]+) \| ([\d,]+) \| ([\d,]+) \|", page, re.MULTILINE)
-    shown = {name: tuple(int(n.replace(",", "")) for n in counts) for name, *counts in rows}
-    expected = {row.dataset: (row.users, row.items, row.interactions) for row in TABLE1}
-    for name, source in SOURCES.items():
-        if e := source.expected:
-            pairs = e["train"] + e.get("valid", 0) + e["test"]
-            expected[name] = (e["users"], e["items"], pairs)
-    assert {name: shown.get(name) for name in expected} == expected
-    for name in ("tiktok", "kwai"):
-        assert re.search(rf"^\| `{name}` .*data never released", page, re.MULTILINE)
-    assert all(name in page for name in SOURCES)
 
 
 @in_book

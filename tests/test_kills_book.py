@@ -233,18 +233,22 @@ def wait_for_training(project: Project, process: subprocess.Popen) -> None:
 
 
 def undisturbed(folder: Path) -> dict:
-    """What comes of the notebook's ladder, climbed in this process."""
+    """What comes of the notebook's search, in this process."""
     project, settings = Project(folder, []), {"checkpoint_seconds": 1e9}
     exec(IMPORTS + CLIMB.replace("Store()", "store"), {"store": project.store, **settings})
     return project.outcome()
 
 
-def test_notebook_stopped_and_killed(tmp_path_factory):
-    """Ctrl-C while it trains, killed while it trains, then killed at a random moment."""
+SLOW = [pytest.param(number, marks=pytest.mark.slow) for number in (signal.SIGTERM, signal.SIGHUP)]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, *SLOW])
+def test_notebook_stopped_and_killed(number, tmp_path_factory):
+    """Stopped while it trains, killed while it trains, then killed at a random moment."""
     place = tmp_path_factory.mktemp("p")  # short, for sockets: `tmp_path` has the test's name
     expected = undisturbed(place / "here")  # and the copy finds it compiled
     project = notebook_project(place, checkpoint_seconds=1e9, pause=0.03)
-    stop(project, signal.SIGINT)
+    stop(project, number)
     process = project.start()
     wait_for_training(project, process)
     project.kill(process, "command")
@@ -254,13 +258,3 @@ def test_notebook_stopped_and_killed(tmp_path_factory):
     project.kill(process, "all")
     project.finish()
     project.check({**project.outcome(), **expected})
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_stopped_while_it_trains(number, tmp_path_factory):
-    place = tmp_path_factory.mktemp("p")
-    project = notebook_project(place, checkpoint_seconds=1e9, pause=0.05)
-    stop(project, number)
-    project.finish()
-    project.check({**project.outcome(), **undisturbed(place / "here")})

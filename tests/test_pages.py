@@ -9,6 +9,7 @@ import pytest
 from conftest import toc_files
 
 from lthnb import paper
+from lthnb.sources import SOURCES
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "book").glob("*.md")}
@@ -59,15 +60,23 @@ def test_links_lead_to_pages_of_the_book(page):
         assert target.with_suffix("") in listed, f"{page} links to {link}"
 
 
-def test_data_page_says_what_share_of_pairs_occurs():
-    """As Table 1 does, under another name."""
+def test_data_page_has_the_counts_that_loading_verifies_and_their_share():
+    """Each row: the counts of Table 1, or those that a published file must have."""
     row = r"^\| `([\w-]+)` \| ([\d,]+) \| ([\d,]+) \| ([\d,]+) \| ([\d.]+) \|"
-    rows = re.findall(row, PAGES["data.md"], re.MULTILINE)
-    shares = {name: share for name, *_, share in rows}
-    assert {row.dataset: f"{row.filled:.5f}" for row in paper.TABLE1}.items() <= shares.items()
-    for _, *counts, share in rows:
-        users, items, pairs = (int(count.replace(",", "")) for count in counts)
+    shown = {
+        name: (*(int(count.replace(",", "")) for count in counts), share)
+        for name, *counts, share in re.findall(row, PAGES["data.md"], re.MULTILINE)
+    }
+    for users, items, pairs, share in shown.values():
         assert f"{pairs / (users * items):.5f}" == share
+    for one in paper.TABLE1:
+        row = (one.users, one.items, one.interactions, f"{one.filled:.5f}")
+        assert shown[one.dataset] == row
+    for name, source in SOURCES.items():
+        assert name in PAGES["data.md"]
+        if e := source.expected:
+            pairs = e["train"] + e.get("valid", 0) + e["test"]
+            assert shown[name][:3] == (e["users"], e["items"], pairs)
 
 
 @pytest.mark.parametrize("number", range(1, 8))
