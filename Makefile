@@ -37,12 +37,12 @@ test-long: $(READY)  ## all tests, the slow ones too
 lint: $(READY)  ## style, and notebooks without outputs or noise
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
-	@$(BIN)/python -m lthnb.runner clean --check notebooks/*.ipynb
+	@$(BIN)/python -m lthnb.book.clean --check notebooks/*.ipynb
 
 format: $(READY)  ## put style and notebooks right
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
-	@$(BIN)/python -m lthnb.runner clean notebooks/*.ipynb
+	@$(BIN)/python -m lthnb.book.clean notebooks/*.ipynb
 
 bench: $(READY)  ## measure ours beside its peers (ARGS=rows and options; benchmarks/README.md)
 	@$(BIN)/python -m benchmarks $(ARGS)

@@ -228,13 +228,12 @@ def data_describe(
 @notebooks_app.command("list")
 def notebooks_list() -> None:
     """Every notebook with its parameters."""
-    from lthnb import runner
+    from lthnb.book import build
 
-    for name in runner.notebook_names():
+    for name in build.notebook_names():
         print(name)
-        path = runner.project_root() / "notebooks" / f"{name}.ipynb"
-        for parameter, default in runner.declared_parameters(path).items():
-            print(f"  {parameter} = {default!r}")
+        for parameter, (kind, default) in build.declared_parameters(name).items():
+            print(f"  {parameter}: {kind} = {default}")
 
 
 @notebooks_app.command("run")
@@ -246,13 +245,10 @@ def notebooks_run(
     parameter: Parameters = None,
 ) -> None:
     """Execute notebooks into _executed/PROFILE."""
-    from lthnb import runner
+    from lthnb.book import build
 
-    names = name or runner.notebook_names()
-    outcomes = runner.execute_all(names, profile, jobs, _told(parameter), force)
-    for outcome in outcomes:
-        print(f"{outcome.name}: {outcome.status}  {outcome.message}".rstrip())
-    raise typer.Exit(1 if any(outcome.status == "failed" for outcome in outcomes) else 0)
+    done = build.run_notebooks(name or (), profile, jobs, _told(parameter), force)
+    print(f"{list(done.values()).count('fresh')} of {len(done)} notebooks were up to date.")
 
 
 @app.command()
@@ -263,9 +259,9 @@ def book(
     parameter: Parameters = None,
 ) -> None:
     """Execute the book's notebooks, build the book, and say where to open it."""
-    from lthnb import runner
+    from lthnb.book import build
 
-    runner.build_book(profile, jobs, _told(parameter), force)
+    build.build_book(profile, jobs, _told(parameter), force)
 
 
 def _told(words: list[str] | None) -> dict[str, str]:

@@ -99,11 +99,11 @@ def book() -> Path:
     It is the one that `make book` builds, so that neither does the other's work
     again. Tests that use it are in one xdist group.
     """
-    from lthnb import runner
+    from lthnb.book import build
 
     try:
-        return runner.build_book().parent
-    except runner.RunnerError as error:
+        return build.build_book().parent
+    except build.BookError as error:
         pytest.fail(f"the book cannot be built:\n{error}", pytrace=False)
 
 

@@ -12,76 +12,71 @@ from types import SimpleNamespace
 import pytest
 from conftest import toc_files
 
-from lthnb import paper, runner
+from lthnb import paper
+from lthnb.book import build
+from lthnb.book.clean import clean_notebook
 from lthnb.experiments import claims
 
 ROOT = Path(__file__).resolve().parents[1]
 in_book = pytest.mark.xdist_group("book")  # one worker builds it
 
 
-class Loaded(HTMLParser):
-    """Addresses that a page loads by itself (links that a reader may follow are not)."""
+class Page(HTMLParser):
+    """What a page loads by itself (links that a reader may follow are not), its scripts, and all
+    rows of its tables, each as the texts of its cells."""
 
     def __init__(self, page: Path) -> None:
         super().__init__()
-        self.found: list[str] = []
+        self.path, self.loads, self.scripts, self.rows, self.inside = page, [], [], [], ""
         self.feed(page.read_text(encoding="utf-8"))
 
     def handle_starttag(self, tag, attrs):
         given = dict(attrs)
+        self.inside = tag if tag in ("td", "th", "script") else self.inside
         if tag in ("script", "img", "iframe", "source", "video", "audio", "embed"):
-            self.found.append(given.get("src") or "")
+            self.loads.append(given.get("src") or "")
         elif tag == "link" and given.get("rel") not in ("canonical", "author", "search"):
-            self.found.append(given.get("href") or "")
+            self.loads.append(given.get("href") or "")
+        elif tag == "tr":
+            self.rows.append([])
+        elif tag in ("td", "th") and self.rows:
+            self.rows[-1].append("")
+
+    def handle_endtag(self, tag):
+        self.inside = "" if tag in ("td", "th", "script") else self.inside
+
+    def handle_data(self, data):
+        if self.inside == "script":
+            self.scripts.append(data)
+        elif self.inside and self.rows and self.rows[-1]:
+            self.rows[-1][-1] += data
+
+    def having(self, *texts: str) -> list[list[str]]:
+        """The rows that have each of these texts as a cell of their own."""
+        return [row for row in self.rows if set(texts) <= {cell.strip() for cell in row}]
 
 
 def test_toc_and_notebooks_agree():
-    listed = {Path(name).name for name in toc_files() if name.startswith("notebooks/")}
-    assert listed == set(runner.notebook_names(ROOT))
-    assert runner.book_notebooks(ROOT) == [
-        Path(name).name for name in toc_files() if name.startswith("notebooks/")
-    ]
+    listed = [Path(name).name for name in toc_files() if name.startswith("notebooks/")]
+    assert build.book_notebooks() == listed
+    assert sorted(listed) == build.notebook_names()
 
 
 @in_book
-def test_every_page_is_there(book):
-    for name in toc_files():
-        assert (book / f"{name}.html").is_file(), name
-    assert (book / "index.html").is_file()
-
-
-@in_book
-def test_pages_load_nothing_from_elsewhere(book):
-    for page in book.rglob("*.html"):
-        for address in Loaded(page).found:
-            remote = re.match(r"(?:https?:)?//", address)
-            assert not remote, f"{page.relative_to(book)} loads {address}"
-
-
-@in_book
-def test_no_script_names_a_cdn(book):
-    for page in book.rglob("*.html"):
-        for script in re.findall(
-            r"<script[^>]*>(.*?)</script>", page.read_text("utf-8"), re.DOTALL
-        ):
-            assert "unpkg.com" not in script, page
-            assert "cdn" not in script.lower(), page
-
-
-@in_book
-def test_what_pages_load_exists(book):
-    for page in book.rglob("*.html"):
-        if "_static" in page.parts:
-            continue
-        for address in Loaded(page).found:
+def test_pages_load_what_exists_and_nothing_from_elsewhere(book):
+    for name in [*toc_files(), "index"]:
+        page = Page(book / f"{name}.html")
+        for address in page.loads:
+            assert not re.match(r"(?:https?:)?//", address), f"{name} loads {address}"
             path = address.partition("?")[0].partition("#")[0]
             if path and not path.startswith("data:"):
-                assert (page.parent / path).exists(), f"{page.relative_to(book)}: {address}"
+                assert (page.path.parent / path).exists(), f"{name}: {address}"
+        assert not re.search("unpkg|cdn", "".join(page.scripts), re.IGNORECASE), name
 
 
 @in_book
 def test_notebooks_are_shown_executed_and_offered_clean(book):
-    for name in runner.book_notebooks(ROOT):
+    for name in build.book_notebooks():
         page = (book / "notebooks" / f"{name}.html").read_text(encoding="utf-8")
         assert "cell_output" in page, f"{name} is shown without outputs"
         source = (ROOT / "notebooks" / f"{name}.ipynb").read_bytes()
@@ -89,56 +84,43 @@ def test_notebooks_are_shown_executed_and_offered_clean(book):
 
 
 @in_book
-def test_a_second_build_does_nothing(book):
+def test_second_build_does_nothing(book):
     before = (book / "index.html").stat().st_mtime_ns
-    assert runner.build_book() == book / "index.html"
+    assert build.build_book() == book / "index.html"
     assert (book / "index.html").stat().st_mtime_ns == before
 
 
-# The extension
-
-
-def swap(monkeypatch, folder: Path, source: str) -> tuple[list[str], list, list]:
-    """Run the extension over one document; return its text, dependencies and warnings."""
+@pytest.mark.parametrize(
+    ("source", "shown", "warns"),
+    [
+        ("notebooks/existence.ipynb", "executed", 0),
+        ("notebooks/missing.ipynb", "clean", 1),
+        ("book/introduction.md", "clean", 0),
+    ],
+)
+def test_extension_swaps_in_the_copy_and_warns_of_a_missing_one(
+    source, shown, warns, monkeypatch, tmp_path
+):
     spec = importlib.util.spec_from_file_location("executed", ROOT / "book/_ext/executed.py")
     executed = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(executed)
-    monkeypatch.setenv(runner.EXECUTED, str(folder))
+    (tmp_path / "existence.ipynb").write_text("executed", encoding="utf-8")
+    monkeypatch.setenv("LTHNB_EXECUTED", str(tmp_path))
     noted, warned, content = [], [], ["clean"]
-    logger = SimpleNamespace(warning=lambda *words, **_: warned.append(words[0] % words[1:]))
+    logger = SimpleNamespace(warning=lambda *words, **_: warned.append(words))
     monkeypatch.setattr(executed.logging, "getLogger", lambda name: logger)
     env = SimpleNamespace(doc2path=lambda name: source, note_dependency=noted.append)
     executed.swap(SimpleNamespace(env=env, srcdir="."), "some/document", content)
-    return content, noted, warned
-
-
-def test_extension_swaps_in_the_copy(monkeypatch, tmp_path):
-    (tmp_path / "existence.ipynb").write_text("executed", encoding="utf-8")
-    content, noted, warned = swap(monkeypatch, tmp_path, "notebooks/existence.ipynb")
-    assert content == ["executed"]
-    assert noted == [str(tmp_path / "existence.ipynb")]
-    assert warned == []
-
-
-def test_extension_warns_of_a_missing_copy(monkeypatch, tmp_path):
-    content, noted, warned = swap(monkeypatch, tmp_path, "notebooks/existence.ipynb")
-    assert content == ["clean"]
-    assert noted == []
-    assert "existence.ipynb" in warned[0]
-
-
-def test_extension_leaves_prose_alone(monkeypatch, tmp_path):
-    assert swap(monkeypatch, tmp_path, "book/introduction.md") == (["clean"], [], [])
-
-
-# The build
+    assert content == [shown]
+    assert noted == ([str(tmp_path / "existence.ipynb")] if shown == "executed" else [])
+    assert len(warned) == warns
 
 
 @pytest.mark.slow
-def test_a_warning_fails_the_build_and_keeps_the_old_book(tmp_path, capsys):
+def test_warning_fails_the_build_and_keeps_the_old_book(tmp_path):
     """A book of one page and one notebook, with the project's own configuration."""
-    shutil.copytree(ROOT / "book/_ext", tmp_path / "book/_ext")
-    shutil.copytree(ROOT / "book/_static", tmp_path / "book/_static")
+    for folder in ("book/_ext", "book/_static"):
+        shutil.copytree(ROOT / folder, tmp_path / folder)
     shutil.copy(ROOT / "_config.yml", tmp_path)
     (tmp_path / "book/references.bib").write_text("")
     page = tmp_path / "book/introduction.md"
@@ -151,101 +133,42 @@ def test_a_warning_fails_the_build_and_keeps_the_old_book(tmp_path, capsys):
     ]
     (tmp_path / "notebooks").mkdir()
     notebook = tmp_path / "notebooks/one.ipynb"
-    notebook.write_text(runner.clean_notebook(json.dumps({"cells": cells})))
+    notebook.write_text(clean_notebook(json.dumps({"cells": cells})))
 
-    index = runner.build_book("smoke", root=tmp_path)
+    index = build.build_book("smoke", root=tmp_path)
     assert index == tmp_path / "_build/smoke/html/index.html"
-    assert index.as_uri() in capsys.readouterr().out
     assert "42" in (index.parent / "notebooks/one.html").read_text(encoding="utf-8")
-
     page.write_text("# Introduction\n\n[to nowhere](missing.md)\n")
-    with pytest.raises(runner.RunnerError, match=r"introduction\.md.*missing\.md"):
-        runner.build_book("smoke", root=tmp_path)
+    with pytest.raises(build.BookError, match=r"introduction\.md.*missing\.md"):
+        build.build_book("smoke", root=tmp_path)
     assert index.exists()
     left = {path.name for path in (tmp_path / "_build/smoke").iterdir()}
-    assert left == {"html", "build.log", "built.json"}
-
-
-def test_the_page_of_the_data_has_the_counts_that_loading_verifies():
-    """Each row: the counts of Table 1, or those that a published file must have."""
-    from lthnb.datasets.sources import SOURCES
-    from lthnb.paper import TABLE1
-
-    page = (ROOT / "book" / "data.md").read_text()
-    rows = re.findall(r"^\| `([\w-]+)` \| ([\d,]+) \| ([\d,]+) \| ([\d,]+) \|", page, re.MULTILINE)
-    shown = {name: tuple(int(n.replace(",", "")) for n in counts) for name, *counts in rows}
-    expected = {row.dataset: (row.users, row.items, row.interactions) for row in TABLE1}
-    for name, source in SOURCES.items():
-        if e := source.expected:
-            pairs = e["train"] + e.get("valid", 0) + e["test"]
-            expected[name] = (e["users"], e["items"], pairs)
-    assert {name: shown.get(name) for name in expected} == expected
-    for name in ("tiktok", "kwai"):
-        assert re.search(rf"^\| `{name}` .*data never released", page, re.MULTILINE)
-    assert all(name in page for name in SOURCES)
-
-
-class Rows(HTMLParser):
-    """All rows of all tables of a page, each as the texts of its cells."""
-
-    def __init__(self, page: Path) -> None:
-        super().__init__()
-        self.rows: list[list[str]] = []
-        self.inside = False
-        self.feed(page.read_text(encoding="utf-8"))
-
-    def handle_starttag(self, tag, attrs):
-        if tag == "tr":
-            self.rows.append([])
-        elif tag in ("td", "th") and self.rows:
-            self.rows[-1].append("")
-            self.inside = True
-
-    def handle_endtag(self, tag):
-        if tag in ("td", "th"):
-            self.inside = False
-
-    def handle_data(self, data):
-        if self.inside and self.rows and self.rows[-1]:
-            self.rows[-1][-1] += data
-
-    def having(self, *texts: str) -> list[list[str]]:
-        """The rows that have each of these texts as a cell of their own."""
-        return [row for row in self.rows if set(texts) <= {cell.strip() for cell in row}]
-
-
-@pytest.fixture(scope="module")
-def scorecard(book):
-    """The tables of the scorecard."""
-    return Rows(book / "notebooks" / "scorecard.html")
+    assert left == {"html", "build.log"}
 
 
 @in_book
-def test_every_cell_of_the_papers_tables_is_shown(scorecard):
-    shown = [row for row in scorecard.rows if {"recall@20", "ndcg@20"} & set(row)]
+def test_scorecard_shows_every_cell_of_the_tables_and_every_claim(book):
+    page = Page(book / "notebooks" / "scorecard.html")
+    shown = [row for row in page.rows if {"recall@20", "ndcg@20"} & set(row)]
     values = Counter(cell.split(" (")[0] for row in shown for cell in row)
     printed = Counter(f"{cell.value:.4f}" for cell in (*paper.TABLE2, *paper.TABLE3))
     assert not printed - values
     for one in paper.REFERENCES:
-        assert scorecard.having(one.dataset, f"{one.recall:.4f}"), one
-
-
-@in_book
-def test_every_claim_is_shown_with_its_verdicts(scorecard):
+        assert page.having(one.dataset, f"{one.recall:.4f}"), one
     found = claims.recorded()
     for claim in paper.CLAIMS:
-        assert scorecard.having(claim.id, claim.section, claim.says)
+        assert page.having(claim.id, claim.section, claim.says)
         verdicts = found.loc[found["claim"] == claim.id, "verdict"]
         assert len(verdicts) or claim.open, claim.id
         for verdict in verdicts:
-            assert scorecard.having(claim.id, verdict), (claim.id, verdict)
+            assert page.having(claim.id, verdict), (claim.id, verdict)
 
 
 @in_book
 def test_table_1_and_the_figures_have_their_pages(book):
-    rows = Rows(book / "book" / "data.html")
+    page = Page(book / "book" / "data.html")
     for one in paper.TABLE1:
-        assert rows.having(f"{one.users:,}", f"{one.items:,}", f"{one.interactions:,}"), one
+        assert page.having(f"{one.users:,}", f"{one.items:,}", f"{one.interactions:,}"), one
     index = (book / "book" / "paper-index.html").read_text(encoding="utf-8")
     for figure in paper.FIGURES:
         assert f"Figure {figure.number}" in index, figure

@@ -2,7 +2,6 @@
 
 import json
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -40,7 +39,6 @@ const wide = [...document.querySelectorAll("body *")].filter((node) => {
   return true;
 });
 return {
-  title: document.title,
   math: article.querySelectorAll(".math").length,
   // one svg a formula: a tall bracket is another one inside
   typeset: article.querySelectorAll(".math > mjx-container > svg").length,
@@ -53,16 +51,6 @@ return {
   wide: wide.slice(0, 5).map((node) => node.tagName + "." + node.className),
 };
 """
-
-
-@dataclass
-class Visit:
-    """A page at a width: what it looks like, what the console said, what it asked for."""
-
-    name: str
-    look: dict
-    console: list[str] = field(default_factory=list)
-    requests: list[str] = field(default_factory=list)
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +70,8 @@ def driver(tmp_path_factory):
     driver.quit()
 
 
-def visit(driver, page: Path, width: int, query: str = "") -> Visit:
+def visit(driver, page: Path, width: int, query: str = "") -> dict:
+    """A page at a width: what it looks like, what the console said, what it asked for."""
     # The window of a desktop Chromium is never narrower than 500 px: set the page's own width.
     metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
     driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
@@ -100,20 +89,19 @@ def visit(driver, page: Path, width: int, query: str = "") -> Visit:
         "return [...document.images].every((i) => i.complete)"
     ):
         time.sleep(0.05)
-    found = Visit(page.stem, driver.execute_script(LOOK))
-    severe = [entry for entry in driver.get_log("browser") if entry["level"] == "SEVERE"]
-    found.console = [entry["message"] for entry in severe]
+    console = [one["message"] for one in driver.get_log("browser") if one["level"] == "SEVERE"]
+    requests = []
     for entry in driver.get_log("performance"):
         message = json.loads(entry["message"])["message"]
         if message["method"] == "Network.requestWillBeSent":
-            found.requests.append(message["params"]["request"]["url"])
+            requests.append(message["params"]["request"]["url"])
         elif message["method"] == "Network.webSocketCreated":
-            found.requests.append(message["params"]["url"])
-    return found
+            requests.append(message["params"]["url"])
+    return {**driver.execute_script(LOOK), "console": console, "requests": requests}
 
 
 @pytest.fixture(scope="module")
-def visits(driver, book) -> dict[tuple[str, str], Visit]:
+def visits(driver, book) -> dict[tuple[str, str], dict]:
     """Every page at every width."""
     return {
         (name, size): visit(driver, book / f"{name}.html", width)
@@ -122,51 +110,28 @@ def visits(driver, book) -> dict[tuple[str, str], Visit]:
     }
 
 
-def test_formulas_are_typeset(visits):
-    for (name, _), found in visits.items():
-        look = found.look
+def test_pages_are_whole_and_ask_for_nothing(visits):
+    for (name, size), look in visits.items():
         assert look["typeset"] == look["math"], f"{name}: {look['math']} formulas"
         assert look["mathErrors"] == 0, name
-        assert "$$" not in look["prose"], name
-        assert "\\(" not in look["prose"], name
-        assert "\\begin{" not in look["prose"], name
-    assert any(found.look["math"] for found in visits.values()), "no page has a formula"
-
-
-def test_figures_are_shown(visits):
-    for (name, _), found in visits.items():
-        for source, width in found.look["images"]:
+        for raw in ("$$", "\\(", "\\begin{"):
+            assert raw not in look["prose"], name
+        for source, width in look["images"]:
             assert width, f"{name}: {source} is not shown"
-    assert visits["notebooks/existence", "screen"].look["images"], "the chapter shows no figure"
-
-
-def test_nothing_is_asked_of_the_network(visits):
-    for (name, _), found in visits.items():
-        away = [url for url in found.requests if not url.startswith(("file:", "data:", "blob:"))]
+        away = [url for url in look["requests"] if not url.startswith(("file:", "data:", "blob:"))]
         assert not away, f"{name} asks for {away}"
-        assert found.requests, "the log of requests is empty: nothing was checked"
-
-
-def test_console_is_quiet(visits):
-    for (name, _), found in visits.items():
-        assert not found.console, f"{name}: {found.console}"
-
-
-def test_no_page_scrolls_sideways(visits):
-    for (name, size), found in visits.items():
-        look = found.look
+        assert look["requests"], "the log of requests is empty: nothing was checked"
+        assert not look["console"], f"{name}: {look['console']}"
         assert look["scroll"] <= look["client"], f"{name}, {size}: {look['wide']} stick out"
+    assert any(look["math"] for look in visits.values()), "no page has a formula"
+    assert visits["notebooks/existence", "screen"]["images"], "the chapter shows no figure"
 
 
 def test_search_finds_a_word(driver, book):
     found = visit(driver, book / "search.html", WIDTHS["screen"], "?q=ticket")
+    links = "return [...document.querySelectorAll('#search-results li a')].map((a) => a.href)"
     until = time.monotonic() + PATIENCE
-    while time.monotonic() < until:
-        titles = driver.execute_script(
-            "return [...document.querySelectorAll('#search-results li a')].map((a) => a.href)"
-        )
-        if titles:
-            break
+    while not (titles := driver.execute_script(links)) and time.monotonic() < until:
         time.sleep(0.1)
     assert any("/book/" in title or "/notebooks/" in title for title in titles), titles
-    assert not found.console
+    assert not found["console"]

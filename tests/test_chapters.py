@@ -8,11 +8,11 @@ import pytest
 from nbclient import NotebookClient
 from toys import PATIENCE, ROOT
 
-from lthnb import runner
+from lthnb.book import build
 
 FOLDER = ROOT / "notebooks"
-NAMES = [n for n in runner.book_notebooks() if (FOLDER / f"{n}.ipynb").exists()]
-PARAMETERS = {n: runner.declared_parameters(FOLDER / f"{n}.ipynb") for n in NAMES}
+NAMES = build.book_notebooks()
+PARAMETERS = {name: build.declared_parameters(name) for name in NAMES}
 CHAPTERS = [name for name, declared in PARAMETERS.items() if "profile" in declared]
 
 
@@ -43,15 +43,9 @@ def trainings(store):
 
 def run(name, folder, **given):
     """Run a notebook with papermill, as from its command line; returns all that it printed."""
-    copy = folder / f"{name}.ipynb"
-    source = FOLDER / f"{name}.ipynb"
-    papermill.execute_notebook(
-        source, copy, given, kernel_name="python3", cwd=FOLDER, progress_bar=False
-    )
-    return printed(nbformat.read(copy, as_version=4))
-
-
-def printed(nb):
+    source, copy = (place / f"{name}.ipynb" for place in (FOLDER, folder))
+    how = {"kernel_name": "python3", "cwd": FOLDER, "progress_bar": False}
+    nb = papermill.execute_notebook(source, copy, given, **how)
     outputs = [out for cell in nb.cells for out in cell.get("outputs", [])]
     return "".join(out.get("text", "") for out in outputs)
 
@@ -98,12 +92,8 @@ def test_data_that_are_not_recorded_are_trained_and_it_says_so(store, table, tmp
     assert trainings(store)
 
 
-@pytest.mark.parametrize(
-    ("given", "right"), [("source", "dataset"), ("train_missing", "profile"), ("datset", "dataset")]
-)
-def test_wrong_and_old_names_are_refused_before_anything_runs(given, right, store, tmp_path):
-    with pytest.raises(runner.RunnerError, match=right):
-        runner.execute(FOLDER / "existence.ipynb", tmp_path / "copy.ipynb", {given: "lastfm"})
+@pytest.mark.parametrize(("given", "right"), [("source", "dataset"), ("datset", "dataset")])
+def test_wrong_and_old_names_are_refused_before_anything_is_trained(given, right, store, tmp_path):
     with pytest.raises(papermill.PapermillExecutionError, match=right):
         run("existence", tmp_path, **{given: "lastfm"})
     assert not store.exists()

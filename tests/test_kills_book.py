@@ -6,34 +6,29 @@ descendants at once; the moments are spread over the whole of a run by a seeded 
 """
 
 import contextlib
-import fcntl
-import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
-import termios
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-from test_runner import write_notebook
+from test_build import write_notebook
 from toys import PATIENCE, ROOT, environment
 
-from lthnb import runner
 from lthnb.store.runs import Store
 
 pytestmark = [
-    pytest.mark.xdist_group("runner"),
+    pytest.mark.xdist_group("build"),
     pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="looks at /proc"),
 ]
 
 PROGRAM = (
-    "import pathlib, sys\nfrom lthnb import runner\n"
-    "[one] = runner.execute_all(['one'], 'smoke', root=pathlib.Path.cwd())\n"
-    "print(one.status, one.message)"
+    "import pathlib\nfrom lthnb.book import build\n"
+    "build.run_notebooks(['one'], 'smoke', root=pathlib.Path.cwd())"
 )
 PARAMETERS = "checkpoint_seconds: float = {}  # between two\npause: float = {}  # seconds"
 IMPORTS = """
@@ -62,32 +57,28 @@ class Project:
     def __init__(self, folder: Path, command: list[str]) -> None:
         self.folder, self.root, self.command = folder, folder / "checkout", command
         self.temporary, self.store = folder / "tmp", Store(folder / "store", results=None)
+        self.executed = self.root / "_executed" / "smoke"
         for path in (self.root, self.temporary):
             path.mkdir(parents=True, exist_ok=True)
 
-    def start(self, **settings) -> subprocess.Popen:
+    def start(self) -> subprocess.Popen:
         """The command, in a session of its own."""
-        given = {"stdin": subprocess.DEVNULL, "stderr": subprocess.STDOUT, **settings}
+        places = [str(self.root), str(ROOT), str(ROOT / "tests")]
+        more = {"TMPDIR": str(self.temporary), "PYTHONPATH": os.pathsep.join(places)}
         with open(self.folder / "log", "a") as log:
-            given.setdefault("stdout", log)
             return subprocess.Popen(
                 [sys.executable, *self.command],
                 cwd=self.root,
-                env=self.environment(),
+                env=environment(self.folder, **more),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
                 start_new_session=True,
-                **given,
             )
-
-    def environment(self) -> dict[str, str]:
-        places = [str(self.root), str(ROOT), str(ROOT / "tests")]
-        more = {"TMPDIR": str(self.temporary), "PYTHONPATH": os.pathsep.join(places)}
-        return environment(self.folder, **more)
 
     def finish(self) -> None:
         """Run the command to its end."""
-        began = (self.folder / "log").stat().st_size if (self.folder / "log").exists() else 0
-        code = self.start().wait(PATIENCE)
-        assert code == 0, (self.folder / "log").read_text()[began:]
+        assert self.start().wait(PATIENCE) == 0, (self.folder / "log").read_text()[-3000:]
 
     def processes(self) -> list[int]:
         """All living processes with this project's environment: also those without a parent."""
@@ -98,51 +89,53 @@ class Project:
                     found.append(int(path.parent.name))
         return found
 
-    def wait_until_alone(self) -> float:
-        """Wait for all processes to end by themselves; returns how long it took."""
-        began = time.monotonic()
+    def wait_until_alone(self) -> None:
+        """Wait for all processes to end by themselves."""
+        until = time.monotonic() + PATIENCE
         while alive := self.processes():
-            assert time.monotonic() - began < PATIENCE, shown(alive)
+            assert time.monotonic() < until, alive
             time.sleep(0.05)
-        return time.monotonic() - began
+
+    def kill(self, process: subprocess.Popen, what: str) -> None:
+        """SIGKILL to the command alone, to its process group, or to all that it has started."""
+        if what == "group":
+            os.killpg(process.pid, signal.SIGKILL)
+        for pid in self.processes() if what == "all" else [process.pid]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        process.wait()
 
     def outcome(self) -> dict:
         """What must be the same: executed copies to the byte, and what trainings gave."""
-        copies = sorted((self.root / "_executed" / "smoke").glob("*.*"))
         runs = {key: self.store.find(key) for key in self.store.run_keys()}
-        masks = sorted((self.folder / "store" / "masks").glob("*"))
         return {
-            **{path.name: path.read_bytes() for path in copies if path.suffix != ".lock"},
+            **{path.name: path.read_bytes() for path in self.executed.glob("*.ipynb")},
             **{key: (run.results_digest, run.mask["digest"]) for key, run in runs.items()},
-            **{path.name: path.read_bytes() for path in masks},
         }
 
+    def checkpoints(self) -> list[Path]:
+        return list(self.folder.glob("store/runs/*/checkpoint-*.safetensors"))
+
     def leftovers(self) -> list[Path]:
-        """Files that nobody will ask for."""
-        hidden = [
-            path
-            for place in (self.root / "_executed", self.root / "_build", self.folder / "store")
-            for path in place.rglob(".*")
-            if path.suffix != ".lock" and path.name != ".buildinfo"  # Sphinx's own
-        ]
-        checkpoints = [*(self.folder / "store").glob("runs/*/checkpoint-*.safetensors")]
-        failed = [*(self.root / "_executed").glob("*/failed/*")]
-        return [*self.temporary.iterdir(), *hidden, *checkpoints, *failed]
+        """Files that nobody will ask for, checkpoints apart."""
+        places = (self.root / "_executed", self.root / "_build", self.folder / "store")
+        hidden = [path for place in places for path in place.rglob(".*")]
+        hidden = [path for path in hidden if path.suffix != ".lock" and path.name != ".buildinfo"]
+        return [*self.temporary.iterdir(), *hidden, *self.executed.glob("failed/*")]
 
     def clear(self) -> None:
         """Back to a checkout in which nothing was run."""
         for path in (self.root / "_executed", self.root / "_build", self.folder / "store"):
             shutil.rmtree(path, ignore_errors=True)
 
-
-def shown(pids: list[int]) -> str:
-    """The commands of processes."""
-    lines = []
-    for pid in pids:
-        with contextlib.suppress(OSError):
-            words = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
-            lines.append(f"{pid}: {words[:200]}")
-    return "\n".join(["processes that go on:", *lines])
+    def check(self, expected: dict) -> None:
+        """The same bits, no process and no file left. A killed command's Jupyter Book goes on for
+        some seconds; what it writes the next command clears."""
+        self.wait_until_alone()
+        self.finish()
+        assert self.outcome() == expected
+        assert list(self.store.verify()) == []
+        assert [*self.leftovers(), *self.checkpoints()] == []
 
 
 def notebook_project(folder: Path, checkpoint_seconds: float = 0.0, pause: float = 0.0) -> Project:
@@ -155,114 +148,49 @@ def notebook_project(folder: Path, checkpoint_seconds: float = 0.0, pause: float
     return project
 
 
-def runs_of(outcome: dict) -> dict:
-    """Of an outcome, what trainings gave."""
-    return {name: value for name, value in outcome.items() if not name.startswith("one.")}
-
-
-@pytest.fixture(scope="module")
-def notebook(tmp_path_factory):
-    """The project, what comes of it undisturbed, and the seconds that it takes."""
-    project = notebook_project(tmp_path_factory.mktemp("n"), pause=0.03)  # training is half of it
-    began = time.monotonic()
-    project.finish()
-    seconds = time.monotonic() - began
-    expected = project.outcome()
-    assert {"one.ipynb", "one.json"} <= set(expected)
-    assert len(project.store.run_keys()) == 4
-    return project, expected, seconds
-
-
-def kill(project: Project, process: subprocess.Popen, what: str) -> None:
-    """SIGKILL to the command alone, to its process group, or to all that it has started."""
-    if what == "all":
-        for pid in project.processes():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-    elif what == "group":
-        os.killpg(process.pid, signal.SIGKILL)
-    else:
-        process.kill()
-    process.wait()
-
-
-def kill_again_and_again(project, expected, seconds, kills: int, seed: int) -> dict[str, int]:
-    """Kill `kills` times, starting over where a command is through; compare each that is through.
+def kill_again_and_again(project: Project, kills: int) -> set[str]:
+    """Kill a command `kills` times, starting over where it is through; compare each that is.
 
     After every other kill the next command comes at once, and may meet what is still ending.
+    Returns what kills have met.
     """
-    rng = np.random.default_rng(seed)
-    seen = dict.fromkeys(("kills", "command", "group", "all", "through", "starting"), 0)
-    seen.update(dict.fromkeys(("executing", "with a checkpoint", "building", "slowest end"), 0))
+    project.finish()  # the first time, numba compiles
     project.clear()
-    fresh = True
-    while seen["kills"] < kills:
-        process, began = project.start(), time.monotonic()
+    began = time.monotonic()
+    project.finish()
+    expected, seconds = project.outcome(), time.monotonic() - began
+    project.clear()
+    rng, met, done = np.random.default_rng(50), set(), 0
+    while done < kills:
+        process = project.start()
         # Less than all of it, since what is done stays done and is not met again.
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(rng.uniform(0, 0.8 * seconds))
         if process.poll() is not None:
             assert process.returncode == 0, (project.folder / "log").read_text()[-3000:]
-            if fresh:  # the machine has become less busy
-                seconds = min(seconds, time.monotonic() - began)
-            seen["slowest end"] = max(seen["slowest end"], check(project, expected))
-            seen["through"] += 1
+            project.check(expected)
             project.clear()
-            fresh = True
             continue
-        fresh = False
-        building = list(project.root.glob("_build/*/.new-*"))
-        executing = list(project.temporary.glob("lthnb-*"))
-        seen["building" if building else "executing" if executing else "starting"] += 1
-        seen["with a checkpoint"] += bool(
-            list(project.folder.glob("store/runs/*/checkpoint-*.safetensors"))
-        )
-        what = ("command", "group", "all")[seen["kills"] % 3]
-        kill(project, process, what)
-        seen["kills"] += 1
-        seen[what] += 1
-        if seen["kills"] % 2:
-            seen["slowest end"] = max(seen["slowest end"], project.wait_until_alone())
+        met |= {"building"} if list(project.root.glob("_build/*/.new-*")) else set()
+        met |= {"executing"} if list(project.temporary.glob("lthnb-*")) else set()
+        met |= {"checkpoint"} if project.checkpoints() else set()
+        project.kill(process, ("command", "group", "all")[done % 3])
+        done += 1
+        if done % 2:
+            project.wait_until_alone()
     project.finish()
-    seen["slowest end"] = round(max(seen["slowest end"], check(project, expected)), 1)
-    seen["through"] += 1
-    return seen
-
-
-def check(project: Project, expected: dict) -> float:
-    """The same bits, no process and no file left; returns how long the last process took to end."""
-    waited = project.wait_until_alone()
-    found = project.outcome()
-    assert sorted(found) == sorted(expected)
-    assert [name for name in found if found[name] != expected[name]] == []
-    assert list(project.store.verify()) == []
-    assert project.leftovers() == []
-    return waited
+    project.check(expected)
+    return met
 
 
 @pytest.mark.slow
-def test_notebook_killed_again_and_again(notebook, record_property):
-    project, expected, seconds = notebook
-    began = time.monotonic()
-    seen = kill_again_and_again(project, expected, seconds, 50, seed=50)
-    report(seen, time.monotonic() - began, record_property)
-    assert seen["executing"] > 0
-    assert seen["with a checkpoint"] > 0
+def test_notebook_killed_again_and_again(tmp_path_factory):
+    project = notebook_project(tmp_path_factory.mktemp("n"), pause=0.03)  # training is half of it
+    assert {"executing", "checkpoint"} <= kill_again_and_again(project, 50)
 
 
-def report(seen: dict, seconds: float, record_property) -> None:
-    seen["minutes"] = round(seconds / 60, 1)
-    for name, number in seen.items():
-        record_property(name, number)
-    print(json.dumps(seen))
-
-
-# The book
-
-
-@pytest.fixture(scope="module")
-def book(tmp_path_factory):
-    """A copy of the checkout, its smoke book undisturbed, and the seconds that it takes."""
+@pytest.mark.slow
+def test_book_killed_again_and_again(tmp_path_factory):
     project = Project(tmp_path_factory.mktemp("b"), ["-m", "lthnb", "book", "--profile", "smoke"])
     listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
     names = subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=True).stdout
@@ -271,76 +199,26 @@ def book(tmp_path_factory):
             (project.root / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, project.root / name)
     (project.folder / "results").symlink_to(project.root / "results")
-    project.finish()  # the first time, numba compiles
-    project.clear()
-    began = time.monotonic()
-    project.finish()
-    return project, project.outcome(), time.monotonic() - began
-
-
-@pytest.mark.slow
-def test_book_killed_again_and_again(book, record_property):
-    project, expected, seconds = book
-    began = time.monotonic()
-    seen = kill_again_and_again(project, expected, seconds, 50, seed=50)
-    report(seen, time.monotonic() - began, record_property)
-    assert seen["building"] > 0
-    assert seen["executing"] > 0
+    assert {"executing", "building"} <= kill_again_and_again(project, 50)
     folder = project.root / "_build" / "smoke"
-    assert {path.name for path in folder.iterdir()} == {"html", "build.log", "built.json"}
-    for name in runner.book_notebooks(project.root):
-        assert (folder / "html" / "notebooks" / f"{name}.html").exists()
+    assert {path.name for path in folder.iterdir()} == {"html", "build.log"}
 
 
-# Stopped in order
-
-
-def terminal() -> tuple[int, dict]:
-    """A terminal of its own for a process: our end, and what Popen needs."""
-    ours, theirs = os.openpty()
-
-    def take() -> None:
-        for number in (signal.SIGINT, signal.SIGHUP):  # a shell or nohup may ignore them
-            signal.signal(number, signal.SIG_DFL)
-        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-
-    return ours, {"stdin": theirs, "stdout": theirs, "stderr": theirs, "preexec_fn": take}
-
-
-def read_all(ours: int) -> str:
-    """What was said to a terminal that nobody else has open any more, which is closed then. One
-    read gives 4 KB at most, and a slow start draws many progress bars."""
-    said = b""
-    with contextlib.suppress(OSError):  # its end
-        while piece := os.read(ours, 2**12):
-            said += piece
-    os.close(ours)
-    return said.decode()
-
-
-def stop(project: Project, how: str) -> None:
+def stop(project: Project, number: int) -> None:
     """Stop a command while it trains: a checkpoint is written first, and all end by themselves."""
-    ours, settings = terminal()
-    process = project.start(**settings)
-    os.close(settings["stdin"])
+    process = project.start()
     wait_for_training(project, process)
-    if how == "SIGTERM":
-        process.terminate()
-    elif how == "Ctrl-C":
-        os.write(ours, b"\x03")
-    else:
-        os.close(ours)
-    codes = {"SIGTERM": 143, "Ctrl-C": -signal.SIGINT, "closed terminal": -signal.SIGHUP}
-    assert process.wait(PATIENCE) == codes[how]
+    os.killpg(process.pid, number)  # as Ctrl-C and a closed terminal do
+    code = -number if number == signal.SIGINT else 128 + number
+    assert process.wait(PATIENCE) == code
     project.wait_until_alone()
-    [checkpoint] = project.folder.glob("store/runs/*/checkpoint-*.safetensors")
+    [checkpoint] = project.checkpoints()
     _, state = project.store.find_checkpoint(checkpoint.parent.name)
     assert 0 < state["epoch"] < 30
-    assert [path for path in project.leftovers() if path != checkpoint] == []
-    assert list((project.root / "_executed").rglob("*.ipynb")) == []
-    if how != "closed terminal":
-        said = read_all(ours)
-        assert "lthnb: stopping; a training ends its epoch first (Ctrl-C again: at once)" in said
+    assert project.leftovers() == []
+    assert list(project.executed.rglob("*.ipynb")) == []
+    said = (project.folder / "log").read_text()
+    assert "lthnb: stopping; a training ends its epoch first (Ctrl-C again: at once)" in said
 
 
 def wait_for_training(project: Project, process: subprocess.Popen) -> None:
@@ -354,42 +232,29 @@ def wait_for_training(project: Project, process: subprocess.Popen) -> None:
     time.sleep(0.3)  # its first epochs
 
 
-@pytest.fixture
-def place(tmp_path_factory):
-    """A folder with a short path, as sockets need it: that of `tmp_path` has the test's name."""
-    return tmp_path_factory.mktemp("p")
+def undisturbed(folder: Path) -> dict:
+    """What comes of the notebook's search, in this process."""
+    project, settings = Project(folder, []), {"checkpoint_seconds": 1e9}
+    exec(IMPORTS + CLIMB.replace("Store()", "store"), {"store": project.store, **settings})
+    return project.outcome()
 
 
-def test_notebook_stopped_and_killed(place):
-    """Ctrl-C while it trains, killed while it trains, then killed at a random moment."""
-    expected = runs_of(undisturbed(place / "here").outcome())  # and the copy finds it compiled
+SLOW = [pytest.param(number, marks=pytest.mark.slow) for number in (signal.SIGTERM, signal.SIGHUP)]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, *SLOW])
+def test_notebook_stopped_and_killed(number, tmp_path_factory):
+    """Stopped while it trains, killed while it trains, then killed at a random moment."""
+    place = tmp_path_factory.mktemp("p")  # short, for sockets: `tmp_path` has the test's name
+    expected = undisturbed(place / "here")  # and the copy finds it compiled
     project = notebook_project(place, checkpoint_seconds=1e9, pause=0.03)
-    stop(project, "Ctrl-C")
+    stop(project, number)
     process = project.start()
     wait_for_training(project, process)
-    kill(project, process, "command")
+    project.kill(process, "command")
     process = project.start()
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(np.random.default_rng().uniform(0, 6))
-    kill(project, process, "all")
+    project.kill(process, "all")
     project.finish()
-    check(project, project.outcome())
-    assert runs_of(project.outcome()) == expected
-
-
-def undisturbed(folder: Path) -> Project:
-    """The notebook's ladder, climbed in this process."""
-    project, settings = Project(folder, []), {"checkpoint_seconds": 1e9}
-    exec(IMPORTS + CLIMB.replace("Store()", "store"), {"store": project.store, **settings})
-    return project
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("how", ["Ctrl-C", "SIGTERM", "closed terminal"])
-def test_stopped_while_it_trains(place, notebook, how):
-    _, expected, _ = notebook
-    project = notebook_project(place, checkpoint_seconds=1e9, pause=0.05)
-    stop(project, how)
-    project.finish()
-    check(project, project.outcome())
-    assert runs_of(project.outcome()) == runs_of(expected)
+    project.check({**project.outcome(), **expected})

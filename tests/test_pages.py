@@ -9,16 +9,12 @@ import pytest
 from conftest import toc_files
 
 from lthnb import paper
+from lthnb.datasets.sources import SOURCES
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = sorted((ROOT / "book").glob("*.md"))
+PAGES = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "book").glob("*.md")}
 MODULES = {path.stem for path in (ROOT / "lthnb").glob("[a-z]*")}
-# On these a code span such as `data.train` is a variable's attribute, not a module's.
-VARIABLES = {"your-data.md"}
-
-
-def text_of(name: str) -> str:
-    return (ROOT / "book" / name).read_text(encoding="utf-8")
+INDEX = re.findall(r"^\| ([^|]+) \| (.*) \|$", PAGES["paper-index.md"], re.MULTILINE)
 
 
 def named(text: str) -> set[str]:
@@ -41,107 +37,82 @@ def find(name: str) -> object:
     return found
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+# On your-data.md a code span such as `data.train` is a variable's attribute, not a module's.
+@pytest.mark.parametrize("page", sorted(PAGES.keys() - {"your-data.md"}))
 def test_functions_that_a_page_names_exist(page):
-    names = named(page.read_text(encoding="utf-8")) if page.name not in VARIABLES else ()
-    for name in names:
+    for name in named(PAGES[page]):
         find(name)
 
 
-def test_a_function_that_is_not_there_is_found():
-    assert named("`pruning.prune`, `lthnb.config.NUMERICS`, `config.py`, ```pruning.x```") == {
-        "pruning.prune",
-        "config.NUMERICS",
-    }
-    for name in ("pruning.prone", "data.Interactions.tran", "steps.linear.Step", "prunning.prune"):
+def test_function_that_is_not_there_is_found():
+    assert named("`pruning.prune`, `config.py`, ```pruning.x```") == {"pruning.prune"}
+    for name in ("pruning.prone", "data.Interactions.tran", "prunning.prune"):
         with pytest.raises((AttributeError, ImportError)):
             find(name)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+@pytest.mark.parametrize("page", sorted(PAGES))
 def test_links_lead_to_pages_of_the_book(page):
     """Relative ones; the book's build finds the rest, but takes minutes."""
-    text = page.read_text(encoding="utf-8")
     listed = {(ROOT / name).resolve() for name in toc_files()}
-    for link in re.findall(r"\]\(([\w./-]+\.(?:md|ipynb))(?:#[\w-]+)?\)", text):
-        target = (page.parent / link).resolve()
-        assert target.with_suffix("") in listed, f"{page.name} links to {link}"
+    for link in re.findall(r"\]\(([\w./-]+\.(?:md|ipynb))(?:#[\w-]+)?\)", PAGES[page]):
+        target = (ROOT / "book" / link).resolve()
+        assert target.with_suffix("") in listed, f"{page} links to {link}"
 
 
-def test_the_data_page_says_what_share_of_pairs_occurs():
-    """As Table 1 does, under another name."""
-    rows = re.findall(
-        r"^\| `([\w-]+)` \| ([\d,]+) \| ([\d,]+) \| ([\d,]+) \| ([\d.]+) \|",
-        text_of("data.md"),
-        re.M,
-    )
-    shares = {name: share for name, *_, share in rows}
-    assert {row.dataset: f"{row.filled:.5f}" for row in paper.TABLE1}.items() <= shares.items()
-    for _, *counts, share in rows:
-        users, items, pairs = (int(count.replace(",", "")) for count in counts)
+def test_data_page_has_the_counts_that_loading_verifies_and_their_share():
+    """Each row: the counts of Table 1, or those that a published file must have."""
+    row = r"^\| `([\w-]+)` \| ([\d,]+) \| ([\d,]+) \| ([\d,]+) \| ([\d.]+) \|"
+    shown = {
+        name: (*(int(count.replace(",", "")) for count in counts), share)
+        for name, *counts, share in re.findall(row, PAGES["data.md"], re.MULTILINE)
+    }
+    for users, items, pairs, share in shown.values():
         assert f"{pairs / (users * items):.5f}" == share
+    for one in paper.TABLE1:
+        row = (one.users, one.items, one.interactions, f"{one.filled:.5f}")
+        assert shown[one.dataset] == row
+    for name, source in SOURCES.items():
+        assert name in PAGES["data.md"]
+        if e := source.expected:
+            pairs = e["train"] + e.get("valid", 0) + e["test"]
+            assert shown[name][:3] == (e["users"], e["items"], pairs)
 
 
-class TestMethod:
-    TEXT = text_of("method.md")
-
-    @pytest.mark.parametrize("number", range(1, 8))
-    def test_each_equation_is_stated_explained_and_computed(self, number):
-        """A heading, a formula, words, and at least one function."""
-        headings = re.findall(rf"^### Eq\. {number}: [^\n]+\n(.*?)(?=^##)", self.TEXT, re.M | re.S)
-        assert len(headings) == 1
-        parts = headings[0].split("$$")
-        assert len(parts) >= 3
-        assert len(parts[2].split()) > 15
-        assert named(headings[0])
-
-    def test_algorithm_1_is_there_line_by_line(self):
-        [algorithm] = re.findall(r"^## Algorithm 1\n(.*?)(?=^##)", self.TEXT, re.M | re.S)
-        rows = re.findall(r"^\| (\d) \| .+ \| (.*?) ?\|$", algorithm, re.MULTILINE)
-        assert [int(number) for number, _ in rows] == list(range(1, 9))
-        assert all(named(function) for _, function in rows[:-1])  # the last ends the loop
-        assert {"lottery.climb", "training.train", "pruning.prune"} <= named(algorithm)
-
-    def test_the_protocol_says_nothing_twice(self):
-        """What moved here is gone there: no paragraph of some length stands on both pages."""
-        ours, theirs = (
-            {part for part in text.split("\n\n") if len(part) > 80}
-            for text in (self.TEXT, text_of("protocol.md"))
-        )
-        assert not ours & theirs
+@pytest.mark.parametrize("number", range(1, 8))
+def test_each_equation_is_stated_explained_and_computed(number):
+    """A heading, a formula, words, and at least one function."""
+    heading = rf"^### Eq\. {number}: [^\n]+\n(.*?)(?=^##)"
+    [text] = re.findall(heading, PAGES["method.md"], re.MULTILINE | re.DOTALL)
+    _, _, words, *_ = text.split("$$")
+    assert len(words.split()) > 15
+    assert named(text)
 
 
-class TestPaperIndex:
-    TEXT = text_of("paper-index.md")
+def test_algorithm_1_is_there_line_by_line():
+    whole = r"^## Algorithm 1\n(.*?)(?=^##)"
+    [algorithm] = re.findall(whole, PAGES["method.md"], re.MULTILINE | re.DOTALL)
+    rows = re.findall(r"^\| (\d) \| .+ \| (.*?) ?\|$", algorithm, re.MULTILINE)
+    assert [int(number) for number, _ in rows] == list(range(1, 9))
+    assert all(named(function) for _, function in rows[:-1])  # the last ends the loop
 
-    def rows(self, pattern: str) -> dict[str, str]:
-        """First cell → the rest of its line, for the lines whose first cell fits."""
-        found = re.findall(rf"^\| ({pattern}) \| (.*) \|$", self.TEXT, re.MULTILINE)
-        assert len({first for first, _ in found}) == len(found)
-        return dict(found)
 
-    def test_every_figure_has_its_place(self):
-        rows = self.rows(r"Figure \d \(.*?\)")
-        assert set(rows) == {f"Figure {f.number} ({f.section})" for f in paper.FIGURES}
-        assert all(re.search(r"\]\(\S+\)", rest) for rest in rows.values())
+def test_figures_tables_and_equations_have_their_place_in_the_index():
+    wanted = [f"Figure {figure.number} ({figure.section})" for figure in paper.FIGURES]
+    places = [first for first, rest in INDEX if re.search(r"\]\(\S+\)", rest)]
+    assert set(wanted) <= set(places)
+    firsts = [first.partition(" (")[0] for first, _ in INDEX]
+    equations = [f"Eq. {number}" for number in range(1, 8)]
+    for one in ("Table 1", "Table 2", "Table 3", *equations, "Algorithm 1"):
+        assert firsts.count(one) == 1, one
 
-    def test_every_table_has_its_place(self):
-        rows = self.rows(r"Table \d \(.*?\)")
-        tables = {1: paper.TABLE1, 2: paper.TABLE2, 3: paper.TABLE3}
-        assert [int(first[6]) for first in rows] == list(tables)
-        assert all(re.search(r"\]\(\S+\)", rest) for rest in rows.values())
 
-    def test_every_equation_has_its_place(self):
-        rows = self.rows(r"(?:Eq\.|Algorithm) \d \(.*?\)")
-        wanted = [*(f"Eq. {number}" for number in range(1, 8)), "Algorithm 1"]
-        assert [first.partition(" (")[0] for first in rows] == wanted
-
-    def test_every_claim_has_its_place(self):
-        """With its section and our paraphrase, word by word, and a link to where it is examined."""
-        rows = self.rows("`[a-z0-9-]+`")
-        assert set(rows) == {f"`{c.id}`" for c in paper.CLAIMS}
-        for c in paper.CLAIMS:
-            section, says, where = rows[f"`{c.id}`"].split(" | ")
-            assert (section, says) == (c.section, c.says)
-            assert re.search(r"\]\(\S+\.ipynb\)", where)
-            assert where.endswith(": open") is c.open
+def test_every_claim_has_its_place_in_the_index():
+    """With its section and our paraphrase, word by word, and a link to where it is examined."""
+    rows = {first: rest for first, rest in INDEX if re.fullmatch(r"`[a-z0-9-]+`", first)}
+    assert set(rows) == {f"`{claim.id}`" for claim in paper.CLAIMS}
+    for claim in paper.CLAIMS:
+        section, says, where = rows[f"`{claim.id}`"].split(" | ")
+        assert (section, says) == (claim.section, claim.says)
+        assert re.search(r"\]\(\S+\.ipynb\)", where)
+        assert where.endswith(": open") is claim.open

@@ -1,0 +1,1 @@
+"""Notebooks through papermill, and the book that Jupyter Book makes of them."""
