@@ -109,14 +109,13 @@ def test_row_and_nested_part_read_back_equal_to_the_record(store):
     assert results_digest(found.row, found.nested) == record.results_digest
 
 
-def test_damaged_row_is_named_set_aside_and_trained_again(store, monkeypatch, capsys):
+def test_damaged_row_is_named_and_trained_again(store, monkeypatch, capsys):
     run = trained(store, DATA, SPEC)
     [path] = store.folder.glob("runs/*/row.json")
-    path.write_bytes(bad := path.read_bytes()[:-5])
+    path.write_bytes(path.read_bytes()[:-5])
     keys = count_trainings(monkeypatch)
     assert trained(store, DATA, SPEC).record.results_digest == run.record.results_digest
     assert str(path) in capsys.readouterr().err
-    assert path.with_name("row.json.damaged").read_bytes() == bad
     assert keys == [run.key]
 
 
@@ -197,7 +196,7 @@ def test_a_wait_for_another_process_is_said_and_ended_by_stop(store, monkeypatch
         with pytest.raises(Stopped) as stopped:
             trained(store, DATA, SPEC, deadline=0.0)
     assert (stopped.value.reason, stopped.value.epoch) == ("time budget", None)
-    assert f"another process ({os.getpid()} on" in capsys.readouterr().err
+    assert f"run {key[:8]}: another process is training it" in capsys.readouterr().err
     assert trained(store, DATA, SPEC).key == key
 
 
@@ -297,7 +296,7 @@ def scaled(name):
         ("stand twice", rewrite("runs", lambda rows: rows.append(rows[0]))),
         ("stand twice", rewrite("searches", lambda rows: rows.append(rows[0]))),
         ("l2 is .* in its row, .* in its text", scaled("l2")),
-        ("ndcg@20 is .* in its row, .* by its hits", scaled("ndcg@20")),
+        ("ndcg@20 is .*, and .* by its hits", scaled("ndcg@20")),
         ("results are not those of its digest", scaled("valid_mrr@5")),
         ("belongs to no search", rewrite("searches", lambda rows: rows.clear())),
         ("not recorded", rewrite("runs", lambda rows: rows.pop())),

@@ -1,13 +1,12 @@
 """Files that are written whole or not at all, and a checksum beside each, checked before reading.
 
-`NAME.sha256` lies beside `NAME` and is written first, in the form of ``sha256sum``. A file is
-written once and then never changed, so that a kill at any moment leaves a good file or none.
+`NAME.sha256` lies beside `NAME`, in the form of ``sha256sum``, and is written first. No file is
+changed in place, so that a kill at any moment leaves a good file or none.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import io
 import json
@@ -55,25 +54,18 @@ def say(message: str) -> None:
     print(f"lthnb: {message}", file=sys.stderr)
 
 
-ADVICE = {  # what to do about what the operating system says most often
-    errno.ENOSPC: "Free space there, or copy the store to a larger disk and point LTHNB_STORE to "
-    "it; the same command then goes on from the last checkpoint.",
-    errno.EROFS: "Point LTHNB_STORE to a folder that can be written.",
-    errno.EACCES: "Point LTHNB_STORE to a folder that can be written.",
-    errno.ENOLCK: "Locks do not work there; point LTHNB_STORE to a folder on a local disk.",
-}
-
-
 @contextlib.contextmanager
 def explained(path: Path) -> Iterator[None]:
     """What the operating system refuses is a StoreError that names the file and what to do."""
     try:
         yield
-    except (OSError, NotImplementedError) as error:
-        code = errno.ENOLCK if isinstance(error, NotImplementedError) else error.errno
-        advice = ADVICE.get(code, "Look after the disk, or point LTHNB_STORE to another folder.")
+    except (OSError, NotImplementedError) as error:  # the latter where locks do not work
         why = getattr(error, "strerror", None) or str(error)
-        raise StoreError(f"{path}: {why}. Nothing half-written is left. {advice}") from error
+        raise StoreError(
+            f"{path}: {why}. Nothing half-written is left. Free space there, or point LTHNB_STORE "
+            "to a folder on a local disk that can be written, such as a copy of this one; the same "
+            "command then goes on from the last checkpoint."
+        ) from error
 
 
 def write_file(path: Path, content: bytes) -> None:
@@ -107,8 +99,10 @@ def checksum_file(path: Path) -> Path:
     return path.with_name(f"{path.name}.sha256")
 
 
-def write_once(path: Path, content: bytes) -> None:
-    """Write a file that is not there yet: its checksum first, then the file."""
+def write_checked(path: Path, content: bytes) -> None:
+    """Write a file in place of any other: its checksum first, then the file."""
+    with explained(path):
+        path.unlink(missing_ok=True)
     write_file(checksum_file(path), f"{sha256(content)}  {path.name}\n".encode())
     write_file(path, content)
 
@@ -120,10 +114,30 @@ def read_checked(path: Path) -> bytes | None:
         if not path.is_file():
             return None
         content, beside = path.read_bytes(), checksum_file(path)
-        known = beside.read_bytes() if beside.is_file() else b"none"
+        known = beside.read_bytes() if beside.is_file() else b""
     if known != f"{sha256(content)}  {path.name}\n".encode():
         raise DamagedFile(f"{path}: its checksum does not fit its content; it is torn or altered.")
     return content
+
+
+def read_row(path: Path) -> dict[str, Any] | None:
+    """A row of JSON, None where there is none; its folder is called by its key, or its search.
+    Raises DamagedFile as :func:`read_checked` does, and where it is of another."""
+    content = read_checked(path)
+    row = None if content is None else json.loads(content)
+    if row is not None and path.parent.name not in (row["key"], row.get("search")):
+        raise DamagedFile(f"{path}: is of {row.get('search', row['key'])}.")
+    return row
+
+
+def read_arrays(path: Path, key: str) -> tuple[dict[str, np.ndarray], Any] | None:
+    """What :func:`pack` packed into a file of some key, None where there is none. Raises
+    DamagedFile as :func:`read_checked` does, and where it is of another key."""
+    content = read_checked(path)
+    found = None if content is None else unpack(content)
+    if found is not None and found[1]["key"] != key:
+        raise DamagedFile(f"{path}: is of {found[1]['key']}.")
+    return found
 
 
 def npz(arrays: dict[str, np.ndarray]) -> bytes:
