@@ -7,7 +7,6 @@ peer's code prints goes to standard error. The end of the input ends it.
     {"do": "prepare", "id", "task", "settings"}   load and build; answers with facts
     {"do": "repeat", "id"}                        do it once; answers with {measure: number}
     {"do": "drop", "id"}                          forget what was prepared
-    {"do": "memory"}                              peak resident bytes: self, and largest child
 
 An adapter has `SHIMS`, a list of sentences, and `TASKS`: name → a function of a :class:`Job` that
 prepares and returns (facts, a function of nothing that does it once and returns the measures).
@@ -19,7 +18,6 @@ import gc
 import importlib.util
 import json
 import os
-import resource
 import sys
 import time
 from importlib import metadata
@@ -29,7 +27,7 @@ from pathlib import Path
 class Job:
     """What a task is told, and the data that ours has handed over.
 
-    settings: plain data (see `rows.settings`). folder: holds train.npy and test.npy (int32, 2 × n,
+    settings: plain data (see `plan.yaml`). folder: holds train.npy and test.npy (int32, 2 × n,
     users and items, sorted by user), triplets.npy (int64, 3 × n: users, positives, negatives, the
     first of our stream) and table.npy (float32, rows × size, users first). clone: a peer's code.
     """
@@ -89,12 +87,6 @@ def ranking(run) -> tuple:
     return run(), lambda: {"ranking": timed(run)}
 
 
-def peak(who: int) -> int:
-    """Peak resident bytes."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(who).ru_maxrss * unit
-
-
 def serve(adapter, lines, out) -> None:
     """Answer commands until there are no more."""
     prepared = {}
@@ -113,11 +105,6 @@ def serve(adapter, lines, out) -> None:
             prepared.pop(id, None)
             gc.collect()
             return None
-        if do == "memory":
-            return {
-                "peak": peak(resource.RUSAGE_SELF),
-                "children": peak(resource.RUSAGE_CHILDREN),
-            }
         raise ValueError(f"unknown command {do!r}")
 
     for line in lines:
