@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import plan
-from benchmarks.pool import Lane, WorkerError, interleave, say
+from benchmarks.pool import Lane, WorkerError, interleave
 from benchmarks.record import slopes
 from benchmarks.run import OURS, Run, entry, options
 
@@ -52,10 +52,7 @@ def sweep(run: Run, backbone: str, over: str, points: dict, workers: dict) -> di
             raise WorkerError(f"{what}, {at}: {lane.reason}")
         lane.worker.ask("drop", id=lane.id)
         found.append({"at": at, **entry(lane)})
-    fitted = slopes(found)
-    for measure, of in fitted.items():
-        say(f"{what}: {measure} slope {of['median']:.3f} ({of['min']:.3f} … {of['max']:.3f})")
-    return {"backbone": backbone, "over": over, "points": found, "slopes": fitted}
+    return {"backbone": backbone, "over": over, "points": found, "slopes": slopes(found)}
 
 
 def parser() -> argparse.ArgumentParser:

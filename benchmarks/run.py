@@ -11,7 +11,8 @@ from typing import Any
 
 from benchmarks import peers, plan
 from benchmarks.pool import Lane, Worker, WorkerError, say
-from benchmarks.record import FORMAT, load_average, machine, ratios, short, spread, write
+from benchmarks.record import FORMAT, load_average, machine, short, write
+from lthnb.measured import frame
 from lthnb.store.machine import commit
 
 OURS = "ours"
@@ -105,27 +106,19 @@ class Run:
         return Lane(who, worker, row, plan.settings_of(row, self.settings, **more))
 
     def put_row(self, name: str, lanes: list[Lane]) -> None:
-        """Write what the lanes measured into the record, and show it."""
+        """Write what the lanes measured into the record."""
         about = plan.ROWS[name]
-        row: dict[str, Any] = {"title": about.title, "unit": about.unit, "who": {}, "ratios": {}}
+        who = {lane.who: entry(lane) for lane in lanes if lane.reason is None}
+        self.record["rows"][name] = {"title": about.title, "unit": about.unit, "who": who}
         for lane in lanes:
             if lane.reason is not None:
                 self.absent(name, lane.who, lane.reason)
-            else:
-                row["who"][lane.who] = entry(lane)
-        ours = row["who"].get(OURS)
-        for who, theirs in row["who"].items():
-            if ours and who != OURS:
-                row["ratios"][who] = ratios(theirs["measures"], ours["measures"])
-            for measure, of in theirs["spread"].items():
-                ratio = row["ratios"].get(who, {}).get(measure)
-                times = f"   {ratio['median']:.3g} × ours" if ratio else ""
-                say(f"{name:16} {who:18} {measure:9} {of['median']:.4g} {about.unit}{times}")
-        self.record["rows"][name] = row
 
     def finish(self) -> Path:
-        """Write the record into its folder, under its name, and return its path."""
+        """Write the record into its folder, under its name, show it, and return its path."""
         self.record["machine"]["load_after"] = load_average()
+        shown = frame([self.record]).groupby(["row", "who", "measure", "at"], dropna=False)
+        print(shown[["value", "ratio"]].median().dropna(how="all").to_string())
         path = self.out.resolve() / f"{self.record['name']}.json"
         write(path, self.record)
         say(f"written: {path}")
@@ -135,5 +128,4 @@ class Run:
 def entry(lane: Lane) -> dict[str, Any]:
     """What a lane came to, in the record's layout."""
     measures = {name: [short(v) for v in values] for name, values in lane.measures.items()}
-    spreads = {name: spread(values) for name, values in measures.items()}
-    return {"measures": measures, "spread": spreads, "facts": lane.facts}
+    return {"measures": measures, "facts": lane.facts}

@@ -28,8 +28,8 @@ class Job:
     """What a task is told, and the data that ours has handed over.
 
     settings: plain data (see `plan.yaml`). folder: holds train.npy and test.npy (int32, 2 × n,
-    users and items, sorted by user), triplets.npy (int64, 3 × n: users, positives, negatives, the
-    first of our stream) and table.npy (float32, rows × size, users first). clone: a peer's code.
+    users and items, sorted by user) and table.npy (float32, rows × size, users first); for the
+    agreement more. clone: a peer's code.
     """
 
     def __init__(self, settings: dict) -> None:
@@ -55,12 +55,6 @@ class Job:
 
         users, items = self.load(name)
         return numpy.split(items, numpy.searchsorted(users, numpy.arange(1, self.users)))
-
-    def predrawn(self):
-        """`batches` batches of our triplets: an iterator of int64 arrays (3, batch)."""
-        triplets = self.load("triplets")
-        for k in range(self.batches):
-            yield triplets[:, k * self.batch : (k + 1) * self.batch]
 
     def file(self, name: str, write) -> Path:
         """A file in a peer's own layout, written by `write(path)` unless it is there already; the

@@ -1,5 +1,5 @@
 """Records of benchmarks as DataFrames. `benchmarks/` measures and writes them, one JSON file each;
-their layout is told in `benchmarks/record.py`."""
+`benchmarks/README.md` tells their layout."""
 
 from __future__ import annotations
 

@@ -47,11 +47,9 @@ def _step(job, data, backbone: str):
 
 
 def hand_over(job):
-    """Write what all peers use: the pairs, the first triplets of our stream, a trained table."""
+    """Write what all peers use: the pairs, and a trained table."""
     data = _data(job)
     folder = _with_pairs(job, data)
-    triplets = Sampler.of(data.train, 0).draw(0, job.batch * job.batches)
-    np.save(folder / "triplets.npy", triplets)
     _, step = _step(job, data, "mf")
     for number in range(job.trained):
         step.run_epoch(number)
@@ -90,19 +88,8 @@ def _epochs(job, data, backbone: str, batches: int | None = None):
 
 def _steps_task(backbone: str, short: bool):
     def task(job):
-        data = _data(job)
-        name, batches, run = _epochs(job, data, backbone, job.batches if short else None)
-        sampler = Sampler.of(data.train, 0)
-
-        def draw():
-            for k in range(batches):
-                sampler.draw(k * job.batch, job.batch)
-
-        def repeat():
-            whole, sampling = timed(run) / batches, timed(draw) / batches
-            return {"step": whole - sampling, "sampling": sampling, "whole": whole}
-
-        return {"step": name, "batches": batches}, repeat
+        name, batches, run = _epochs(job, _data(job), backbone, job.batches if short else None)
+        return {"step": name, "batches": batches}, lambda: {"whole": timed(run) / batches}
 
     return task
 
@@ -124,18 +111,8 @@ def rank(job):
 
 
 def scaling(job):
-    """MF runs whole epochs. LightGCN's step does not depend on the epoch, so a few do, and the
-    epoch is that many times as long."""
-    data = _data(job)
-    few = None if job.backbone == "mf" else job.batches
-    name, batches, run = _epochs(job, data, job.backbone, few)
-    all_batches = -(-data.train.nnz // job.batch)
-
-    def repeat():
-        a_step = timed(run) / batches
-        return {"whole": a_step, "epoch": a_step * all_batches}
-
-    return {"step": name, "batches": batches, "train": data.train.nnz}, repeat
+    """MF runs whole epochs. LightGCN's step does not depend on the epoch, so a few steps do."""
+    return _steps_task(job.backbone, short=job.backbone == "lightgcn")(job)
 
 
 def _run(job) -> TrainedRun:
