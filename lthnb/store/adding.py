@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -162,34 +163,25 @@ def _next(folder: Path) -> str:
 
 # What searches share that differ in their seed alone: tags of theirs, and settings of their runs.
 TAGS = [n for n in SEARCH_COLUMNS if n not in ("search", "seed", "round", "density", "key")]
-SETTINGS = ("data_digest", "backbone", "embedding_size", "l2")
+SETTINGS = ["data_digest", "backbone", "embedding_size", "l2"]
 
 
 def _masks_of(
-    store: Store, found: Mapping[str, Record], searches: Iterable[Mapping[str, Any]]
+    store: Store, found: Mapping[str, Record], searches: Sequence[Mapping[str, Any]]
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Group and nested masks of some runs, search by search: of each search of the lowest seed."""
-    lowest: dict[tuple, int] = {}
-    pruned = []
-    for row in [row for row in searches if row["key"] in found]:
-        record = found[row["key"]]
-        kind = (*(row[n] for n in TAGS), *(record.row[n] for n in SETTINGS))
-        lowest[kind] = min(row["seed"], lowest.get(kind, row["seed"]))
-        about = record.pruning
-        if about and about["criterion"] != "random" and about["digest"] != DENSE:
-            pruned.append((row, kind, record))
-    groups: dict[tuple[str, str], dict[str, np.ndarray]] = defaultdict(dict)
-    seen: set[str] = set()
-    for row, kind, record in pruned:
-        digest = record.row["mask_digest"]
-        if row["seed"] == lowest[kind] and digest not in seen:
-            mask = store.find_mask(record.pruning, record.shape)
-            if mask is not None:
-                seen.add(digest)
-                groups[group_of(record.row), row["search"]][digest] = mask.kept
-    for (name, _), masks in groups.items():
-        for chain in nest(masks):
-            yield name, chain
+    names = ["key", "mask_digest", *SETTINGS]
+    runs = pd.DataFrame([{n: one.row[n] for n in names} for one in found.values()], columns=names)
+    frame = pd.DataFrame(searches, columns=list(SEARCH_COLUMNS)).merge(runs, on="key")
+    lowest = frame.groupby([*TAGS, *SETTINGS], dropna=False)["seed"].transform("min")
+    frame = frame[(frame["seed"] == lowest) & (frame["criterion"] != "random")]
+    frame = frame[frame["mask_digest"] != DENSE].drop_duplicates("mask_digest")
+    for _, rows in frame.groupby("search", sort=False):
+        records = [found[key] for key in rows["key"]]
+        masks = {one.row["mask_digest"]: store.find_mask(one.pruning, one.shape) for one in records}
+        kept = {digest: mask.kept for digest, mask in masks.items() if mask is not None}
+        for chain in nest(kept):
+            yield group_of(records[0].row), chain
 
 
 def add_table(store: Store, key: str) -> Path:
@@ -249,10 +241,6 @@ def verify(folder: Path) -> Iterator[str]:
         yield str(error)
 
 
-# Settings that stand in a run's row and in the text of its key.
-IN_BOTH = ("backbone", "embedding_size", "l2", "learning_rate", "batch_size", "protocol")
-
-
 def _contradictions(recorded: Recorded) -> Iterator[str]:
     """What does not fit together in tables whose files are all good."""
     in_searches = set(recorded.searches["key"].to_pylist())
@@ -268,7 +256,7 @@ def _contradictions(recorded: Recorded) -> Iterator[str]:
         if digest_text(row["key_text"]) != record.key:
             yield f"{name}: its text gives the key {digest_text(row['key_text'])}."
         told = {**record.spec["model"], **record.spec["training"]}
-        for column in IN_BOTH:
+        for column in told.keys() & row.keys() - {"epochs"}:  # those set; a row's are those run
             if row[column] != told[column]:
                 yield f"{name}: {column} is {row[column]} in its row, {told[column]} in its text."
         hits = hits_of(record.nested).means()

@@ -30,7 +30,7 @@ class StoreError(LthnbError, RuntimeError):
 
 
 class DamagedFile(StoreError):
-    """A file whose checksum does not fit its content, or that is another than its name says."""
+    """A file whose checksum does not fit its content, or that lies under another name."""
 
 
 def project_folder() -> Path:
@@ -110,10 +110,12 @@ def write_checked(path: Path, content: bytes) -> None:
 def read_checked(path: Path) -> bytes | None:
     """A file's bytes, None where there is none. Raises DamagedFile where its checksum is missing or
     does not fit."""
+    beside = checksum_file(path)
     with explained(path):
-        if not path.is_file():
+        try:
+            content = path.read_bytes()
+        except FileNotFoundError:
             return None
-        content, beside = path.read_bytes(), checksum_file(path)
         known = beside.read_bytes() if beside.is_file() else b""
     if known != f"{sha256(content)}  {path.name}\n".encode():
         raise DamagedFile(f"{path}: its checksum does not fit its content; it is torn or altered.")
@@ -121,23 +123,20 @@ def read_checked(path: Path) -> bytes | None:
 
 
 def read_row(path: Path) -> dict[str, Any] | None:
-    """A row of JSON, None where there is none; its folder is called by its key, or its search.
-    Raises DamagedFile as :func:`read_checked` does, and where it is of another."""
+    """A row of JSON, None where there is none. Raises as :func:`read_checked` does, and where its
+    folder is not called by its key or its search, as a copied one is not."""
     content = read_checked(path)
     row = None if content is None else json.loads(content)
     if row is not None and path.parent.name not in (row["key"], row.get("search")):
-        raise DamagedFile(f"{path}: is of {row.get('search', row['key'])}.")
+        raise DamagedFile(f"{path}: is of {row.get('search', row['key'])}; delete the folder.")
     return row
 
 
-def read_arrays(path: Path, key: str) -> tuple[dict[str, np.ndarray], Any] | None:
-    """What :func:`pack` packed into a file of some key, None where there is none. Raises
-    DamagedFile as :func:`read_checked` does, and where it is of another key."""
+def read_arrays(path: Path) -> tuple[dict[str, np.ndarray], Any] | None:
+    """What :func:`pack` packed into a file, None where there is none. Raises as
+    :func:`read_checked` does."""
     content = read_checked(path)
-    found = None if content is None else unpack(content)
-    if found is not None and found[1]["key"] != key:
-        raise DamagedFile(f"{path}: is of {found[1]['key']}.")
-    return found
+    return None if content is None else unpack(content)
 
 
 def npz(arrays: dict[str, np.ndarray]) -> bytes:

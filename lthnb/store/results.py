@@ -211,8 +211,9 @@ def live_rows(folder: Path, kind: str) -> Iterator[dict[str, Any]]:
             row = read_row(path)
         except DamagedFile as error:
             say(f"{error} It is passed over; the same training makes it anew.")
-        else:
-            yield from () if row is None else (row,)
+            continue
+        if row is not None:  # another process removed it meanwhile
+            yield row
 
 
 def to_frame(table: pa.Table) -> pd.DataFrame:
@@ -260,7 +261,7 @@ def _nested_of(recorded: Recorded, own: Path, row: Any) -> dict[str, np.ndarray]
     if row.key in recorded.places:
         return recorded.nested(row.key, row.data_digest)
     path = own / "runs" / row.key / "nested.safetensors"
-    found = read_arrays(path, row.key)
+    found = read_arrays(path)
     if found is None:
         raise DamagedFile(f"{path}: is not there; train the run again.")
     return found[0]

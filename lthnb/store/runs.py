@@ -54,10 +54,10 @@ class StoreBusy(StoreError):
         return f"run {self.key[:8]}: another process is training it; stopped waiting: {self.reason}"
 
 
-def _good(read: Callable, path: Path, *arguments: Any) -> Any:
+def _good(read: Callable[[Path], Any], path: Path) -> Any:
     """What a file holds, None where it is missing; a damaged one is named and counts as missing."""
     try:
-        return read(path, *arguments)
+        return read(path)
     except DamagedFile as error:
         say(f"{error} It will be made again.")
         return None
@@ -83,7 +83,7 @@ class Store:
     def find(self, key: str) -> Record | None:
         """The record of a finished training, or None."""
         row = _good(read_row, self._run(key, "row.json"))
-        found = row and _good(read_arrays, self._run(key, "nested.safetensors"), key)
+        found = row and _good(read_arrays, self._run(key, "nested.safetensors"))
         return Record(row, lambda: found[0]) if found else self.recorded_tables.find(key)
 
     def put(self, row: Mapping[str, Any], nested: Mapping[str, np.ndarray]) -> None:
@@ -133,7 +133,7 @@ class Store:
 
     def find_weights(self, key: str, epoch: int | str) -> np.ndarray | None:
         """A table of a run, (rows, F), or None; of the few recorded ones the best epoch's."""
-        found = _good(read_arrays, self._run(key, f"weights-{epoch}.safetensors"), key)
+        found = _good(read_arrays, self._run(key, f"weights-{epoch}.safetensors"))
         if found is not None:
             return found[0]["table"]
         return self.recorded_tables.table(key) if epoch == "best" else None
@@ -147,7 +147,7 @@ class Store:
     def find_checkpoint(self, key: str) -> tuple[dict[str, np.ndarray], dict] | None:
         """What :meth:`put_checkpoint` wrote last, or None."""
         for path in sorted(self._run(key).glob("checkpoint-*.safetensors"), reverse=True):
-            if found := _good(read_arrays, path, key):
+            if found := _good(read_arrays, path):
                 return found[0], found[1]["state"]
         return None
 
@@ -166,13 +166,13 @@ class Store:
         key = sha256(shape + values.tobytes())[:32]
         path = self.folder / "arrays" / f"{key}.safetensors"
         with self.lock(key):
-            if _good(read_arrays, path, key) is None:
+            if _good(read_arrays, path) is None:
                 write_checked(path, pack({"values": values}, {"key": key}))
         return key
 
     def get_array(self, key: str) -> np.ndarray:
         """The array kept under a digest. Raises StoreError where it is missing."""
-        found = _good(read_arrays, self.folder / "arrays" / f"{key}.safetensors", key)
+        found = _good(read_arrays, self.folder / "arrays" / f"{key}.safetensors")
         if found is None:
             raise StoreError(f"array {key}: not in the store {self.folder}; put it there first.")
         return found[0]["values"]
@@ -193,7 +193,7 @@ class Store:
         return about
 
     def _own_pruning(self, key: str) -> dict[str, Any] | None:
-        found = _good(read_arrays, self._mask(key), key)
+        found = _good(read_arrays, self._mask(key))
         return found and found[1]["pruning"]
 
     def find_pruning(self, key: str) -> dict[str, Any] | None:
@@ -206,7 +206,7 @@ class Store:
         if about is None or about["digest"] == DENSE:
             return Mask.dense(*shape)
         key = pruning_key(about)
-        found = _good(read_arrays, self._mask(key), key)
+        found = _good(read_arrays, self._mask(key))
         if found is not None and found[1]["pruning"]["digest"] == about["digest"]:
             rows, size = (int(n) for n in found[0]["shape"])
             kept = np.unpackbits(found[0]["bits"], count=rows * size).reshape(rows, size)
@@ -278,17 +278,8 @@ class Store:
         for path in sorted(self.folder.rglob("*")):
             if not path.is_file() or path.parent.name == "locks" or path.suffix == ".sha256":
                 continue
-            if path.name.startswith(TEMPORARY):
-                yield f"{path}: half written; delete it, or let its training go on."
-                continue
             try:
-                if path.suffix == ".json":
-                    read_row(path)
-                elif path.suffix == ".safetensors":
-                    kind = path.relative_to(self.folder).parts[0]
-                    read_arrays(path, path.parent.name if kind == "runs" else path.stem)
-                else:
-                    read_checked(path)
+                (read_row if path.suffix == ".json" else read_checked)(path)
             except StoreError as error:
                 yield f"{error} Delete it, or run its training again, which makes it anew."
 
