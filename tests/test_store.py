@@ -271,7 +271,7 @@ def rewrite(kind, change):
         change(rows)
         schema = {"runs": RUNS, "searches": SEARCHES}[kind]
         adding.write_parquet(path, pa.Table.from_pylist(rows, schema))
-        adding.write_manifest(folder)
+        adding.write_manifest(folder, sums := Recorded(folder).sums, map(folder.joinpath, sums))
 
     return spoil
 

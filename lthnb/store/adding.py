@@ -19,8 +19,8 @@ import pyarrow.parquet as pq
 from lthnb.config import DENSE, digest_text
 from lthnb.pruning import Mask
 from lthnb.store.columns import METRIC_NAMES, SEARCH_COLUMNS
-from lthnb.store.files import TEMPORARY, DamagedFile, StoreError, pack, sha256, write_file
-from lthnb.store.records import Record, hits_of, results_digest
+from lthnb.store.files import DamagedFile, StoreError, pack, sha256, write_file
+from lthnb.store.records import TAGS, Record, hits_of, results_digest
 from lthnb.store.results import (
     HISTORY,
     LISTS,
@@ -39,40 +39,29 @@ from lthnb.store.runs import Store
 UNLISTED = (MANIFEST, "README.md", "findings.csv")  # what the manifest does not list
 # The bytes of numbers apart from each other compress better by a third.
 APART = [f"{name}.list.element" for name in HISTORY]
-HOW = {
-    "nested": {"use_dictionary": False, "use_byte_stream_split": APART},
-    "masks": {"use_dictionary": False},
-}
 
 
 def write_parquet(path: Path, table: pa.Table) -> Path:
     """A table as a file, all or nothing; a file is called NNN.KIND.parquet. Returns its path."""
-    buffer, how = pa.BufferOutputStream(), HOW.get(path.name.split(".")[1], {})
+    nested = {"use_dictionary": False, "use_byte_stream_split": APART}
+    how = nested if path.name.endswith(".nested.parquet") else {}
+    buffer = pa.BufferOutputStream()
     pq.write_table(table, buffer, compression="zstd", compression_level=19, **how)
     write_file(path, buffer.getvalue().to_pybytes())
     return path
 
 
-def write_manifest(folder: Path, paths: Iterable[Path] | None = None) -> None:
-    """List files below the folder with their SHA-256, and that of the list itself.
-
-    paths: those files; None for all that there are.
-    """
-    listed = folder.rglob("*") if paths is None else paths
-    names = sorted(
-        path.relative_to(folder).as_posix()
-        for path in listed
-        if path.is_file() and path.name not in UNLISTED and not path.name.startswith(TEMPORARY)
-    )
-    lines = "".join(f"{sha256((folder / name).read_bytes())}  {name}\n" for name in names)
-    last = f"{MARK.decode()}{sha256(lines.encode())}\n"
-    write_file(folder / MANIFEST, (lines + last).encode())
+def write_manifest(folder: Path, sums: Mapping[str, str], more: Iterable[Path] = ()) -> None:
+    """List files below the folder: those of known SHA-256 by their names, and more. Last comes the
+    SHA-256 of the list itself. What a kill left behind stays unlisted."""
+    found = {path.relative_to(folder).as_posix(): sha256(path.read_bytes()) for path in more}
+    listed = sorted({**sums, **found}.items())
+    lines = "".join(f"{digest}  {name}\n" for name, digest in listed).encode()
+    write_file(folder / MANIFEST, lines + MARK + f"{sha256(lines)}\n".encode())
 
 
 def _also_list(store: Store, more: Iterable[Path]) -> None:
-    """Write the manifest anew: what it lists, and more. What a kill left behind stays unlisted."""
-    known = store.recorded_tables.sums
-    write_manifest(store.results, {*(store.results / name for name in known), *more})
+    write_manifest(store.results, store.recorded_tables.sums, more)
     store.recorded_tables = Recorded(store.results)  # what was read before is not all any more
 
 
@@ -161,8 +150,7 @@ def _next(folder: Path) -> str:
     return f"{max(numbers, default=0) + 1:03d}"
 
 
-# What searches share that differ in their seed alone: tags of theirs, and settings of their runs.
-TAGS = [n for n in SEARCH_COLUMNS if n not in ("search", "seed", "round", "density", "key")]
+# What searches share that differ in their seed alone, beside their tags: settings of their runs.
 SETTINGS = ["data_digest", "backbone", "embedding_size", "l2"]
 
 
@@ -173,7 +161,7 @@ def _masks_of(
     names = ["key", "mask_digest", *SETTINGS]
     runs = pd.DataFrame([{n: one.row[n] for n in names} for one in found.values()], columns=names)
     frame = pd.DataFrame(searches, columns=list(SEARCH_COLUMNS)).merge(runs, on="key")
-    lowest = frame.groupby([*TAGS, *SETTINGS], dropna=False)["seed"].transform("min")
+    lowest = frame.groupby(["method", *TAGS, *SETTINGS], dropna=False)["seed"].transform("min")
     frame = frame[(frame["seed"] == lowest) & (frame["criterion"] != "random")]
     frame = frame[frame["mask_digest"] != DENSE].drop_duplicates("mask_digest")
     for _, rows in frame.groupby("search", sort=False):
@@ -211,7 +199,8 @@ def compact(folder: Path) -> list[Path]:
             path = folder / group / f"{number[group]}.{kind}.parquet"
             made.append(write_parquet(path, pa.concat_tables(tables, promote_options="default")))
             gone += [folder / name for name in names]
-    write_manifest(folder, {folder / name for name in recorded.sums} - {*gone} | {*made})
+    stay = {n: digest for n, digest in recorded.sums.items() if folder / n not in gone}
+    write_manifest(folder, stay, made)
     for path in gone:
         path.unlink()
     return gone

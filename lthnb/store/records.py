@@ -7,7 +7,7 @@ by epoch, evaluations, and the hits of each user.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any
 
@@ -18,38 +18,33 @@ from lthnb.metrics import TOP, Hits
 from lthnb.store.columns import METRIC_NAMES, RUN_COLUMNS, SEARCH_COLUMNS
 from lthnb.store.files import sha256
 
-PLAIN = ("dense", "lcm")  # methods that prune nothing
-RANDOM = ("random", "random_x0")
-ONE_SHOT = ("omp", *RANDOM)  # methods that prune the dense table once for each density
+ONE_SHOT = ("omp", "random", "random_x0")  # methods that prune the dense table once a density
+# What each method reads of a search's settings.
+READ = {
+    "imp": ("rate", "densities", "rewind", "rewind_epoch", "criterion", "prune_from", "scope"),
+    "omp": ("rewind", "rewind_epoch", "criterion", "prune_from", "scope"),
+    **dict.fromkeys(("random", "random_x0"), ("criterion", "scope")),
+    **dict.fromkeys(("dense", "lcm"), ()),
+}
+TAGS = READ["imp"]
 
 
-def search_tags(
-    method: str,
-    seed: int,
-    *,
-    rate: float | None = None,
-    densities: Sequence[float] = (),
-    rewind: str | None = None,
-    rewind_epoch: int | None = None,
-    criterion: str | None = None,
-    prune_from: str | None = None,
-    scope: str | None = None,
-) -> dict[str, Any]:
+def search_tags(method: str, seed: int, **settings: Any) -> dict[str, Any]:
     """What all rows of a search have alike; what its method does not read is left empty, so that
-    the same search bears the same tags however it was asked for."""
-    prunes, random = method not in PLAIN, method in RANDOM
-    by_density = method in ONE_SHOT or bool(densities)
-    return {
-        "method": method,
-        "rate": None if by_density or not prunes else rate,
-        "rewind": rewind if prunes and not random else None,
-        "rewind_epoch": rewind_epoch if rewind == "late" else None,
-        "criterion": ("random" if random else criterion) if prunes else None,
-        "prune_from": prune_from if prunes and not random else None,
-        "scope": scope if prunes else None,
-        "densities": canonical(list(densities)) if by_density and method == "imp" else None,
-        "seed": seed,
-    }
+    the same search bears the same tags however it was asked for.
+
+    settings: of :data:`TAGS`, by name; none is needed where the method reads none.
+    """
+    found = {name: settings[name] if name in READ[method] else None for name in TAGS}
+    if method.startswith("random"):
+        found["criterion"] = "random"
+    if found["rewind"] != "late":
+        found["rewind_epoch"] = None
+    densities = found["densities"]
+    found["densities"] = canonical(list(densities)) if densities else None
+    if densities:
+        found["rate"] = None
+    return {"method": method, **found, "seed": seed}
 
 
 def search_row(
