@@ -14,76 +14,16 @@ import argparse
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.record import ROOT
+from benchmarks.plan import PEERS, ROOT
 
-ADAPTERS = Path(__file__).resolve().parent / "adapters"
 PLACE = "https://github.com/{owner}/{name}"  # --from or LTHNB_PEERS_FROM names another one
-
-
-@dataclass(frozen=True)
-class Peer:
-    """One peer.
-
-    adapter: the file that calls its code. install: the words of one ``pip install`` after another;
-    later ones may go against what earlier ones asked for. repository, commit, paths: of a clone,
-    and the part of it that is checked out.
-    """
-
-    adapter: Path
-    install: tuple[str, ...] = ()
-    repository: str | None = None
-    commit: str | None = None
-    paths: tuple[str, ...] = ()
-
-
-TORCH = "torch==2.13.0"
-# setuptools last and alone: torch asks for a newer one than DGL and ray can use.
-OLD_SETUPTOOLS = "setuptools==69.5.1"
-PEERS = {
-    "lightgcn-pytorch": Peer(
-        ADAPTERS / "lightgcn_pytorch.py",
-        (
-            TORCH,
-            "numpy==1.26.4 scipy==1.13.1 pandas==2.2.3 scikit-learn==1.5.2 tqdm==4.67.1 "
-            "tensorboardX==2.6.2.2 cppimport==22.8.2 pybind11==2.13.6 setuptools==80.9.0",
-        ),
-        "gusye1234/LightGCN-PyTorch",
-        "947ca2b3b1d2d3545b114145710cb06c4e57b3d2",
-        ("/code",),
-    ),
-    "lth-mrs": Peer(
-        ADAPTERS / "lth_mrs.py",
-        (
-            TORCH,
-            "dgl==1.1.3 numpy==1.26.4 scipy==1.13.1 pandas==2.2.3 scikit-learn==1.5.2 "
-            f"tqdm==4.67.1 packaging==24.2 {TORCH}",
-            OLD_SETUPTOOLS,
-        ),
-        "wangyf6891/LTH-MRS",
-        "2952bf2e925addf9d0c628cce5104a3baf7d6884",
-        ("/body.py", "/model", "/utils"),
-    ),
-    "implicit": Peer(
-        ADAPTERS / "implicit_bpr.py", ("implicit==0.7.2 numpy==1.26.4 scipy==1.13.1",)
-    ),
-    "recbole": Peer(
-        ADAPTERS / "recbole.py",
-        (
-            TORCH,
-            # its LightGCN uses what newer versions of scipy lack (dok_matrix._update)
-            f"recbole==1.2.1 numpy==1.26.4 scipy==1.11.4 pandas==2.2.3 {TORCH}",
-            OLD_SETUPTOOLS,
-        ),
-    ),
-}
 
 
 def python_of(folder: Path, name: str) -> Path:
     """The interpreter of a peer's environment."""
-    return folder / f"env-{name}" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    return folder / f"env-{name}" / "bin" / "python"
 
 
 def missing(folder: Path, name: str) -> str | None:
@@ -99,18 +39,16 @@ def missing(folder: Path, name: str) -> str | None:
 
 def head(clone: Path) -> str | None:
     """The commit that a clone is at; None where there is no clone."""
-    command = ["git", "-C", str(clone), "rev-parse", "HEAD"]
     if not (clone / ".git").exists():
         return None
-    done = subprocess.run(command, capture_output=True, text=True)
-    return done.stdout.strip() if done.returncode == 0 else None
+    command = ["git", "-C", str(clone), "rev-parse", "HEAD"]
+    return subprocess.run(command, capture_output=True, text=True).stdout.strip() or None
 
 
 def install(folder: Path, name: str, python: str) -> None:
     """Make a peer's environment, or bring it to the pinned versions."""
-    target = folder / f"env-{name}"
     if not python_of(folder, name).exists():
-        subprocess.run([python, "-m", "venv", str(target)], check=True)
+        subprocess.run([python, "-m", "venv", str(folder / f"env-{name}")], check=True)
     for words in PEERS[name].install:
         print(f"{name}: pip install {words}", flush=True)
         pip = [str(python_of(folder, name)), "-m", "pip", "install", "-q", "--progress-bar", "off"]
@@ -129,9 +67,9 @@ def fetch(folder: Path, name: str, place: str) -> None:
     if not (clone / ".git").exists():
         command = ["git", "clone", "-q", "--no-checkout", "--filter=blob:none", source, str(clone)]
         subprocess.run(command, check=True)
-    for words in (("sparse-checkout", "set", "--no-cone", *peer.paths), ("checkout", "-q")):
-        tail = (peer.commit,) if words[0] == "checkout" else ()
-        subprocess.run(["git", "-C", str(clone), *words, *tail], check=True)
+    git = ["git", "-C", str(clone)]
+    subprocess.run([*git, "sparse-checkout", "set", "--no-cone", *peer.paths], check=True)
+    subprocess.run([*git, "checkout", "-q", peer.commit], check=True)
 
 
 def main(words: list[str] | None = None) -> None:

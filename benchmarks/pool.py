@@ -5,17 +5,14 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import queue
 import subprocess
 import sys
-import threading
 from pathlib import Path
 from typing import Any
 
 from benchmarks.record import without_paths
 
 THREAD_VARIABLES = ("OMP", "MKL", "NUMBA", "OPENBLAS")
-PATIENCE = 3600  # seconds that one command may take
 
 
 class WorkerError(RuntimeError):
@@ -44,25 +41,15 @@ class Worker:
                 stderr=printed,
                 text=True,
             )
-        self.replies: queue.Queue[str] = queue.Queue()
-        threading.Thread(target=self._listen, daemon=True).start()
-
-    def _listen(self) -> None:
-        for line in self.process.stdout:
-            self.replies.put(line)
-        self.replies.put("")  # it has ended
 
     def ask(self, do: str, **message: Any) -> Any:
         """The answer to one command. Raises WorkerError; a worker that died stays dead."""
         try:
             self.process.stdin.write(json.dumps({"do": do, **message}) + "\n")
             self.process.stdin.flush()
-            line = self.replies.get(timeout=PATIENCE)
+            line = self.process.stdout.readline()
         except (OSError, ValueError):
             line = ""
-        except queue.Empty:
-            self.process.kill()
-            raise WorkerError(f"no answer to {do!r} in {PATIENCE} seconds") from None
         if not line:
             lines = self.log.read_text(errors="replace").strip().splitlines() or ["nothing printed"]
             died = f"died during {do!r} (exit {self.process.wait()}): {lines[-1][:300]}"
@@ -72,22 +59,21 @@ class Worker:
             raise WorkerError(without_paths(answer["error"][:600]))
         return answer["ok"]
 
-    def close(self) -> None:
-        """End the process, in order if it still listens."""
-        if self.process.stdin and not self.process.stdin.closed:
-            with contextlib.suppress(OSError):
-                self.process.stdin.close()  # the end of its input is the end of its work
-        try:
-            self.process.wait(timeout=20)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-
     def __enter__(self) -> Worker:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def close(self) -> None:
+        """End the process, in order if it still listens."""
+        with contextlib.suppress(OSError):
+            self.process.stdin.close()  # the end of its input is the end of its work
+        try:
+            self.process.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
 
 
 class Lane:
@@ -98,34 +84,28 @@ class Lane:
         self.measures: dict[str, list[float]] = {}
         self.reason: str | None = None  # why it was given up
         self.facts: dict[str, Any] = {}
-        self._try(self._prepare, task, settings)
-
-    def _prepare(self, task: str, settings: dict[str, Any]) -> None:
-        self.facts = self.worker.ask("prepare", id=self.id, task=task, settings=settings)
-        self.worker.ask("repeat", id=self.id)  # not counted: compilers and caches warm up
+        try:
+            self.facts = worker.ask("prepare", id=self.id, task=task, settings=settings)
+            worker.ask("repeat", id=self.id)  # not counted: compilers and caches warm up
+        except WorkerError as error:
+            self.reason = str(error)
 
     def repeat(self) -> None:
         """Measure once more, unless it was given up."""
-        self._try(self._repeat)
-
-    def _repeat(self) -> None:
-        for name, value in self.worker.ask("repeat", id=self.id).items():
-            self.measures.setdefault(name, []).append(value)
-
-    def _try(self, action, *words: Any) -> None:
         if self.reason is None:
             try:
-                action(*words)
+                for name, value in self.worker.ask("repeat", id=self.id).items():
+                    self.measures.setdefault(name, []).append(value)
             except WorkerError as error:
                 self.reason = str(error)
 
 
-def interleave(lanes: list[Lane], repeats: int, note=lambda text: None) -> None:
+def interleave(lanes: list[Lane], repeats: int, what: str) -> None:
     """Round robin: each lane once, then each again, so that a busy minute hits all alike."""
     for number in range(1, repeats + 1):
         for lane in lanes:
             lane.repeat()
-        note(f"repeat {number} of {repeats}")
+        say(f"{what}: repeat {number} of {repeats}")
 
 
 def say(text: str) -> None:

@@ -1,4 +1,4 @@
-"""Writing a benchmark record (its layout: :mod:`lthnb.measured`), and what the machine is."""
+"""Writing a benchmark record; README.md tells its layout, and :mod:`lthnb.measured` reads it."""
 
 from __future__ import annotations
 
@@ -6,21 +6,41 @@ import json
 import os
 import platform
 import re
-import subprocess
 from pathlib import Path
 from typing import Any
 
-from lthnb.measured import RecordError, check, checksum, short
-from lthnb.store.files import write_file
+import numpy as np
 
-ROOT = Path(__file__).resolve().parents[1]
+from benchmarks.plan import ROOT
+from lthnb.measured import RecordError, checksum
+from lthnb.store.files import write_file
+from lthnb.store.machine import processor
+
+FORMAT = 1
+
+
+def short(value: float) -> float:
+    """Five significant digits: more would be noise, and the record is committed."""
+    return float(f"{value:.5g}")
+
+
+def slopes(points: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """Of each measure, over the repeats: the slope of log(measure) against log(at), by least
+    squares over two points at least."""
+    at = np.log([point["at"] for point in points])
+    found = {}
+    for name in points[0]["measures"]:
+        values = np.log([point["measures"][name] for point in points])  # points × repeats
+        fitted = np.polyfit(at, values, 1)[0]
+        kinds = {"min": np.min, "median": np.median, "max": np.max}
+        found[name] = {kind: short(of(fitted)) for kind, of in kinds.items()}
+    return found
 
 
 def write(path: Path, record: dict[str, Any]) -> None:
-    """Seal and write a record, all or nothing. Raises RecordError rather than write a bad one, or
-    one that names a path of this machine or its host."""
+    """Seal and write a record, all or nothing. Raises RecordError for one that names a path of this
+    machine or its host."""
     record = json.loads(json.dumps({**record, "checksum": checksum(record)}, allow_nan=False))
-    check(record, path.name)
     text = json.dumps(record, indent=1, ensure_ascii=False) + "\n"
     # One number a line would be most of the file.
     for inner in (r"\[[^\[\]{}\"]*\]", r"\{[^\[\]{}]*\}"):
@@ -31,16 +51,16 @@ def write(path: Path, record: dict[str, Any]) -> None:
     write_file(path, text.encode())
 
 
-# The machine
-
-
 def machine() -> dict[str, Any]:
     """What kind of machine this is; nothing that names it. Linux tells most."""
+    caches = sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*"))
+    names = ("level", "type", "size")
+    told = [[(folder / name).read_text().strip() for name in names] for folder in caches]
     return {
-        "processor": _processor(),
+        "processor": processor(),
         "cores": os.cpu_count(),
         "memory": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
-        "caches": _caches(),
+        "caches": [f"L{level} {kind} {size}" for level, kind, size in told],
         "system": platform.system(),
         "architecture": platform.machine(),
         "python": platform.python_version(),
@@ -50,37 +70,6 @@ def machine() -> dict[str, Any]:
 def load_average() -> list[float]:
     """Processes that wanted to run in the last 1, 5 and 15 minutes: how busy the machine was."""
     return [short(value) for value in os.getloadavg()]
-
-
-def _read(path: str | Path) -> str:
-    try:
-        return Path(path).read_text().strip()
-    except OSError:
-        return ""
-
-
-def _processor() -> str:
-    for line in _read("/proc/cpuinfo").splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.processor()
-
-
-def _caches() -> list[str]:
-    """Those of the first core, such as ``L2 Unified 1024K``; shared ones are listed once too."""
-    folders = sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*"))
-    return [f"L{_read(f / 'level')} {_read(f / 'type')} {_read(f / 'size')}" for f in folders]
-
-
-def commit(folder: Path = ROOT) -> str | None:
-    """The checkout's commit, with a ``+`` behind it where our code was changed since."""
-    run = {"cwd": folder, "capture_output": True, "text": True, "check": True, "timeout": 60}
-    try:
-        found = subprocess.run(["git", "rev-parse", "HEAD"], **run).stdout.strip()
-        status = ["git", "status", "--porcelain", "--", "lthnb", "benchmarks"]
-        return found + ("+" if subprocess.run(status, **run).stdout.strip() else "")
-    except (OSError, subprocess.SubprocessError):
-        return None
 
 
 def without_paths(text: str) -> str:

@@ -7,7 +7,6 @@ peer's code prints goes to standard error. The end of the input ends it.
     {"do": "prepare", "id", "task", "settings"}   load and build; answers with facts
     {"do": "repeat", "id"}                        do it once; answers with {measure: number}
     {"do": "drop", "id"}                          forget what was prepared
-    {"do": "memory"}                              peak resident bytes: self, and largest child
 
 An adapter has `SHIMS`, a list of sentences, and `TASKS`: name → a function of a :class:`Job` that
 prepares and returns (facts, a function of nothing that does it once and returns the measures).
@@ -19,7 +18,6 @@ import gc
 import importlib.util
 import json
 import os
-import resource
 import sys
 import time
 from importlib import metadata
@@ -29,9 +27,9 @@ from pathlib import Path
 class Job:
     """What a task is told, and the data that ours has handed over.
 
-    settings: plain data (see `rows.settings`). folder: holds train.npy and test.npy (int32, 2 × n,
-    users and items, sorted by user), triplets.npy (int64, 3 × n: users, positives, negatives, the
-    first of our stream) and table.npy (float32, rows × size, users first). clone: a peer's code.
+    settings: plain data (see `plan.yaml`). folder: holds train.npy and test.npy (int32, 2 × n,
+    users and items, sorted by user) and table.npy (float32, rows × size, users first); for the
+    agreement more. clone: a peer's code.
     """
 
     def __init__(self, settings: dict) -> None:
@@ -58,12 +56,6 @@ class Job:
         users, items = self.load(name)
         return numpy.split(items, numpy.searchsorted(users, numpy.arange(1, self.users)))
 
-    def predrawn(self):
-        """`batches` batches of our triplets: an iterator of int64 arrays (3, batch)."""
-        triplets = self.load("triplets")
-        for k in range(self.batches):
-            yield triplets[:, k * self.batch : (k + 1) * self.batch]
-
     def file(self, name: str, write) -> Path:
         """A file in a peer's own layout, written by `write(path)` unless it is there already; the
         folder is named by the digest of the data, so what is there is right."""
@@ -89,12 +81,6 @@ def ranking(run) -> tuple:
     return run(), lambda: {"ranking": timed(run)}
 
 
-def peak(who: int) -> int:
-    """Peak resident bytes."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(who).ru_maxrss * unit
-
-
 def serve(adapter, lines, out) -> None:
     """Answer commands until there are no more."""
     prepared = {}
@@ -113,11 +99,6 @@ def serve(adapter, lines, out) -> None:
             prepared.pop(id, None)
             gc.collect()
             return None
-        if do == "memory":
-            return {
-                "peak": peak(resource.RUSAGE_SELF),
-                "children": peak(resource.RUSAGE_CHILDREN),
-            }
         raise ValueError(f"unknown command {do!r}")
 
     for line in lines:

@@ -89,9 +89,6 @@ class Rung:
     def __repr__(self) -> str:
         return f"Rung({self.number}, {self.record!r})"
 
-    def _repr_html_(self) -> str:
-        return self.record._repr_html_()
-
 
 def derived_seed(seed: int, purpose: str) -> int:
     """A seed for something else than X⁰, apart from it and from all others; 62 bits."""

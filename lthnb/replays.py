@@ -10,15 +10,7 @@ import math
 import tempfile
 from dataclasses import dataclass, replace
 
-from lthnb.config import (
-    Compressed,
-    Init,
-    Rotated,
-    Snapshot,
-    init_from,
-    run_key,
-    spec_from,
-)
+from lthnb.config import Compressed, Init, Rotated, Snapshot, init_from, run_key, spec_from
 from lthnb.data import Interactions
 from lthnb.steps import device_of
 from lthnb.store.files import StoreError
@@ -30,7 +22,6 @@ from lthnb.training import (
     StoredMask,
     TrainedRun,
     check_data,
-    ensure_mask,
     ensure_start,
     train,
 )
@@ -78,59 +69,46 @@ class Replay:
 def replay(record: Record, data: Interactions, control: Control) -> Replay:
     """Train a record's run again, from nothing and in a store of its own, and compare.
 
-    data: as the record's were split. control: its store has the records. A mask that is not kept
-    there is pruned again, from weights that are trained again where they are not kept either, and
-    so are weights that the run started from. All that is made so is kept there, and the run's own
-    weights where the bits are the same. Raises DataError where the data are others, StoreError
-    where a record or a pruning of those is missing, or a mask comes out otherwise, and what
-    :func:`training.train` raises.
+    data: as the record's were split. control: its store has the records. A mask or a start that is
+    not kept there is made again first, and kept there; so are the run's own weights where the bits
+    are the same. Raises DataError where the data are others, StoreError where a record or a pruning
+    of those is missing, or a mask comes out otherwise, and what :func:`training.train` raises.
     """
-    check_data(record, data)
-    spec, init = spec_from(record.spec), init_from(record.init)
-    device = device_of(spec.training.step, control.device)
-    key = run_key(spec, data.digest, init, record.row["mask_digest"], device)
+    run = reopen(record, data, control)
+    device = device_of(run.spec.training.step, control.device)
+    key = run_key(run.spec, data.digest, run.init, record.row["mask_digest"], device)
     if key != record.key:
         raise StoreError(
             f"run {record.key[:8]}: from what its record says the key is {key[:8]} now: components "
             "compute otherwise since then (`numerics`), or it ran on another device, so there is "
             "nothing to compare."
         )
-    mask = ensure_mask(record.pruning, record.shape, data, control)
-    ensure_start(init, data, control)
+    mask = run.ensure_mask()
+    ensure_start(run.init, data, control)
     with tempfile.TemporaryDirectory() as folder:
         apart = Store(folder, results=None)
         if record.pruning:
             apart.put_mask(mask, record.pruning)
-        for key, epoch in starts_of(init):
-            apart.put_weights(key, epoch, control.store.find_weights(key, epoch))
-        for rotation in rotations_of(init):
-            apart.put_array(control.store.get_array(rotation))
+        _copy_start(run.init, control.store, apart)
         stored = StoredMask(record.pruning, record.shape, apart)
-        again = train(spec, data, init, stored, replace(control, store=apart), record.row["seed"])
+        alone = replace(control, store=apart)
+        again = train(run.spec, data, run.init, stored, alone, record.row["seed"])
         found = compare(record, again.record)
         if found.same_bits:
             control.store.put_weights(record.key, "best", again.weights())
         return found
 
 
-def starts_of(init: Init) -> list[tuple[str, int | str]]:
-    """Key and epoch of the weights that a run starts from."""
-    match init:
-        case Snapshot(run=key, epoch=epoch):
-            return [(key, epoch)]
-        case Compressed(teacher=key):
-            return [(key, "best")]
-        case Rotated(base=base):
-            return starts_of(base)
-    return []
-
-
-def rotations_of(init: Init) -> list[str]:
-    """Digests of the arrays that a run's start is rotated by."""
+def _copy_start(init: Init, store: Store, to: Store) -> None:
+    """Copy the weights and arrays that a run starts from into another store."""
     match init:
         case Rotated(base=base, rotation=rotation):
-            return [rotation, *rotations_of(base)]
-    return []
+            to.put_array(store.get_array(rotation))
+            _copy_start(base, store, to)
+        case Compressed(teacher=key):
+            _copy_start(Snapshot(key, "best"), store, to)
+        case Snapshot(run=key, epoch=epoch):
+            to.put_weights(key, epoch, store.find_weights(key, epoch))
 
 
 def reopen(record: Record, data: Interactions, control: Control) -> TrainedRun:
@@ -151,7 +129,7 @@ def compare(record: Record, again: Record) -> Replay:
         record.results_digest == again.results_digest,
         max((abs(b - a) / abs(a) if a else math.inf for a, b in pairs), default=math.inf),
         recall[1] / recall[0] - 1 if recall[0] else float(recall[1] != 0),
-        int((hits[0] != hits[1]).any(1).sum()) if hits[0].shape == hits[1].shape else len(hits[0]),
+        int((hits[0] != hits[1]).any(1).sum()),
         (record.best_epoch, again.best_epoch),
         again.seconds,
     )

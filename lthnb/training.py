@@ -44,7 +44,8 @@ from lthnb.pruning import CRITERIA, Mask, pruned
 from lthnb.sampling import initial_maps, initial_table
 from lthnb.steps import device_of, new_step, resolve
 from lthnb.store.files import StoreError, npz, say, write_file
-from lthnb.store.records import Record, make_nested, make_row, provenance
+from lthnb.store.machine import provenance
+from lthnb.store.records import Record, make_nested, make_row
 from lthnb.store.runs import Store, StoreBusy
 
 REPLAY_TOLERANCE = 1e-3  # relative, on each epoch's mean loss: other machines round otherwise
@@ -236,9 +237,6 @@ class TrainedRun:
 
     def __repr__(self) -> str:
         return f"TrainedRun({self.record!r})"
-
-    def _repr_html_(self) -> str:
-        return self.record._repr_html_()
 
 
 def _plain(labels: np.ndarray) -> np.ndarray:

@@ -10,15 +10,20 @@ from lthnb import config
 from lthnb.config import Compressed, Ladder, Rotated, Seeded, Snapshot
 from lthnb.data import DataError
 from lthnb.datasets.sources import load_again
-from lthnb.lottery import run_ladder
+from lthnb.lottery import climb
 from lthnb.replays import compare, reopen, replay
 from lthnb.sampling import initial_table
 from lthnb.store import adding
 from lthnb.store.files import StoreError
 from lthnb.store.records import Record
+from lthnb.store.results import results
 from lthnb.store.runs import Store
 
 DATA, SPEC = toy_data(), toy_spec(step="cpu")
+
+
+def searched(ladder, store):
+    return list(climb(ladder, SPEC, DATA, quiet(store)))
 
 
 @pytest.fixture
@@ -41,7 +46,7 @@ def test_a_run_whose_mask_and_weights_are_not_kept_is_made_again_to_the_same_bit
     store, bare, method
 ):
     """With the chain of trainings and prunings that it comes from."""
-    last = run_ladder(Ladder(method, 0.4, 3), SPEC, DATA, quiet(store))[-1]
+    last = searched(Ladder(method, 0.4, 3), store)[-1]
     only = bare(store)
     assert method == "rp" or not only.has_mask(last.mask.about)
     assert replay(only.find(last.record.key), DATA, quiet(only)).same_bits
@@ -51,7 +56,7 @@ def test_a_run_whose_mask_and_weights_are_not_kept_is_made_again_to_the_same_bit
 @pytest.mark.parametrize("rewind", ["reinit", "continue", "late"])
 def test_every_start_is_found_again(store, bare, rewind):
     ladder = Ladder("imp", 0.4, 2, rewind=rewind, rewind_epoch=2)
-    rounds, only = run_ladder(ladder, SPEC, DATA, quiet(store)), bare(store)
+    rounds, only = searched(ladder, store), bare(store)
     for one in reversed(rounds):
         done = replay(only.find(one.record.key), DATA, quiet(only))
         assert (done.same_bits, done.agrees, done.loss, done.users) == (True, True, 0.0, 0)
@@ -73,30 +78,23 @@ def test_lcm_is_made_again_within_the_tolerances(store, bare):
     assert replay(only.find(run.key), DATA, quiet(only)).agrees
 
 
-def test_weights_that_are_not_kept_are_said_and_made_on_demand(store, bare):
-    weights = trained(store, DATA, SPEC).weights()
-    only = bare(store)
-    [record] = only.recorded()
-    run = reopen(record, DATA, quiet(only))
-    with pytest.raises(StoreError, match=r"\.ensure_weights\('best'\)"):
-        run.weights()
-    assert np.array_equal(run.ensure_weights(), weights)
-    assert run.ensure_weights(1).shape == weights.shape
-
-
-def test_masks_that_are_not_kept_are_said_and_made_on_demand(store, bare):
-    last = run_ladder(Ladder("imp", 0.4, 2), SPEC, DATA, quiet(store))[-1]
+def test_weights_and_masks_that_are_not_kept_are_said_and_made_on_demand(store, bare):
+    last = searched(Ladder("imp", 0.4, 2), store)[-1]
     only = bare(store)
     run = reopen(only.find(last.record.key), DATA, quiet(only))
     assert (run.mask.density, run.mask.there()) == (last.density, False)
+    with pytest.raises(StoreError, match=r"\.ensure_weights\('best'\)"):
+        run.weights()
     with pytest.raises(StoreError, match="ensure_mask"):
         _ = run.mask.kept
+    assert np.array_equal(run.ensure_weights(), last.run.weights())
+    assert run.ensure_weights(1).shape == run.weights().shape
     for mask in (run.ensure_mask(), run.mask):
         assert np.array_equal(mask.kept, last.mask.kept)
 
 
 def test_a_mask_that_comes_out_otherwise_is_not_trained(store, bare, monkeypatch):
-    last = run_ladder(Ladder("imp", 0.4, 1), SPEC, DATA, quiet(store))[-1]
+    last = searched(Ladder("imp", 0.4, 1), store)[-1]
     only = bare(store)
     monkeypatch.setattr("lthnb.training.ensure_weights", lambda *a: initial_table(3, 70, 4))
     with pytest.raises(StoreError, match=f"mask {last.mask.digest[:8]}: pruned again from run"):
@@ -144,8 +142,9 @@ def test_a_recorded_run_again(tmp_path):
     """Evidence of the book: the shortest recorded ticket on MovieLens, whose data come with a
     package. The same bits on the same kind of machine, else within the tolerances."""
     store = Store(tmp_path)
-    tickets = [r for r in store.recorded() if r.row["dataset"] == "movielens" and r.density < 1]
-    kept = [r for r in tickets if r.row["init_seed"] == r.row["seed"] and store.has_mask(r.pruning)]
-    record = min(kept, key=lambda r: (r.epochs, r.key))
+    frame = results(unique=True).query("dataset == 'movielens' and density < 1")
+    frame = frame[frame["init_seed"] == frame["seed"]].sort_values(["epochs", "key"])
+    records = map(store.find, frame["key"])
+    record = next(one for one in records if store.has_mask(one.pruning))
     data = load_again(record.data, record.row["protocol"], progress=False)
     assert replay(record, data, quiet(store)).agrees

@@ -71,14 +71,12 @@ def _write(job, part: str, path) -> None:
 
 def _steps_task(module: str):
     def task(job):
-        args, loader, _, model, item_min, _ = _loaded(job, module)
+        args, loader, _, model, *_ = _loaded(job, module)
         import body
 
         adam = torch.optim.Adam(model.parameters(), lr=args.lr, weight_decay=args.weight_decay)
-        shift = np.array([[0], [item_min], [item_min]])
-        predrawn = [torch.from_numpy(t + shift) for t in job.predrawn()]
         lead = min(LEAD, len(loader) // 2)
-        count = min(len(predrawn), len(loader) - lead)
+        count = min(job.batches, len(loader) - lead)
 
         def started():
             """Its loader, already running: its start, once an epoch, is not counted."""
@@ -89,12 +87,8 @@ def _steps_task(module: str):
             return islice(batches, count)
 
         def repeat():
-            step = timed(lambda: body.train(predrawn, model, adam, args)) / len(predrawn)
             batches = started()
-            sampling = timed(lambda: [None for _ in batches]) / count
-            batches = started()
-            whole = timed(lambda: body.train(batches, model, adam, args)) / count
-            return {"step": step, "sampling": sampling, "whole": whole}
+            return {"whole": timed(lambda: body.train(batches, model, adam, args)) / count}
 
         return {"batches": count, "loading": "2 processes beside the training one"}, repeat
 

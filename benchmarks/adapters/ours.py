@@ -6,21 +6,21 @@ import importlib.util
 import sys
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from worker import ranking, timed
 
-from lthnb import lottery, steps
-from lthnb.config import Model, Spec, Training, init_from, spec_from
+from lthnb import steps
+from lthnb.config import Ladder, Model, Spec, Training
 from lthnb.datasets import sources
 from lthnb.evaluation import evaluate
-from lthnb.experiments.grid import Grid
-from lthnb.pruning import Mask, magnitude, prune
+from lthnb.lottery import climb
+from lthnb.pruning import magnitude, prune
+from lthnb.replays import reopen
 from lthnb.sampling import Sampler, initial_table
 from lthnb.store.runs import Store
-from lthnb.training import REPLAY_TOLERANCE, Control, initialise, train
+from lthnb.training import REPLAY_TOLERANCE, Control, TrainedRun, initialise
 
 SHIMS: list[str] = []
 
@@ -48,11 +48,9 @@ def _step(job, data, backbone: str):
 
 
 def hand_over(job):
-    """Write what all peers use: the pairs, the first triplets of our stream, a trained table."""
+    """Write what all peers use: the pairs, and a trained table."""
     data = _data(job)
     folder = _with_pairs(job, data)
-    triplets = Sampler.of(data.train, 0).draw(0, job.batch * job.batches)
-    np.save(folder / "triplets.npy", triplets)
     _, step = _step(job, data, "mf")
     for number in range(job.trained):
         step.run_epoch(number)
@@ -91,19 +89,8 @@ def _epochs(job, data, backbone: str, batches: int | None = None):
 
 def _steps_task(backbone: str, short: bool):
     def task(job):
-        data = _data(job)
-        name, batches, run = _epochs(job, data, backbone, job.batches if short else None)
-        sampler = Sampler.of(data.train, 0)
-
-        def draw():
-            for k in range(batches):
-                sampler.draw(k * job.batch, job.batch)
-
-        def repeat():
-            whole, sampling = timed(run) / batches, timed(draw) / batches
-            return {"step": whole - sampling, "sampling": sampling, "whole": whole}
-
-        return {"step": name, "batches": batches}, repeat
+        name, batches, run = _epochs(job, _data(job), backbone, job.batches if short else None)
+        return {"step": name, "batches": batches}, lambda: {"whole": timed(run) / batches}
 
     return task
 
@@ -112,19 +99,6 @@ def epoch(job):
     data = _data(job)
     name, batches, run = _epochs(job, data, "mf")
     return {"step": name, "batches": batches}, lambda: {"epoch": timed(run)}
-
-
-def densities(job):
-    """Whole epochs, one after the other, of tables that differ in their mask alone."""
-    data, runs = _data(job), {}
-    for density in job.densities:
-        job.settings["density"] = density
-        name, batches, runs[density] = _epochs(job, data, "mf")
-
-    def repeat():
-        return {f"density {d:g}": timed(run) / batches for d, run in runs.items()}
-
-    return {"step": name, "batches": batches}, repeat
 
 
 def rank(job):
@@ -138,71 +112,38 @@ def rank(job):
 
 
 def scaling(job):
-    """MF runs whole epochs. LightGCN's step does not depend on the epoch, so a few do, and the
-    epoch is that many times as long."""
-    data = _data(job)
-    few = None if job.backbone == "mf" else job.batches
-    name, batches, run = _epochs(job, data, job.backbone, few)
-    all_batches = -(-data.train.nnz // job.batch)
-
-    def repeat():
-        a_step = timed(run) / batches
-        return {"whole": a_step, "epoch": a_step * all_batches}
-
-    return {"step": name, "batches": batches, "train": data.train.nnz}, repeat
+    """MF runs whole epochs. LightGCN's step does not depend on the epoch, so a few steps do."""
+    return _steps_task(job.backbone, short=job.backbone == "lightgcn")(job)
 
 
-class _Climb(NamedTuple):
-    """The MF ladder of a method under protocol `paper`, as recorded; a toy is climbed on the spot.
+def _run(job) -> TrainedRun:
+    """The recorded run of a key; without a key, that of a toy search, made on the spot. What is
+    computed on the way lies in the run's folder. Raises LookupError where it is not recorded."""
+    data, store = _data(job), Store(job.folder / "store")
+    control = Control(store, progress=False)
+    if job.run is None:
+        training = Training(epochs=3, patience=3, batch_size=256, learning_rate=0.01)
+        spec = Spec(Model("mf", 8), training).with_training(protocol="paper", step="cpu")
+        ladder = Ladder(job.method, job.rate, job.prunings)
+        return list(climb(ladder, spec, data, control))[-1].run
+    record = store.find(job.run)
+    if record is None:
+        raise LookupError(f"run {job.run}: not in results/ of this project, nor in its store")
+    return reopen(record, data, control)
 
-    Masks and starts are those of the records; what is computed on the way lies in the run's folder.
-    """
 
-    job: Any
-    data: sources.Interactions
-    store: Store
-    ladder: lottery.Ladder
-    rate: float
-    spec: Spec
-    rungs: list[lottery.Planned]
-
-    @classmethod
-    def of(cls, job) -> _Climb:
-        data, store = _data(job), Store(job.folder / "store")
-        grid = Grid.read()
-        if job.toy:
-            on = {"protocol": "paper", "seeds": [0]}
-            searches = grid.of_profile("baselines", "smoke", ["movielens"], ["mf"], **on)
-        else:
-            searches = [s for s in grid.recorded("baselines") if s.backbone == "mf"]
-        one = next(
-            s
-            for s in searches
-            if s.settings["protocol"] == "paper" and s.ladder.method == job.method
-        )
-        ladder, spec = one.ladder, one.spec.with_training(step="cpu")
-        if job.toy:
-            lottery.run_ladder(ladder, spec, data, Control(store, progress=False))
-        return cls(
-            job, data, store, ladder, one.rate, spec, lottery.plan(ladder, spec, data, store)
-        )
-
-    def rung(self) -> int:
-        """Index of the rung that as many prunings by the rate lead to. Raises LookupError."""
-        density = (1 - self.rate) ** self.job.prunings
-        for index, rung in enumerate(self.rungs):
-            if rung.record is not None and abs(rung.density / density - 1) < 1e-3:
-                return index
-        raise LookupError(
-            f"{self.job.method} at density {density:.4f} on {self.data.name}: found no recorded "
-            "run; it is in results/ of this project, or in the store"
-        )
-
-    def run(self, index: int):
-        """The trained run of a rung, which was trained before."""
-        rung, control = self.rungs[index], Control(self.store, progress=False)
-        mask, init = Mask(rung.mask.kept), init_from(rung.record.init)
-        return train(spec_from(rung.record.spec), self.data, init, mask, control)
+def _facts(run: TrainedRun, folder: Path) -> dict:
+    training = run.spec.training
+    return {
+        "folder": str(folder),
+        "data": _counted(run.data),
+        "size": run.spec.model.embedding_size,
+        "batch": training.batch_size,
+        "learning_rate": training.learning_rate,
+        "l2": training.l2,
+        "run": run.key,
+        "density": run.record.density,
+    }
 
 
 def agreement(job):
@@ -211,21 +152,20 @@ def agreement(job):
     the mask, before.
 
     Raises ArithmeticError where an epoch's loss is not the record's."""
-    climb = _Climb.of(job)
-    data, rung = climb.data, climb.rungs[climb.rung()]
-    folder, record = _with_pairs(job, data), rung.record
+    run = _run(job)
+    data, record, spec = run.data, run.record, run.spec
+    folder = _with_pairs(job, data)
     if job.epochs > record.epochs:
         raise ValueError(f"epochs: found {job.epochs}, expected at most {record.epochs}, as run")
-    model, training = climb.spec.model, climb.spec.training
-    start = initialise(init_from(record.init), data, model.embedding_size, climb.store)
-    start, mask = start.astype(np.float32), rung.mask.kept
+    start = initialise(run.init, data, spec.model.embedding_size, run.control.store)
+    start, mask = start.astype(np.float32), run.ensure_mask().kept
     np.save(folder / "start.npy", start)
     np.save(folder / "mask.npy", mask)
     both = {
-        who: steps.new_step(climb.spec.with_training(step=step), data, start, mask, "cpu")
+        who: steps.new_step(spec.with_training(step=step), data, start, mask, "cpu")
         for who, step in (("ours", "cpu"), ("reference", "reference"))
     }
-    sampler, epochs = Sampler.of(data.train, training.order_seed), iter(range(1 << 30))
+    sampler, epochs = Sampler.of(data.train, spec.training.order_seed), iter(range(1 << 30))
 
     def found(who: str, epoch: int):
         loss, step = both[who].run_epoch(epoch), both[who]
@@ -239,47 +179,31 @@ def agreement(job):
         epoch, n = next(epochs), data.train.nnz
         np.save(folder / "triplets.npy", sampler.draw(epoch * n, n))
         results = {who: found(who, epoch) for who in both}
-        here, there = results["ours"]["loss"], record.results["losses"][epoch]
+        here, there = results["ours"]["loss"], record.nested["losses"][epoch]
         if abs(here / there - 1) > REPLAY_TOLERANCE:
             raise ArithmeticError(f"epoch {epoch + 1}: loss {here:.6g}, recorded {there:.6g}")
         return results
 
-    facts = {
-        "folder": str(folder),
-        "data": _counted(data),
-        "size": model.embedding_size,
-        "batch": training.batch_size,
-        "learning_rate": training.learning_rate,
-        "l2": training.l2,
-        "run": record.key,
-        "density": record.density,
-    }
-    return facts, repeat
+    return _facts(run, folder), repeat
 
 
 def pruning(job):
-    """A recorded pruning again: weights and both masks lie in the folder then."""
-    climb = _Climb.of(job)
-    index = climb.rung()
-    before = index - 1 if job.method == "imp" else 0
-    run, rung, rate = climb.run(before), climb.rungs[index], climb.rate
-    weights, folder = run.weights(), _with_pairs(job, climb.data)
-    kept = prune(run.mask, magnitude(weights, 0), (rung.mask.entries,), users=climb.data.users)
+    """A recorded pruning again: weights and both masks lie in the folder then. Weights that are not
+    kept are trained again first."""
+    run, folder = _run(job), _with_pairs(job, _data(job))
+    source = reopen(run.control.store.find(run.record.pruning["run"]), run.data, run.control)
+    weights, before = source.ensure_weights(), source.ensure_mask()  # OMP's source is dense
+    kept = prune(before, magnitude(weights, 0), (run.mask.entries,), users=run.data.users)
     np.save(folder / "weights.npy", weights)
-    np.save(folder / "before.npy", run.mask.kept)
+    np.save(folder / "before.npy", before.kept)
     np.save(folder / "ours-kept.npy", kept.kept)
     facts = {
-        "folder": str(folder),
-        "data": _counted(climb.data),
-        "size": weights.shape[1],
-        "batch": climb.spec.training.batch_size,
-        "percent": rate if job.method == "imp" else 1 - (1 - rate) ** job.prunings,
-        "run": run.key,
-        "before": run.mask.entries,
-        "density": rung.density,
-        "as recorded": kept.digest == rung.mask.digest,
+        "run": source.key,
+        "before": before.entries,
+        "percent": job.rate if job.method == "imp" else 1 - (1 - job.rate) ** job.prunings,
+        "as recorded": kept.digest == run.mask.digest,
     }
-    return facts, dict
+    return _facts(run, folder) | facts, dict
 
 
 def _beside(name: str):
@@ -301,26 +225,17 @@ def _kernels(backbone: str):
     return task
 
 
-def kernels_of_ranking(job):
-    return _beside("kernels").ranking(job, _data(job))
-
-
-def roof(job):
-    return _beside("kernels").roof(job)
-
-
 TASKS = {
     "hand over": hand_over,
     "step": _steps_task("mf", short=False),
     "epoch": epoch,
     "lightgcn": _steps_task("lightgcn", short=True),
     "ranking": rank,
-    "density": densities,
     "scaling": scaling,
     "kernels-mf": _kernels("mf"),
     "kernels-lightgcn": _kernels("lightgcn"),
-    "kernels-ranking": kernels_of_ranking,
-    "roof": roof,
+    "kernels-ranking": lambda job: _beside("kernels").ranking(job, _data(job)),
+    "roof": lambda job: _beside("kernels").roof(job),
     "agreement": agreement,
     "pruning": pruning,
 }

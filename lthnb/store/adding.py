@@ -12,19 +12,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lthnb.config import DENSE, digest_text
+from lthnb.pruning import Mask
 from lthnb.store.columns import METRIC_NAMES, SEARCH_COLUMNS
-from lthnb.store.files import TEMPORARY, DamagedFile, StoreError, pack, sha256, write_file
-from lthnb.store.records import (
-    Record,
-    hits_of,
-    results_digest,
-)
+from lthnb.store.files import DamagedFile, StoreError, pack, sha256, write_file
+from lthnb.store.records import TAGS, Record, hits_of, results_digest
 from lthnb.store.results import (
     HISTORY,
+    LISTS,
     MANIFEST,
     MARK,
     MASKS,
@@ -39,38 +38,31 @@ from lthnb.store.runs import Store
 
 UNLISTED = (MANIFEST, "README.md", "findings.csv")  # what the manifest does not list
 # The bytes of numbers apart from each other compress better by a third.
-NESTED_HOW = {
-    "use_dictionary": False,
-    "use_byte_stream_split": [f"{name}.list.element" for name in HISTORY],
-}
+APART = [f"{name}.list.element" for name in HISTORY]
 
 
-def write_parquet(path: Path, table: pa.Table, **how: Any) -> None:
-    """A table as a file, all or nothing."""
+def write_parquet(path: Path, table: pa.Table) -> Path:
+    """A table as a file, all or nothing; a file is called NNN.KIND.parquet. Returns its path."""
+    nested = {"use_dictionary": False, "use_byte_stream_split": APART}
+    how = nested if path.name.endswith(".nested.parquet") else {}
     buffer = pa.BufferOutputStream()
     pq.write_table(table, buffer, compression="zstd", compression_level=19, **how)
     write_file(path, buffer.getvalue().to_pybytes())
+    return path
 
 
-def write_manifest(folder: Path, paths: Iterable[Path] | None = None) -> None:
-    """List files below the folder with their SHA-256, and that of the list itself.
-
-    paths: those files; None for all that there are.
-    """
-    listed = folder.rglob("*") if paths is None else paths
-    names = sorted(
-        path.relative_to(folder).as_posix()
-        for path in listed
-        if path.is_file() and path.name not in UNLISTED and not path.name.startswith(TEMPORARY)
-    )
-    lines = "".join(f"{sha256((folder / name).read_bytes())}  {name}\n" for name in names)
-    last = f"{MARK.decode()}{sha256(lines.encode())}\n"
-    write_file(folder / MANIFEST, (lines + last).encode())
+def write_manifest(folder: Path, sums: Mapping[str, str], more: Iterable[Path] = ()) -> None:
+    """List files below the folder: those of known SHA-256 by their names, and more. Last comes the
+    SHA-256 of the list itself. What a kill left behind stays unlisted."""
+    found = {path.relative_to(folder).as_posix(): sha256(path.read_bytes()) for path in more}
+    listed = sorted({**sums, **found}.items())
+    lines = "".join(f"{digest}  {name}\n" for name, digest in listed).encode()
+    write_file(folder / MANIFEST, lines + MARK + f"{sha256(lines)}\n".encode())
 
 
-def _also_list(recorded: Recorded, more: Iterable[Path]) -> None:
-    """Write the manifest anew: what it lists, and more. What a kill left behind stays unlisted."""
-    write_manifest(recorded.folder, {*map(recorded.folder.joinpath, recorded.sums), *more})
+def _also_list(store: Store, more: Iterable[Path]) -> None:
+    write_manifest(store.results, store.recorded_tables.sums, more)
+    store.recorded_tables = Recorded(store.results)  # what was read before is not all any more
 
 
 def group_of(row: Mapping[str, Any]) -> str:
@@ -79,14 +71,16 @@ def group_of(row: Mapping[str, Any]) -> str:
     return f"{name}-{row['backbone']}"
 
 
-def nest(masks: Mapping[str, np.ndarray], rows: int, size: int) -> Iterator[dict[str, Any]]:
-    """Masks by digest, as few rows of :data:`results.MASKS` as they lie within each other."""
+def nest(masks: Mapping[str, np.ndarray]) -> Iterator[dict[str, Any]]:
+    """Masks of one shape by digest, as few rows of :data:`results.MASKS` as they lie within each
+    other."""
     left = sorted(masks, key=lambda digest: -np.count_nonzero(masks[digest]))
     while left:
         chain = [left[0]]
         for digest in left[1:]:
             if len(chain) < 255 and not (masks[digest] & ~masks[chain[-1]]).any():
                 chain.append(digest)
+        rows, size = masks[chain[0]].shape
         fell = np.zeros((rows, size), np.uint8)
         for place, digest in reversed(list(enumerate(chain, start=1))):
             fell[~masks[digest]] = place
@@ -94,74 +88,9 @@ def nest(masks: Mapping[str, np.ndarray], rows: int, size: int) -> Iterator[dict
         left = [digest for digest in left if digest not in chain]
 
 
-def write_parts(
-    folder: Path,
-    rows: Iterable[Mapping[str, Any]],
-    nested: Mapping[str, Mapping[str, np.ndarray]],
-    searches: Iterable[Mapping[str, Any]],
-    masks: Sequence[Mapping[str, np.ndarray]],
-) -> list[Path]:
-    """Write runs, each with its nested part, searches, and groups of masks by digest, into one part
-    for each data set and backbone; the manifest is for the caller. Returns the files.
-
-    searches: rows whose runs are in `rows`, or recorded before.
-    """
-    recorded, written = Recorded(folder), []
-    by_group: dict[str, list] = defaultdict(list)
-    group, of_mask = {}, {}
-    for row in rows:
-        by_group[group_of(row)].append(row)
-        group[row["key"]] = of_mask[row["mask_digest"]] = group_of(row)
-    found: dict[str, list] = defaultdict(list)
-    for row in searches:
-        known = group.get(row["key"]) or group_of(recorded.find(row["key"]).row)
-        found[known].append(row)
-    for name in sorted({*by_group, *found}):
-        part = folder / name / f"{_next(folder / name):03d}"
-        runs = sorted(by_group[name], key=lambda row: row["key"])
-        if runs:
-            path = part.with_suffix(".runs.parquet")
-            write_parquet(path, pa.Table.from_pylist(runs, RUNS))
-            written += [path, _write_nested(part, [row["key"] for row in runs], nested)]
-        if found[name]:
-            lines = sorted(found[name], key=lambda r: (r["search"], r["round"], -r["density"]))
-            written.append(part.with_suffix(".searches.parquet"))
-            write_parquet(written[-1], pa.Table.from_pylist(lines, SEARCHES))
-        here = [m for m in masks if m and of_mask.get(next(iter(m))) == name]
-        if here:
-            chains = [line for m in here for line in nest(m, *next(iter(m.values())).shape)]
-            written.append(part.with_suffix(".masks.parquet"))
-            write_parquet(written[-1], pa.Table.from_pylist(chains, MASKS), use_dictionary=False)
-        for row in runs:
-            path = folder / "splits" / f"{row['data_digest']}.parquet"
-            listed = path.is_file() and f"splits/{path.name}" in recorded.sums
-            if path not in written and not listed:  # else it is what a kill left behind
-                arrays = [pa.array(nested[row["key"]][part]) for part in SPLIT_PART]
-                write_parquet(path, pa.Table.from_arrays(arrays, schema=SPLIT))
-                written.append(path)
-    return written
-
-
-def _next(folder: Path) -> int:
-    """The number of the next part: behind all that the manifest lists, and any other."""
-    numbers = [int(path.name[:3]) for path in folder.glob("[0-9][0-9][0-9].*")]
-    return max(numbers, default=0) + 1
-
-
-def _write_nested(part: Path, keys: list[str], nested: Mapping) -> Path:
-    columns = {"key": pa.array(keys)}
-    for name in HISTORY:
-        arrays = [nested[key][name] for key in keys]
-        offsets = np.cumsum([0, *(len(a) for a in arrays)])
-        values = pa.array(np.concatenate(arrays))
-        columns[name] = pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), values)
-    path = part.with_suffix(".nested.parquet")
-    write_parquet(path, pa.table(columns), **NESTED_HOW)
-    return path
-
-
 def add(store: Store, keys: Sequence[str], *, masks: bool = True) -> list[Path]:
-    """Copy finished runs of a store into the recorded tables, with their rows of searches.
+    """Copy finished runs of a store into the recorded tables, with their rows of searches: one part
+    for each data set and backbone.
 
     keys: of one's own runs; those that are recorded already are passed over, and so their searches
     may still be new. masks: with the bits of masks, of the lowest seed of each search, by which a
@@ -169,59 +98,78 @@ def add(store: Store, keys: Sequence[str], *, masks: bool = True) -> list[Path]:
     the files written. Raises StoreError for a run that is not in the store.
     """
     folder, recorded = store.results, store.recorded_tables
-    own = [key for key in dict.fromkeys(keys) if not store.is_recorded_result(key)]
-    found = {key: store.find(key) for key in own}
+    found = {key: store.find(key) for key in keys}
     for key, record in found.items():
         if record is None:
             raise StoreError(f"run {key}: not in the store {store.folder}; nothing was added.")
-    there = {*keys, *recorded.places}
-    mine = [row for row in store.searches() if row["key"] in there]
-    searches = [row for row in mine if identity(row) not in recorded.identities]
-    if not own and not searches:
-        return []
-    groups = _masks_of(store, found, mine) if masks else []
-    nested = {key: record.nested for key, record in found.items()}
-    rows = [record.row for record in found.values()]
-    written = write_parts(folder, rows, nested, searches, groups)
-    _also_list(recorded, written)
-    store.recorded_tables = Recorded(folder)  # what was read of them before is not all any more
+    runs = {key: record for key, record in found.items() if key not in recorded.places}
+    mine = [row for row in store.searches() if row["key"] in {*found, *recorded.places}]
+    new = [row for row in mine if identity(row) not in recorded.identities]
+    groups: dict[str, dict[str, list]] = defaultdict(lambda: defaultdict(list))
+    for key in sorted(runs):
+        groups[group_of(runs[key].row)]["runs"].append(runs[key])
+    for row in sorted(new, key=lambda r: (r["search"], r["round"], -r["density"])):
+        groups[group_of(store.find(row["key"]).row)]["searches"].append(row)
+    for name, chain in _masks_of(store, runs, mine) if masks else ():
+        groups[name]["masks"].append(chain)
+    written = []
+    for name in sorted(groups):
+        number = _next(folder / name)
+        for kind, table in _tables(**groups[name]):
+            written.append(write_parquet(folder / name / f"{number}.{kind}.parquet", table))
+    for record in runs.values():
+        path = folder / "splits" / f"{record.row['data_digest']}.parquet"
+        listed = path.is_file() and f"splits/{path.name}" in recorded.sums
+        if path not in written and not listed:  # else it is what a kill left behind
+            arrays = [pa.array(record.nested[part]) for part in SPLIT_PART]
+            written.append(write_parquet(path, pa.Table.from_arrays(arrays, schema=SPLIT)))
+    if written:
+        _also_list(store, written)
     return written
 
 
+def _tables(
+    runs: Sequence[Record] = (), searches: Sequence[Mapping] = (), masks: Sequence[Mapping] = ()
+) -> Iterator[tuple[str, pa.Table]]:
+    """The tables of a part by their kind, those that have rows."""
+    if runs:
+        yield "runs", pa.Table.from_pylist([one.row for one in runs], RUNS)
+        columns = {"key": pa.array([one.key for one in runs])}
+        for name, kind in LISTS.items():
+            columns[name] = pa.array([one.nested[name] for one in runs], kind)
+        yield "nested", pa.table(columns)
+    if searches:
+        yield "searches", pa.Table.from_pylist(list(searches), SEARCHES)
+    if masks:
+        yield "masks", pa.Table.from_pylist(list(masks), MASKS)
+
+
+def _next(folder: Path) -> str:
+    """The number of the next part: behind all that the manifest lists, and any other."""
+    numbers = [int(path.name[:3]) for path in folder.glob("[0-9][0-9][0-9].*")]
+    return f"{max(numbers, default=0) + 1:03d}"
+
+
+# What searches share that differ in their seed alone, beside their tags: settings of their runs.
+SETTINGS = ["data_digest", "backbone", "embedding_size", "l2"]
+
+
 def _masks_of(
-    store: Store, found: Mapping[str, Record], searches: Iterable[Mapping[str, Any]]
-) -> list[dict[str, np.ndarray]]:
-    """The bits of the masks of some runs, by search: of each search of the lowest seed."""
-    lowest: dict[tuple, int] = {}
-    for row in searches:
-        if row["key"] in found:
-            kind = _kind(row, found[row["key"]].row)
-            lowest[kind] = min(row["seed"], lowest.get(kind, row["seed"]))
-    groups: dict[str, dict[str, np.ndarray]] = defaultdict(dict)
-    for row in searches:
-        record = found.get(row["key"])
-        if record is None or row["seed"] != lowest[_kind(row, record.row)]:
-            continue
-        about = record.pruning
-        if about and about["criterion"] != "random" and about["digest"] != DENSE:
-            mask = store.find_mask(about, record.shape)
-            if mask is not None:
-                groups[row["search"]][mask.digest] = mask.kept
-    seen: set[str] = set()
-    for masks in groups.values():
-        for digest in seen & set(masks):
-            del masks[digest]
-        seen |= set(masks)
-    return [masks for masks in groups.values() if masks]
-
-
-def _kind(search: Mapping[str, Any], run: Mapping[str, Any]) -> tuple:
-    """What searches share that differ in their seed alone."""
-    tags = tuple(search[name] for name in SEARCH_COLUMNS if name not in VARY)
-    return (*tags, *(run[name] for name in ("data_digest", "backbone", "embedding_size", "l2")))
-
-
-VARY = ("search", "seed", "round", "density", "key")
+    store: Store, found: Mapping[str, Record], searches: Sequence[Mapping[str, Any]]
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Group and nested masks of some runs, search by search: of each search of the lowest seed."""
+    names = ["key", "mask_digest", *SETTINGS]
+    runs = pd.DataFrame([{n: one.row[n] for n in names} for one in found.values()], columns=names)
+    frame = pd.DataFrame(searches, columns=list(SEARCH_COLUMNS)).merge(runs, on="key")
+    lowest = frame.groupby(["method", *TAGS, *SETTINGS], dropna=False)["seed"].transform("min")
+    frame = frame[(frame["seed"] == lowest) & (frame["criterion"] != "random")]
+    frame = frame[frame["mask_digest"] != DENSE].drop_duplicates("mask_digest")
+    for _, rows in frame.groupby("search", sort=False):
+        records = [found[key] for key in rows["key"]]
+        masks = {one.row["mask_digest"]: store.find_mask(one.pruning, one.shape) for one in records}
+        kept = {digest: mask.kept for digest, mask in masks.items() if mask is not None}
+        for chain in nest(kept):
+            yield group_of(records[0].row), chain
 
 
 def add_table(store: Store, key: str) -> Path:
@@ -232,8 +180,7 @@ def add_table(store: Store, key: str) -> Path:
         raise StoreError(f"run {key}: its weights are not in {store.folder}; replay it first.")
     path = store.results / "tables" / f"{key}.safetensors"
     write_file(path, pack({"table": table.astype(np.float32)}, {"key": key}))
-    _also_list(store.recorded_tables, [path])
-    store.recorded_tables = Recorded(store.results)
+    _also_list(store, [path])
     return path
 
 
@@ -245,16 +192,15 @@ def compact(folder: Path) -> list[Path]:
     for kind in ("runs", "searches", "nested", "masks"):
         for name in recorded.parts(kind):
             parts[name.partition("/")[0], kind].append(name)
-    number = {group: f"{_next(folder / group):03d}" for group, _ in parts}
+    number = {group: _next(folder / group) for group, _ in parts}
     for (group, kind), names in parts.items():
         if len(names) > 1:
-            table = pa.concat_tables([recorded.part(name) for name in names])
-            how = {"nested": NESTED_HOW, "masks": {"use_dictionary": False}}.get(kind, {})
-            made.append(folder / group / f"{number[group]}.{kind}.parquet")
-            write_parquet(made[-1], table, **how)
+            tables = [recorded.part(name) for name in names]
+            path = folder / group / f"{number[group]}.{kind}.parquet"
+            made.append(write_parquet(path, pa.concat_tables(tables, promote_options="default")))
             gone += [folder / name for name in names]
-    stay = {folder / name for name in recorded.sums} - set(gone)
-    write_manifest(folder, stay | set(made))
+    stay = {n: digest for n, digest in recorded.sums.items() if folder / n not in gone}
+    write_manifest(folder, stay, made)
     for path in gone:
         path.unlink()
     return gone
@@ -266,55 +212,45 @@ def verify(folder: Path) -> Iterator[str]:
     A key follows from its text, and settings from that too; metrics follow from the hits, and the
     digest of the results from all; each row of a search has its run, and each mask its digest.
     """
-    recorded = Recorded(folder)
+    recorded, bad = Recorded(folder), False
     try:
-        names = sorted(recorded.sums)
-        listed = {folder / name for name in names}
-        yield from (wrong for name in names if (wrong := _damage(recorded.content, name)))
+        for name in sorted(recorded.sums):
+            try:
+                recorded.content(name)
+            except DamagedFile as error:
+                bad = True
+                yield str(error)
+        listed = {folder / name for name in recorded.sums}
         for path in sorted(folder.rglob("*")):
             if path.is_file() and path not in listed and path.name not in UNLISTED:
                 yield f"{path}: {MANIFEST} does not list it; it was left behind, so delete it."
-        for key in recorded.keys:
-            yield from _wrong_run(recorded.find(key))
-        for row in recorded.searches.to_pylist():
-            if row["key"] not in recorded.places:
-                yield f"{folder}: search {row['search'][:8]} names run {row['key']}, not recorded."
-        in_searches = set(recorded.searches["key"].to_pylist())
-        for key in sorted(set(recorded.places) - in_searches):
-            yield f"{folder}: run {key} belongs to no search."
-        digests = [d for name in recorded.parts("masks") for d in _digests(recorded, name)]
-        yield from (wrong for d in digests if (wrong := _damage(recorded.mask, d)))
+        if not bad:
+            yield from _contradictions(recorded)
     except DamagedFile as error:
         yield str(error)
 
 
-def _digests(recorded: Recorded, name: str) -> list[str]:
-    return [digest for row in recorded.part(name)["digests"].to_pylist() for digest in row]
-
-
-def _damage(read: Any, name: str) -> str:
-    try:
-        read(name)
-    except DamagedFile as error:
-        return str(error)
-    return ""
-
-
-# Settings that stand in a run's row and in the text of its key.
-IN_BOTH = ("backbone", "embedding_size", "l2", "learning_rate", "batch_size", "protocol")
-
-
-def _wrong_run(record: Record) -> Iterator[str]:
-    row, name = record.row, f"run {record.key}"
-    if digest_text(row["key_text"]) != record.key:
-        yield f"{name}: its text gives the key {digest_text(row['key_text'])}."
-    told = {**record.spec["model"], **record.spec["training"]}
-    for column in IN_BOTH:
-        if row[column] != told[column]:
-            yield f"{name}: {column} is {row[column]} in its row, {told[column]} in its text."
-    hits = hits_of(record.nested).means()
-    for metric in METRIC_NAMES:
-        if hits.get(metric) != row[metric]:
-            yield f"{name}: {metric} is {row[metric]} in its row, {hits.get(metric)} by its hits."
-    if results_digest(row, record.nested) != row["results_digest"]:
-        yield f"{name}: its results are not those of its digest."
+def _contradictions(recorded: Recorded) -> Iterator[str]:
+    """What does not fit together in tables whose files are all good."""
+    in_searches = set(recorded.searches["key"].to_pylist())
+    for key in sorted(in_searches - set(recorded.places)):
+        yield f"{recorded.folder}: a search names run {key}, which is not recorded."
+    for key in sorted(set(recorded.places) - in_searches):
+        yield f"{recorded.folder}: run {key} belongs to no search."
+    for digest, (name, *_) in recorded.masks.items():
+        if Mask(recorded.mask(digest)).digest != digest:
+            yield f"{recorded.folder / name}: holds another mask than {digest}."
+    for record in map(recorded.find, recorded.keys):
+        row, name = record.row, f"run {record.key}"
+        if digest_text(row["key_text"]) != record.key:
+            yield f"{name}: its text gives the key {digest_text(row['key_text'])}."
+        told = {**record.spec["model"], **record.spec["training"]}
+        for column in told.keys() & row.keys() - {"epochs"}:  # those set; a row's are those run
+            if row[column] != told[column]:
+                yield f"{name}: {column} is {row[column]} in its row, {told[column]} in its text."
+        hits = hits_of(record.nested).means()
+        for metric in METRIC_NAMES:
+            if hits.get(metric) != row[metric]:
+                yield f"{name}: {metric} is {row[metric]}, and {hits.get(metric)} by its hits."
+        if results_digest(row, record.nested) != row["results_digest"]:
+            yield f"{name}: its results are not those of its digest."

@@ -1,13 +1,12 @@
 """Files that are written whole or not at all, and a checksum beside each, checked before reading.
 
-`NAME.sha256` lies beside `NAME` and is written first, in the form of ``sha256sum``. A file is
-written once and then never changed, so that a kill at any moment leaves a good file or none.
+`NAME.sha256` lies beside `NAME`, in the form of ``sha256sum``, and is written first. No file is
+changed in place, so that a kill at any moment leaves a good file or none.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import io
 import json
@@ -31,7 +30,7 @@ class StoreError(LthnbError, RuntimeError):
 
 
 class DamagedFile(StoreError):
-    """A file whose checksum does not fit its content, or that is another than its name says."""
+    """A file whose checksum does not fit its content, or that lies under another name."""
 
 
 def project_folder() -> Path:
@@ -55,25 +54,18 @@ def say(message: str) -> None:
     print(f"lthnb: {message}", file=sys.stderr)
 
 
-ADVICE = {  # what to do about what the operating system says most often
-    errno.ENOSPC: "Free space there, or copy the store to a larger disk and point LTHNB_STORE to "
-    "it; the same command then goes on from the last checkpoint.",
-    errno.EROFS: "Point LTHNB_STORE to a folder that can be written.",
-    errno.EACCES: "Point LTHNB_STORE to a folder that can be written.",
-    errno.ENOLCK: "Locks do not work there; point LTHNB_STORE to a folder on a local disk.",
-}
-
-
 @contextlib.contextmanager
 def explained(path: Path) -> Iterator[None]:
     """What the operating system refuses is a StoreError that names the file and what to do."""
     try:
         yield
-    except (OSError, NotImplementedError) as error:
-        code = errno.ENOLCK if isinstance(error, NotImplementedError) else error.errno
-        advice = ADVICE.get(code, "Look after the disk, or point LTHNB_STORE to another folder.")
+    except (OSError, NotImplementedError) as error:  # the latter where locks do not work
         why = getattr(error, "strerror", None) or str(error)
-        raise StoreError(f"{path}: {why}. Nothing half-written is left. {advice}") from error
+        raise StoreError(
+            f"{path}: {why}. Nothing half-written is left. Free space there, or point LTHNB_STORE "
+            "to a folder on a local disk that can be written, such as a copy of this one; the same "
+            "command then goes on from the last checkpoint."
+        ) from error
 
 
 def write_file(path: Path, content: bytes) -> None:
@@ -107,8 +99,10 @@ def checksum_file(path: Path) -> Path:
     return path.with_name(f"{path.name}.sha256")
 
 
-def write_once(path: Path, content: bytes) -> None:
-    """Write a file that is not there yet: its checksum first, then the file."""
+def write_checked(path: Path, content: bytes) -> None:
+    """Write a file in place of any other: its checksum first, then the file."""
+    with explained(path):
+        path.unlink(missing_ok=True)
     write_file(checksum_file(path), f"{sha256(content)}  {path.name}\n".encode())
     write_file(path, content)
 
@@ -116,14 +110,33 @@ def write_once(path: Path, content: bytes) -> None:
 def read_checked(path: Path) -> bytes | None:
     """A file's bytes, None where there is none. Raises DamagedFile where its checksum is missing or
     does not fit."""
+    beside = checksum_file(path)
     with explained(path):
-        if not path.is_file():
+        try:
+            content = path.read_bytes()
+        except FileNotFoundError:
             return None
-        content, beside = path.read_bytes(), checksum_file(path)
-        known = beside.read_bytes() if beside.is_file() else b"none"
+        known = beside.read_bytes() if beside.is_file() else b""
     if known != f"{sha256(content)}  {path.name}\n".encode():
         raise DamagedFile(f"{path}: its checksum does not fit its content; it is torn or altered.")
     return content
+
+
+def read_row(path: Path) -> dict[str, Any] | None:
+    """A row of JSON, None where there is none. Raises as :func:`read_checked` does, and where its
+    folder is not called by its key or its search, as a copied one is not."""
+    content = read_checked(path)
+    row = None if content is None else json.loads(content)
+    if row is not None and path.parent.name not in (row["key"], row.get("search")):
+        raise DamagedFile(f"{path}: is of {row.get('search', row['key'])}; delete the folder.")
+    return row
+
+
+def read_arrays(path: Path) -> tuple[dict[str, np.ndarray], Any] | None:
+    """What :func:`pack` packed into a file, None where there is none. Raises as
+    :func:`read_checked` does."""
+    content = read_checked(path)
+    return None if content is None else unpack(content)
 
 
 def npz(arrays: dict[str, np.ndarray]) -> bytes:

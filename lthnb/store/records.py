@@ -6,57 +6,45 @@ by epoch, evaluations, and the hits of each user.
 
 from __future__ import annotations
 
-import datetime
 import json
-import os
-import platform
-import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import cached_property
-from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from lthnb import __version__
 from lthnb.config import canonical, digest_text
 from lthnb.metrics import TOP, Hits
-from lthnb.store.columns import METRIC_NAMES, PACKAGES, RUN_COLUMNS, SEARCH_COLUMNS
-from lthnb.store.files import project_folder, sha256
+from lthnb.store.columns import METRIC_NAMES, RUN_COLUMNS, SEARCH_COLUMNS
+from lthnb.store.files import sha256
 
-PLAIN = ("dense", "lcm")  # methods that prune nothing
-RANDOM = ("random", "random_x0")
-ONE_SHOT = ("omp", *RANDOM)  # methods that prune the dense table once for each density
+ONE_SHOT = ("omp", "random", "random_x0")  # methods that prune the dense table once a density
+# What each method reads of a search's settings.
+READ = {
+    "imp": ("rate", "densities", "rewind", "rewind_epoch", "criterion", "prune_from", "scope"),
+    "omp": ("rewind", "rewind_epoch", "criterion", "prune_from", "scope"),
+    **dict.fromkeys(("random", "random_x0"), ("criterion", "scope")),
+    **dict.fromkeys(("dense", "lcm"), ()),
+}
+TAGS = READ["imp"]
 
 
-def search_tags(
-    method: str,
-    seed: int,
-    *,
-    rate: float | None = None,
-    densities: Sequence[float] = (),
-    rewind: str | None = None,
-    rewind_epoch: int | None = None,
-    criterion: str | None = None,
-    prune_from: str | None = None,
-    scope: str | None = None,
-) -> dict[str, Any]:
+def search_tags(method: str, seed: int, **settings: Any) -> dict[str, Any]:
     """What all rows of a search have alike; what its method does not read is left empty, so that
-    the same search bears the same tags however it was asked for."""
-    prunes, random = method not in PLAIN, method in RANDOM
-    by_density = method in ONE_SHOT or bool(densities)
-    return {
-        "method": method,
-        "rate": None if by_density or not prunes else rate,
-        "rewind": rewind if prunes and not random else None,
-        "rewind_epoch": rewind_epoch if rewind == "late" else None,
-        "criterion": ("random" if random else criterion) if prunes else None,
-        "prune_from": prune_from if prunes and not random else None,
-        "scope": scope if prunes else None,
-        "densities": canonical(list(densities)) if by_density and method == "imp" else None,
-        "seed": seed,
-    }
+    the same search bears the same tags however it was asked for.
+
+    settings: of :data:`TAGS`, by name; none is needed where the method reads none.
+    """
+    found = {name: settings[name] if name in READ[method] else None for name in TAGS}
+    if method.startswith("random"):
+        found["criterion"] = "random"
+    if found["rewind"] != "late":
+        found["rewind_epoch"] = None
+    densities = found["densities"]
+    found["densities"] = canonical(list(densities)) if densities else None
+    if densities:
+        found["rate"] = None
+    return {"method": method, **found, "seed": seed}
 
 
 def search_row(
@@ -89,47 +77,6 @@ def split_label(origin: Mapping[str, Any]) -> str:
     return "-".join(str(part) for part in parts if part is not None)
 
 
-def provenance(seconds: float, device: str, threads: int) -> dict[str, Any]:
-    """The machine, the versions and the moment: the columns of a row that may differ between two
-    computations of the same run."""
-    versions = {"lthnb": __version__, "python": platform.python_version()}
-    versions |= {name: metadata.version(name) for name in PACKAGES}
-    return {
-        "seconds": round(seconds, 3),
-        "device": device,
-        "threads": threads,
-        "written": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "processor": _processor(),
-        "cores": os.cpu_count(),
-        "system": f"{platform.system()} {platform.machine()}",
-        "commit": _commit(),
-        **{f"{name}_version": version for name, version in versions.items()},
-    }
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.processor())
-
-
-def _commit() -> str | None:
-    """The checkout's commit, with a `+` behind it where the package was changed since."""
-    folder = project_folder()
-    if not (folder / ".git").exists():
-        return None
-    run = {"cwd": folder, "capture_output": True, "text": True, "timeout": 10, "check": True}
-    try:
-        commit = subprocess.run(["git", "rev-parse", "HEAD"], **run).stdout.strip()
-        changed = subprocess.run(["git", "status", "--porcelain", "--", "lthnb"], **run).stdout
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return commit + ("+" if changed.strip() else "")
-
-
 def make_row(
     key_text: str,
     data: Mapping[str, Any],
@@ -150,8 +97,14 @@ def make_row(
     base = init
     while "of" in base:  # a start that is made from another one
         base = base["of"]
-    pruning = pruning or {}
-    row: dict[str, Any] = {
+    row: dict[str, Any] = dict.fromkeys(RUN_COLUMNS)
+    settings = {"compression": "none", **model, **training}
+    row |= {name: value for name, value in settings.items() if name in row}
+    row |= {f"{part}_pairs": data[part] for part in ("train", "valid", "test")}
+    row |= {name: scores["test"].get(name) for name in METRIC_NAMES}
+    row |= {f"valid_{name}": scores["valid"].get(name) for name in METRIC_NAMES}
+    row |= made
+    row |= {
         "key": digest_text(key_text),
         "key_text": key_text,
         "dataset": data["name"],
@@ -159,35 +112,27 @@ def make_row(
         "split": split_label(data["origin"]),
         "source": data["origin"].get("source", "table"),
         "origin": canonical(data["origin"]),
-        **{name: data[name] for name in ("users", "items")},
-        **{f"{part}_pairs": data[part] for part in ("train", "valid", "test")},
-        **{name: model.get(name) for name in ("backbone", "embedding_size", "layers")},
-        "layer_combination": model.get("layer_combination"),
-        "compression": model.get("compression", "none"),
-        **{name: training[name] for name in ("protocol", "l2", "learning_rate", "batch_size")},
-        **{name: training[name] for name in ("patience", "evaluate_every", "l2_scope", "dtype")},
+        "users": data["users"],
+        "items": data["items"],
+        "users_tested": len(nested["tested_users"]),
+        "best_epoch": scores["best_epoch"],
+        "epochs": scores["epochs"],
         "max_epochs": training["epochs"],
-        "step": training["step"],
         "seed": seed,
         "init_seed": base.get("seed"),
         "data_seed": training["order_seed"],
-        "mask_seed": pruning.get("seed"),
-        "mask_digest": about["mask"],
-        "mask_from": pruning.get("run"),
         "start_from": init.get("run"),
         "start_epoch": str(init["epoch"]) if "epoch" in init else None,
         "teacher": init.get("teacher"),
-        "pruning": canonical(dict(pruning)) if pruning else None,
+        "mask_digest": about["mask"],
         "entries": entries,
         "density": entries / ((data["users"] + data["items"]) * model["embedding_size"]),
-        **{name: scores[name] for name in ("best_epoch", "epochs")},
-        "users_tested": len(nested["tested_users"]),
-        **{name: scores["test"].get(name) for name in METRIC_NAMES},
-        **{f"valid_{name}": scores["valid"].get(name) for name in METRIC_NAMES},
-        **made,
     }
+    if pruning:
+        row |= {"mask_seed": pruning.get("seed"), "mask_from": pruning.get("run")}
+        row["pruning"] = canonical(dict(pruning))
     row["results_digest"] = results_digest(row, nested)
-    return {name: row[name] for name in RUN_COLUMNS}
+    return row
 
 
 def results_digest(row: Mapping[str, Any], nested: Mapping[str, np.ndarray]) -> str:
@@ -227,11 +172,14 @@ def hits_of(nested: Mapping[str, np.ndarray]) -> Hits:
     return Hits(users, (bits & 1).astype(bool), relevant)
 
 
-class Record:
-    """One finished training: its row, and on demand its nested part.
+def _column(name: str, meaning: str) -> property:
+    return property(lambda record: record.row[name], doc=meaning)
 
-    The properties that give dicts (`spec`, `data`, `init`, `mask`, `results`, `circumstances`)
-    serve the chapters of the first build, and go with them.
+
+class Record:
+    """One finished training: its row, and on demand its nested part, the arrays of :data:`NESTED`.
+
+    `spec`, `init`, `data` and `results` are parts of the row as plain data.
     """
 
     def __init__(self, row: Mapping[str, Any], nested: Callable[[], dict[str, np.ndarray]]) -> None:
@@ -239,7 +187,6 @@ class Record:
 
     @cached_property
     def nested(self) -> dict[str, np.ndarray]:
-        """Arrays: :data:`NESTED`."""
         return self._nested()
 
     def __eq__(self, other: object) -> bool:
@@ -251,29 +198,12 @@ class Record:
     def __getstate__(self) -> dict[str, Any]:
         return {"row": self.row, "nested": self.nested, "_nested": None}
 
-    @property
-    def key(self) -> str:
-        return self.row["key"]
-
-    @property
-    def density(self) -> float:
-        """Share of the table's entries that are kept."""
-        return self.row["density"]
-
-    @property
-    def best_epoch(self) -> int:
-        """The epoch whose weights count, from 1: that of the best Recall@20 on the chosen part."""
-        return self.row["best_epoch"]
-
-    @property
-    def epochs(self) -> int:
-        """Epochs run."""
-        return self.row["epochs"]
-
-    @property
-    def seconds(self) -> float:
-        """Wall time of the training, evaluations included, over all its interruptions."""
-        return self.row["seconds"]
+    key = _column("key", "Of the run: see :func:`config.run_key`.")
+    density = _column("density", "Share of the table's entries that are kept.")
+    best_epoch = _column("best_epoch", "The epoch whose weights count, from 1.")
+    epochs = _column("epochs", "Epochs run.")
+    seconds = _column("seconds", "Wall time of the training, over all its interruptions.")
+    results_digest = _column("results_digest", "Equal where all results are, bit for bit.")
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -297,86 +227,41 @@ class Record:
         return hits_of(self.nested)
 
     @cached_property
-    def _about(self) -> dict[str, Any]:
-        return json.loads(self.row["key_text"])
-
-    @property
     def spec(self) -> dict[str, Any]:
-        return self._about["spec"]
+        """The settings, as :func:`config.spec_from` reads them."""
+        return json.loads(self.row["key_text"])["spec"]
 
-    @property
+    @cached_property
     def init(self) -> dict[str, Any]:
-        return self._about["init"]
-
-    @property
-    def numerics(self) -> dict[str, int]:
-        return self._about["numerics"]
+        """The start, as :func:`config.init_from` reads it."""
+        return json.loads(self.row["key_text"])["init"]
 
     @cached_property
     def data(self) -> dict[str, Any]:
-        row = self.row
-        counts = {part: row[f"{part}_pairs"] for part in ("train", "valid", "test")}
-        sizes = {"users": row["users"], "items": row["items"]}
-        about = {"name": row["dataset"], "digest": row["data_digest"]}
-        return {**about, **sizes, **counts, "origin": json.loads(row["origin"])}
+        """As :meth:`Interactions.summary` has it."""
+        names = {"name": "dataset", "digest": "data_digest", "users": "users", "items": "items"}
+        names |= {part: f"{part}_pairs" for part in ("train", "valid", "test")}
+        found = {name: self.row[column] for name, column in names.items()}
+        return {**found, "origin": json.loads(self.row["origin"])}
 
     @property
     def mask(self) -> dict[str, Any]:
-        names = {"digest": "mask_digest", "entries": "entries", "density": "density"}
-        return {name: self.row[column] for name, column in names.items()}
+        """Its digest, the entries that it keeps, and their share."""
+        columns = {"digest": "mask_digest", "entries": "entries", "density": "density"}
+        return {name: self.row[column] for name, column in columns.items()}
 
     @cached_property
     def results(self) -> dict[str, Any]:
+        """Scores by part, losses by epoch, and evaluations: [epoch, Recall@20, NDCG@20] each."""
         row, nested = self.row, self.nested
-        history = (nested[n].tolist() for n in EVALUATED)
+        history = (nested[name].tolist() for name in EVALUATED)
         return {
-            "best_epoch": row["best_epoch"],
-            "epochs": row["epochs"],
+            **{name: row[name] for name in ("best_epoch", "epochs", "users_tested")},
             "test": {n: row[n] for n in METRIC_NAMES if row[n] is not None},
             "valid": {n: v for n in METRIC_NAMES if (v := row[f"valid_{n}"]) is not None},
-            "users_tested": row["users_tested"],
             "losses": nested["losses"].tolist(),
             "evaluations": [list(entry) for entry in zip(*history, strict=True)],
         }
-
-    @property
-    def results_digest(self) -> str:
-        return self.row["results_digest"]
-
-    @property
-    def circumstances(self) -> dict[str, Any]:
-        row = self.row
-        system, _, machine = row["system"].partition(" ")
-        about = {"processor": row["processor"], "cores": row["cores"]}
-        versions = {name: row[f"{name}_version"] for name in ("lthnb", "python", *PACKAGES)}
-        names = ("seconds", "device", "threads", "commit", "written")
-        return {
-            **{name: row[name] for name in names},
-            "fingerprint": {"system": system, "machine": machine, **about},
-            "versions": versions,
-        }
-
-    def described(self) -> dict[str, str]:
-        """What a person wants to know of the run first, as text."""
-        row = self.row
-        part = "test" if row["protocol"] == "paper" else "valid"
-        scores = {
-            f"{shown} on test": f"{row[name]:.4f}"
-            for name, shown in (("recall@20", "Recall@20"), ("ndcg@20", "NDCG@20"))
-            if row[name] is not None
-        }
-        return {
-            "data": row["dataset"],
-            "model": f"{row['backbone']}, F = {row['embedding_size']}",
-            "density": f"{self.density:.2%}, {row['entries']:,} entries kept",
-            **scores,
-            "best epoch": f"{self.best_epoch} of {self.epochs} run, chosen on {part}",
-            "took": f"{self.seconds:,.1f} seconds",
-        }
-
-    def _repr_html_(self) -> str:
-        lines = "".join(f"<tr><th>{n}</th><td>{v}</td></tr>" for n, v in self.described().items())
-        return f"<b>Run {self.key[:8]}</b><table>{lines}</table>"
 
     def __repr__(self) -> str:
         recall = self.row["recall@20"]

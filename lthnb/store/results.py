@@ -9,10 +9,9 @@ file that it does not list, or whose content does not fit, is not believed.
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
-from functools import cached_property
+from collections.abc import Iterator, Mapping
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -25,34 +24,30 @@ from lthnb.store.columns import RUN_COLUMNS, SEARCH_COLUMNS
 from lthnb.store.files import (
     DamagedFile,
     default_folder,
-    read_checked,
+    read_arrays,
+    read_row,
     results_folder,
     say,
     sha256,
     unpack,
 )
-from lthnb.store.records import (
-    NESTED,
-    SPLIT_PART,
-    Record,
-    pruning_key,
-)
+from lthnb.store.records import NESTED, SPLIT_PART, Record, pruning_key
 
 MANIFEST = "SHA256SUMS"
 MARK = b"# SHA-256 of the lines above: "  # how its last line begins; `sha256sum -c` passes it over
-TYPES = {"str": pa.string(), "int": pa.int64(), "float": pa.float64(), "bool": pa.bool_()}
+REMEDY = "Take it anew from where the project came from (`git checkout -- results`)."
+
+TYPES = {"str": pa.string(), "int": pa.int64(), "float": pa.float64()}
 RUNS = pa.schema([(name, TYPES[kind]) for name, (kind, _) in RUN_COLUMNS.items()])
 SEARCHES = pa.schema([(name, TYPES[kind]) for name, (kind, _) in SEARCH_COLUMNS.items()])
 HISTORY = [name for name in NESTED if name not in SPLIT_PART]
-LISTS = {"<f8": pa.list_(pa.float64()), "<i4": pa.list_(pa.int32()), "<u4": pa.list_(pa.uint32())}
-NESTED_TABLE = pa.schema([("key", pa.string())] + [(n, LISTS[NESTED[n]]) for n in HISTORY])
+LISTS = {name: pa.list_(pa.from_numpy_dtype(NESTED[name])) for name in HISTORY}
 SPLIT = pa.schema([(name, pa.uint32()) for name in SPLIT_PART])
 # `fell`: for each entry, row by row, the place in `digests` of the first mask that lacks it, from
 # 1, or 0 where all keep it: masks that lie within each other, in one array.
 MASKS = pa.schema(
     {"digests": pa.list_(pa.string()), "rows": pa.int64(), "size": pa.int64(), "fell": pa.binary()}
 )
-SCHEMAS = {"runs": RUNS, "searches": SEARCHES, "nested": NESTED_TABLE, "masks": MASKS}
 FIRST = ["dataset", "backbone", "embedding_size", "protocol", "l2", "method", "rate", "rewind"]
 FIRST += ["seed", "round", "density", "recall@20", "ndcg@20", "valid_recall@20", "best_epoch"]
 FIRST += ["epochs", "seconds", "key"]  # columns of the join, in front
@@ -68,10 +63,10 @@ class Recorded:
 
     def __init__(self, folder: Path | str | None = None) -> None:
         self.folder = Path(folder) if folder is not None else results_folder()
-        self._tables: dict[str, pa.Table] = {}
+        self._parts: dict[str, pa.Table] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"folder": self.folder, "_tables": {}}  # another process reads what it needs
+        return {"folder": self.folder, "_parts": {}}  # another process reads what it needs
 
     @cached_property
     def sums(self) -> dict[str, str]:
@@ -79,16 +74,11 @@ class Recorded:
         path = self.folder / MANIFEST
         if not path.is_file():
             return {}
-        content, found = path.read_bytes(), {}
-        lines, mark, last = content.rpartition(MARK)
-        if not mark or last.decode(errors="replace") != f"{sha256(lines)}\n":
+        lines, _, last = path.read_bytes().rpartition(MARK)
+        if last.decode(errors="replace") != f"{sha256(lines)}\n":
             raise DamagedFile(f"{path}: its last line does not fit the others. {REMEDY}")
-        for line in lines.decode().splitlines():
-            digest, gap, name = line.partition("  ")
-            if len(digest) != 64 or not gap or not name or name in found:
-                raise DamagedFile(f"{path}: the line {line!r} is not one of sha256sum's. {REMEDY}")
-            found[name] = digest
-        return found
+        pairs = (line.split("  ", 1) for line in lines.decode().splitlines())
+        return {name: digest for digest, name in pairs}
 
     def content(self, name: str) -> bytes:
         """The bytes of a file that the manifest lists, checked."""
@@ -106,28 +96,32 @@ class Recorded:
 
     def part(self, name: str) -> pa.Table:
         """One file as a table."""
-        if name not in self._tables:
-            self._tables[name] = pq.read_table(pa.BufferReader(self.content(name)))
-        return self._tables[name]
+        if name not in self._parts:
+            self._parts[name] = pq.read_table(pa.BufferReader(self.content(name)))
+        return self._parts[name]
 
-    def _all(self, kind: str) -> pa.Table:
-        found = [_fitted(self.part(name), SCHEMAS[kind]) for name in self.parts(kind)]
-        return pa.concat_tables([SCHEMAS[kind].empty_table(), *found]).combine_chunks()
+    def _all(self, kind: str, schema: pa.Schema, unique: list[str]) -> pa.Table:
+        """The parts of a kind as one table; a column that a part was written without is empty."""
+        parts = [schema.empty_table(), *map(self.part, self.parts(kind))]
+        table = pa.concat_tables(parts, promote_options="default").select(schema.names)
+        rows = table.select(unique).to_pandas()
+        if rows.duplicated().any():
+            raise DamagedFile(
+                f"{self.folder}: rows of the {kind} stand twice, such as "
+                f"{rows[rows.duplicated()].iloc[0].to_dict()}; expected one of each. {REMEDY}"
+            )
+        return table.combine_chunks()
 
     @cached_property
     def runs(self) -> pa.Table:
         """One row a run, :data:`columns.RUN_COLUMNS`. Raises DamagedFile where a key stands
         twice."""
-        table = self._all("runs")
-        _unique(table, ["key"], self.folder)
-        return table
+        return self._all("runs", RUNS, ["key"])
 
     @cached_property
     def searches(self) -> pa.Table:
         """One row for each round of each search, :data:`columns.SEARCH_COLUMNS`."""
-        table = self._all("searches")
-        _unique(table, IDENTITY, self.folder)
-        return table
+        return self._all("searches", SEARCHES, IDENTITY)
 
     @cached_property
     def places(self) -> dict[str, int]:
@@ -144,7 +138,7 @@ class Recorded:
         if key not in self.places:
             return None
         [row] = self.runs.slice(self.places[key], 1).to_pylist()
-        return Record(row, _later(self.nested, key, row["data_digest"]))
+        return Record(row, partial(self.nested, key, row["data_digest"]))
 
     @cached_property
     def _nested_in(self) -> dict[str, tuple[str, int]]:
@@ -160,8 +154,7 @@ class Recorded:
         if key not in self._nested_in:
             raise DamagedFile(f"{self.folder}: no nested part of run {key[:8]}. {REMEDY}")
         name, row = self._nested_in[key]
-        line = self.part(name).slice(row, 1)
-        found = {n: np.asarray(line[n][0].values, NESTED[n]) for n in HISTORY}
+        found = {n: np.asarray(self.part(name)[n][row].values, NESTED[n]) for n in HISTORY}
         split = self.part(f"splits/{data_digest}.parquet")
         return found | {n: split[n].to_numpy() for n in SPLIT_PART}
 
@@ -177,42 +170,32 @@ class Recorded:
         return {identity(row) for row in self.searches.select(IDENTITY).to_pylist()}
 
     @cached_property
-    def _masks_in(self) -> dict[str, tuple[str, int, int]]:
+    def masks(self) -> dict[str, tuple[str, int, int]]:
         """Digest of a mask that is kept → file, row, and place among the row's masks from 1."""
-        found = {}
-        for name in self.parts("masks"):
-            for row, digests in enumerate(self.part(name)["digests"].to_pylist()):
-                found |= {d: (name, row, place) for place, d in enumerate(digests, start=1)}
-        return found
+        return {
+            digest: (name, row, place)
+            for name in self.parts("masks")
+            for row, digests in enumerate(self.part(name)["digests"].to_pylist())
+            for place, digest in enumerate(digests, start=1)
+        }
 
     def has_mask(self, digest: str) -> bool:
         """Whether the bits of a mask are kept."""
-        return digest in self._masks_in
+        return digest in self.masks
 
     def mask(self, digest: str) -> np.ndarray | None:
         """The bits of a mask, bool (rows, F), or None where they are not kept."""
-        if digest not in self._masks_in:
+        if digest not in self.masks:
             return None
-        name, row, place = self._masks_in[digest]
+        name, row, place = self.masks[digest]
         [line] = self.part(name).slice(row, 1).to_pylist()
         fell = np.frombuffer(line["fell"], np.uint8).reshape(line["rows"], line["size"])
-        kept = (fell == 0) | (fell > place)
-        if mask_digest(kept) != digest:
-            raise DamagedFile(f"{self.folder / name}: holds another mask than {digest}. {REMEDY}")
-        return kept
+        return (fell == 0) | (fell > place)
 
     def table(self, key: str) -> np.ndarray | None:
         """The trained table of a run, (rows, F), where it is one of the few that are kept."""
         name = f"tables/{key}.safetensors"
-        if name not in self.sums:
-            return None
-        arrays, about = unpack(self.content(name))
-        if about["key"] != key:
-            raise DamagedFile(f"{self.folder / name}: holds run {about['key']}. {REMEDY}")
-        return arrays["table"]
-
-
-REMEDY = "Take it anew from where the project came from (`git checkout -- results`)."
+        return unpack(self.content(name))[0]["table"] if name in self.sums else None
 
 
 def identity(row: Mapping[str, Any]) -> tuple:
@@ -220,66 +203,17 @@ def identity(row: Mapping[str, Any]) -> tuple:
     return tuple(row[name] for name in IDENTITY)
 
 
-def _fitted(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """A part with the columns of today: one that it was written without is empty."""
-    columns = [
-        table[field.name].cast(field.type)
-        if field.name in table.column_names
-        else pa.nulls(len(table), field.type)
-        for field in schema
-    ]
-    return pa.Table.from_arrays(columns, schema=schema)
-
-
-def _later(call: Callable, *arguments: Any) -> Callable[[], Any]:
-    return lambda: call(*arguments)
-
-
-def _unique(table: pa.Table, names: list[str], folder: Path) -> None:
-    frame = table.select(names).to_pandas()
-    twice = frame[frame.duplicated()]
-    if len(twice):
-        raise DamagedFile(
-            f"{folder}: {len(twice)} rows stand twice, such as {twice.iloc[0].to_dict()}; "
-            f"expected {', '.join(names)} to be unique. {REMEDY}"
-        )
-
-
-def mask_digest(kept: np.ndarray) -> str:
-    """Of a mask, bool (rows, F), that prunes: as :attr:`pruning.Mask.digest`."""
-    h = hashlib.sha256(np.array(kept.shape, "<i8").tobytes())
-    h.update(np.packbits(kept).tobytes())
-    return h.hexdigest()[:32]
-
-
-def live_rows(folder: Path) -> Iterator[dict[str, Any]]:
-    """The rows of the finished runs of a store; a damaged one is named and passed over."""
-    yield from _live(folder, "runs/*/row.json", "key")
-
-
-def live_searches(folder: Path) -> Iterator[dict[str, Any]]:
-    """The rows of the searches of a store; a damaged one is named and passed over."""
-    yield from _live(folder, "searches/*/*.json", "search")
-
-
-def _live(folder: Path, pattern: str, name: str) -> Iterator[dict[str, Any]]:
-    for path in sorted(folder.glob(pattern)):
+def live_rows(folder: Path, kind: str) -> Iterator[dict[str, Any]]:
+    """The rows of a store's finished `runs`, or `searches`; a damaged one is named and passed
+    over."""
+    for path in sorted((folder / kind).glob("*/*.json")):
         try:
-            content = read_checked(path)
-            row = None if content is None else open_row(path, content, name)
+            row = read_row(path)
         except DamagedFile as error:
             say(f"{error} It is passed over; the same training makes it anew.")
             continue
-        if row is not None:
+        if row is not None:  # another process removed it meanwhile
             yield row
-
-
-def open_row(path: Path, content: bytes, name: str) -> dict[str, Any]:
-    """A row of JSON whose `name`, such as its key, must be that of its folder."""
-    row = json.loads(content)
-    if row[name] != path.parent.name:
-        raise DamagedFile(f"{path}: is of {row[name]}.")
-    return row
 
 
 def to_frame(table: pa.Table) -> pd.DataFrame:
@@ -306,38 +240,31 @@ def results(
     tells apart; a run that is recorded too stands once. folder: of the recorded tables. Raises
     DamagedFile, naming it, for a file that is torn or altered.
     """
-    recorded = Recorded(folder)
+    recorded, own = Recorded(folder), default_folder()
     runs, searches = recorded.runs, recorded.searches
     if live:
-        own = [row for row in live_rows(default_folder()) if row["key"] not in recorded.places]
-        mine = live_searches(default_folder())
-        more = [row for row in mine if identity(row) not in recorded.identities]
-        runs = pa.concat_tables([runs, pa.Table.from_pylist(own, RUNS)])
+        mine = [row for row in live_rows(own, "runs") if row["key"] not in recorded.places]
+        more = live_rows(own, "searches")
+        more = [row for row in more if identity(row) not in recorded.identities]
+        runs = pa.concat_tables([runs, pa.Table.from_pylist(mine, RUNS)])
         searches = pa.concat_tables([searches, pa.Table.from_pylist(more, SEARCHES)])
     frame = to_frame(runs)
     if live:
         frame["live"] = ~frame["key"].isin(recorded.keys)
     if nested:
-        arrays = [_nested_of(recorded, row) for row in frame[["key", "data_digest"]].itertuples()]
-        for name in NESTED:
-            frame[name] = [one[name] for one in arrays]
+        found = [_nested_of(recorded, own, row) for row in frame.itertuples()]
+        frame = frame.assign(**{name: [one[name] for one in found] for name in NESTED})
     return frame if unique else join(to_frame(searches), frame)
 
 
-def _nested_of(recorded: Recorded, row: Any) -> dict[str, np.ndarray]:
+def _nested_of(recorded: Recorded, own: Path, row: Any) -> dict[str, np.ndarray]:
     if row.key in recorded.places:
         return recorded.nested(row.key, row.data_digest)
-    return read_nested(default_folder(), row.key)
-
-
-def read_nested(folder: Path, key: str) -> dict[str, np.ndarray]:
-    """The nested part of a run of a store. Raises DamagedFile where it is not there or not good."""
-    path = folder / "runs" / key / "nested.safetensors"
-    content = read_checked(path)
-    arrays, about = unpack(content) if content is not None else ({}, {})
-    if about.get("key") != key:
-        raise DamagedFile(f"{path}: not the nested part of run {key[:8]}; train it again.")
-    return arrays
+    path = own / "runs" / row.key / "nested.safetensors"
+    found = read_arrays(path)
+    if found is None:
+        raise DamagedFile(f"{path}: is not there; train the run again.")
+    return found[0]
 
 
 def join(searches: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
@@ -346,6 +273,5 @@ def join(searches: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
     Density is the search's; it differs from the run's for LCM alone.
     """
     shared = [name for name in searches.columns if name in runs.columns and name != "key"]
-    runs = runs.drop(columns=shared)
-    frame = searches.merge(runs, on="key", how="inner", validate="many_to_one")
+    frame = searches.merge(runs.drop(columns=shared), on="key", validate="many_to_one")
     return frame[[*FIRST, *(name for name in frame.columns if name not in FIRST)]]

@@ -4,17 +4,14 @@ Under the store's folder, `runs/KEY/` holds a training: `row.json`, `nested.safe
 `weights-best.safetensors` and other snapshots, and `checkpoint-EPOCH.safetensors` while it is under
 way; `masks/KEY.safetensors` what a pruning gave, `searches/SEARCH/` a small file for each row of a
 search, `arrays/` what a run may start from, `locks/` one lock a key. Each file has its checksum
-beside it. A damaged one is named, set aside and made again, never read.
+beside it. A damaged one is named, not read, and made again.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-import os
-import platform
 import shutil
-import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -32,15 +29,16 @@ from lthnb.store.files import (
     default_folder,
     explained,
     pack,
+    read_arrays,
     read_checked,
+    read_row,
     results_folder,
     say,
     sha256,
-    unpack,
-    write_once,
+    write_checked,
 )
 from lthnb.store.records import Record, pruning_key
-from lthnb.store.results import Recorded, identity, live_searches, open_row, read_nested
+from lthnb.store.results import Recorded, identity, live_rows
 
 SAY_AFTER, POLL = 2.0, 0.1  # seconds of a wait for a lock: until it is said, and between two looks
 
@@ -56,6 +54,15 @@ class StoreBusy(StoreError):
         return f"run {self.key[:8]}: another process is training it; stopped waiting: {self.reason}"
 
 
+def _good(read: Callable[[Path], Any], path: Path) -> Any:
+    """What a file holds, None where it is missing; a damaged one is named and counts as missing."""
+    try:
+        return read(path)
+    except DamagedFile as error:
+        say(f"{error} It will be made again.")
+        return None
+
+
 class Store:
     """A folder of runs, and beside it the recorded ones, which are only read.
 
@@ -68,73 +75,22 @@ class Store:
         self.results = results_folder() if results == "" else results and Path(results)
         self.recorded_tables = Recorded(self.results or self.folder / "no results")
 
-    # Reading
-
-    def _read(self, path: Path, opened: Callable[[bytes], Any] = unpack) -> Any:
-        """What a file holds, None where it is missing; a damaged one is named and set aside."""
-        try:
-            content = read_checked(path)
-            return None if content is None else opened(content)
-        except DamagedFile as error:
-            self._set_aside(path)
-            say(f"{error} It is set aside as {path.name}.damaged, and will be made again.")
-            return None
-
-    def _set_aside(self, path: Path) -> None:
-        with explained(path):
-            for one in (path, checksum_file(path)):
-                if one.exists():
-                    os.replace(one, one.with_name(f"{one.name}.damaged"))
-
-    def _run(self, key: str, name: str) -> Path:
+    def _run(self, key: str, name: str = "") -> Path:
         return self.folder / "runs" / key / name
-
-    def _of(self, key: str, path: Path) -> Callable[[bytes], Any]:
-        """Open a safetensors file that must be of this key; give its arrays and what it tells."""
-
-        def opened(content: bytes) -> tuple[dict[str, np.ndarray], Any]:
-            arrays, about = unpack(content)
-            if about["key"] != key:
-                raise DamagedFile(f"{path}: is of {about['key']}.")
-            return arrays, about
-
-        return opened
-
-    def _arrays(self, key: str, path: Path) -> tuple[dict[str, np.ndarray], Any] | None:
-        return self._read(path, self._of(key, path))
 
     # Runs
 
     def find(self, key: str) -> Record | None:
         """The record of a finished training, or None."""
-        path = self._run(key, "row.json")
-        row = self._read(path, lambda content: open_row(path, content, "key"))
-        return self.recorded_tables.find(key) if row is None else Record(row, self._nested(key))
-
-    def _nested(self, key: str) -> Callable[[], dict[str, np.ndarray]]:
-        """Reads the nested part of a run; without a good one the run does not count as finished."""
-
-        def read() -> dict[str, np.ndarray]:
-            try:
-                return read_nested(self.folder, key)
-            except DamagedFile:
-                for name in ("row.json", "nested.safetensors"):
-                    self._set_aside(self._run(key, name))
-                raise
-
-        return read
+        row = _good(read_row, self._run(key, "row.json"))
+        found = row and _good(read_arrays, self._run(key, "nested.safetensors"))
+        return Record(row, lambda: found[0]) if found else self.recorded_tables.find(key)
 
     def put(self, row: Mapping[str, Any], nested: Mapping[str, np.ndarray]) -> None:
         """Write a finished training; the row comes last, so that a row means a finished one."""
         key = row["key"]
-        self._replace(self._run(key, "nested.safetensors"), pack(dict(nested), {"key": key}))
-        self._replace(self._run(key, "row.json"), (json.dumps(row, indent=1) + "\n").encode())
-
-    def _replace(self, path: Path, content: bytes) -> None:
-        """Write a file; where one is there already, it has the same content or goes first."""
-        if path.exists():
-            path.unlink()
-        write_once(path, content)
+        write_checked(self._run(key, "nested.safetensors"), pack(dict(nested), {"key": key}))
+        write_checked(self._run(key, "row.json"), (json.dumps(row, indent=1) + "\n").encode())
 
     def run_keys(self) -> list[str]:
         """Keys of all finished trainings, one's own and the recorded ones, sorted."""
@@ -143,11 +99,6 @@ class Store:
     def own_keys(self) -> list[str]:
         """Keys of one's own finished trainings, sorted."""
         return sorted(path.parent.name for path in self.folder.glob("runs/*/row.json"))
-
-    def recorded(self) -> list[Record]:
-        """The recorded runs, sorted by density, dense first."""
-        found = [self.recorded_tables.find(key) for key in self.recorded_tables.keys]
-        return sorted(found, key=lambda r: (-r.density, r.row["data_seed"], r.key))
 
     def is_recorded_result(self, key: str) -> bool:
         """Whether the run comes with the project, in `results/`."""
@@ -166,7 +117,7 @@ class Store:
 
     def remove(self, key: str) -> None:
         """Remove a training from the store: row, weights, checkpoint."""
-        folder = self.folder / "runs" / key
+        folder = self._run(key)
         if not folder.is_dir():
             raise StoreError(f"run {key}: not in the store {self.folder}; nothing was removed.")
         with self.lock(key), explained(folder):
@@ -178,11 +129,11 @@ class Store:
     def put_weights(self, key: str, epoch: int | str, table: np.ndarray) -> None:
         """Write a table of a run: that of an epoch (from 1), or of the ``best`` one."""
         path = self._run(key, f"weights-{epoch}.safetensors")
-        self._replace(path, pack({"table": table}, {"key": key, "epoch": epoch}))
+        write_checked(path, pack({"table": table}, {"key": key, "epoch": epoch}))
 
     def find_weights(self, key: str, epoch: int | str) -> np.ndarray | None:
         """A table of a run, (rows, F), or None; of the few recorded ones the best epoch's."""
-        found = self._arrays(key, self._run(key, f"weights-{epoch}.safetensors"))
+        found = _good(read_arrays, self._run(key, f"weights-{epoch}.safetensors"))
         if found is not None:
             return found[0]["table"]
         return self.recorded_tables.table(key) if epoch == "best" else None
@@ -190,22 +141,21 @@ class Store:
     def put_checkpoint(self, key: str, arrays: dict[str, np.ndarray], state: dict) -> None:
         """Write where a training stands: arrays, and plain data beside them."""
         path = self._run(key, f"checkpoint-{state['epoch']:06d}.safetensors")
-        self._replace(path, pack(arrays, {"key": key, "state": state}))
+        write_checked(path, pack(arrays, {"key": key, "state": state}))
         self.drop_checkpoint(key, but=path)
 
     def find_checkpoint(self, key: str) -> tuple[dict[str, np.ndarray], dict] | None:
         """What :meth:`put_checkpoint` wrote last, or None."""
-        for path in sorted(self._run(key, "").glob("checkpoint-*.safetensors"), reverse=True):
-            found = self._arrays(key, path)
-            if found is not None:
+        for path in sorted(self._run(key).glob("checkpoint-*.safetensors"), reverse=True):
+            if found := _good(read_arrays, path):
                 return found[0], found[1]["state"]
         return None
 
     def drop_checkpoint(self, key: str, but: Path | None = None) -> None:
         """Remove the checkpoints of a run, but one."""
         stay = () if but is None else (but, checksum_file(but))
-        for path in sorted(self._run(key, "").glob("checkpoint-*")):
-            if path not in stay and path.suffix != ".damaged":
+        for path in self._run(key).glob("checkpoint-*"):
+            if path not in stay:
                 with contextlib.suppress(OSError):  # in a read-only store it may stay
                     path.unlink()
 
@@ -216,13 +166,13 @@ class Store:
         key = sha256(shape + values.tobytes())[:32]
         path = self.folder / "arrays" / f"{key}.safetensors"
         with self.lock(key):
-            if self._arrays(key, path) is None:
-                self._replace(path, pack({"values": values}, {"key": key}))
+            if _good(read_arrays, path) is None:
+                write_checked(path, pack({"values": values}, {"key": key}))
         return key
 
     def get_array(self, key: str) -> np.ndarray:
         """The array kept under a digest. Raises StoreError where it is missing."""
-        found = self._arrays(key, self.folder / "arrays" / f"{key}.safetensors")
+        found = _good(read_arrays, self.folder / "arrays" / f"{key}.safetensors")
         if found is None:
             raise StoreError(f"array {key}: not in the store {self.folder}; put it there first.")
         return found[0]["values"]
@@ -238,33 +188,29 @@ class Store:
         key, about = pruning_key(about), {**about, "digest": mask.digest, "entries": mask.entries}
         bits = {"bits": np.packbits(mask.kept), "shape": np.array(mask.shape)}
         with self.lock(key):
-            found = self._opened_mask(key)
-            if found is None or found[0].digest != mask.digest:
-                self._replace(self._mask(key), pack(bits, {"key": key, "pruning": about}))
+            if self._own_pruning(key) != about:
+                write_checked(self._mask(key), pack(bits, {"key": key, "pruning": about}))
         return about
 
-    def _opened_mask(self, key: str) -> tuple[Mask, dict[str, Any]] | None:
-        found = self._arrays(key, self._mask(key))
-        if found is None:
-            return None
-        arrays, about = found
-        rows, size = (int(n) for n in arrays["shape"])
-        kept = np.unpackbits(arrays["bits"], count=rows * size).reshape(rows, size)
-        return Mask(kept.astype(bool)), about["pruning"]
+    def _own_pruning(self, key: str) -> dict[str, Any] | None:
+        found = _good(read_arrays, self._mask(key))
+        return found and found[1]["pruning"]
 
     def find_pruning(self, key: str) -> dict[str, Any] | None:
         """The plain data about a mask: its digest and entries among them; or None."""
-        found = self._opened_mask(key)
-        return self.recorded_tables.prunings.get(key) if found is None else found[1]
+        return self._own_pruning(key) or self.recorded_tables.prunings.get(key)
 
     def find_mask(self, about: Mapping[str, Any] | None, shape: tuple[int, int]) -> Mask | None:
         """The mask that a pruning gave, None where its bits are not kept. about: the plain data
         about it, None for the dense mask. A random one is drawn again."""
         if about is None or about["digest"] == DENSE:
             return Mask.dense(*shape)
-        found = self._opened_mask(pruning_key(about))
-        if found is not None and found[0].digest == about["digest"]:
-            return found[0]
+        key = pruning_key(about)
+        found = _good(read_arrays, self._mask(key))
+        if found is not None and found[1]["pruning"]["digest"] == about["digest"]:
+            rows, size = (int(n) for n in found[0]["shape"])
+            kept = np.unpackbits(found[0]["bits"], count=rows * size).reshape(rows, size)
+            return Mask(kept.astype(bool))
         kept = self.recorded_tables.mask(about["digest"])
         if kept is not None:
             return Mask(kept)
@@ -274,27 +220,28 @@ class Store:
 
     def has_mask(self, about: Mapping[str, Any]) -> bool:
         """Whether the bits of a mask can be had without a training, without reading them."""
-        if about["digest"] == DENSE:
-            return True
-        kept = self._mask(pruning_key(about)).is_file()
-        recorded = self.recorded_tables.has_mask(about["digest"])
-        return kept or recorded or about["criterion"] == "random"
+        return (
+            about["digest"] == DENSE
+            or about["criterion"] == "random"
+            or self.recorded_tables.has_mask(about["digest"])
+            or self._mask(pruning_key(about)).is_file()
+        )
 
     # Searches
 
     def put_search(self, row: Mapping[str, Any]) -> None:
         """Keep a row of a search (:func:`records.search_row`), unless it is there."""
-        name = digest_text(canonical([row["round"], row["density"]]))[:8]
-        path = self.folder / "searches" / row["search"] / f"{row['round']:03d}-{name}.json"
         if identity(row) in self.recorded_tables.identities:
             return
-        if self._read(path, lambda content: open_row(path, content, "search")) is None:
+        name = digest_text(canonical([row["round"], row["density"]]))[:8]
+        path = self.folder / "searches" / row["search"] / f"{row['round']:03d}-{name}.json"
+        if _good(read_row, path) is None:
             with self.lock(row["search"]):
-                write_once(path, (json.dumps(dict(row), indent=1) + "\n").encode())
+                write_checked(path, (json.dumps(dict(row), indent=1) + "\n").encode())
 
     def searches(self) -> list[dict[str, Any]]:
         """The rows of one's own searches."""
-        return list(live_searches(self.folder))
+        return list(live_rows(self.folder, "searches"))
 
     # Sharing
 
@@ -306,14 +253,17 @@ class Store:
         ends the wait with StoreBusy. A wait of more than two seconds is said on standard error.
         The operating system releases the lock of a process that is killed.
         """
-        path = self.folder / "locks" / f"{key}.lock"
+        path, wait = self.folder / "locks" / f"{key}.lock", SAY_AFTER
         lock = FileLock(path)
         with explained(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            _acquire(lock, path, key, stop)
+            while not _acquired(lock, wait):
+                if reason := stop():
+                    raise StoreBusy(key, reason)
+                if wait == SAY_AFTER:
+                    say(f"run {key[:8]}: another process is training it; waiting for its end.")
+                wait = POLL
         try:
-            with contextlib.suppress(OSError):
-                path.write_text(f"{os.getpid()} on {platform.node()}")
             # What a killed process left half written: whoever writes these holds this lock.
             for name in ("runs/{}/{}", "searches/{}/{}", "masks/{1}{0}", "arrays/{1}{0}"):
                 for left in self.folder.glob(name.format(key, TEMPORARY) + "*"):
@@ -328,40 +278,15 @@ class Store:
         for path in sorted(self.folder.rglob("*")):
             if not path.is_file() or path.parent.name == "locks" or path.suffix == ".sha256":
                 continue
-            if path.name.startswith(TEMPORARY) or path.suffix == ".damaged":
-                yield f"{path}: half written or set aside; delete it once you have no use for it."
-                continue
             try:
-                self._check(path, read_checked(path))
+                (read_row if path.suffix == ".json" else read_checked)(path)
             except StoreError as error:
                 yield f"{error} Delete it, or run its training again, which makes it anew."
 
-    def _check(self, path: Path, content: bytes | None) -> None:
-        """Refuse a file that is of another key than its name or folder says."""
-        kind = path.relative_to(self.folder).parts[0]
-        if content is None:  # another process removed it meanwhile
-            return
-        if path.suffix == ".safetensors":
-            self._of(path.parent.name if kind == "runs" else path.stem, path)(content)
-        elif path.suffix == ".json":
-            open_row(path, content, "key" if kind == "runs" else "search")
 
-
-def _acquire(lock: FileLock, path: Path, key: str, stop: Callable[[], str | None]) -> None:
-    """Take a file lock, however long another process holds it; see :meth:`Store.lock`."""
-    began, said = time.monotonic(), False
-    while True:
-        with contextlib.suppress(Timeout):
-            lock.acquire(blocking=False)
-            return
-        if reason := stop():
-            raise StoreBusy(key, reason)
-        if not said and time.monotonic() - began >= SAY_AFTER:
-            said, holder = True, ""
-            with contextlib.suppress(OSError):
-                holder = path.read_text(errors="replace")[:100]
-            say(
-                f"run {key[:8]}: another process ({holder or 'unnamed'}) is training it; waiting "
-                "for its end (Ctrl-C stops waiting)."
-            )
-        time.sleep(POLL)
+def _acquired(lock: FileLock, wait: float) -> bool:
+    try:
+        lock.acquire(timeout=wait, poll_interval=POLL)
+    except Timeout:
+        return False
+    return True
