@@ -120,7 +120,7 @@ def starts_of(init: Init) -> list[tuple[str, int | str]]:
             return [(key, epoch)]
         case Compressed(teacher=key):
             return [(key, "best")]
-        case Rotated(base=base):
+        case Rotated(of=base):
             return starts_of(base)
     return []
 
@@ -128,7 +128,7 @@ def starts_of(init: Init) -> list[tuple[str, int | str]]:
 def rotations_of(init: Init) -> list[str]:
     """Digests of the arrays that a run's start is rotated by."""
     match init:
-        case Rotated(base=base, rotation=rotation):
+        case Rotated(of=base, rotation=rotation):
             return [rotation, *rotations_of(base)]
     return []
 

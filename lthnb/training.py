@@ -270,7 +270,7 @@ def initialise(init: Init, data: Interactions, size: int, store: Store) -> np.nd
                     f"rotation {init.rotation[:8]}: shape {rotation.shape}, "
                     f"expected {(size, size)}."
                 )
-            return initialise(init.base, data, size, store) @ rotation
+            return initialise(init.of, data, size, store) @ rotation
         case Snapshot():
             table = store.find_weights(init.run, init.epoch)
             if table is None:
@@ -430,7 +430,7 @@ def ensure_start(init: Init, data: Interactions, control: Control) -> None:
     """Bring the weights that a run starts from into the store, where it starts from any."""
     match init:
         case Rotated():
-            ensure_start(init.base, data, control)
+            ensure_start(init.of, data, control)
         case Compressed(teacher=key):
             ensure_start(Snapshot(key, "best"), data, control)
         case Snapshot(run=key, epoch=epoch):

@@ -48,8 +48,9 @@ CORE = [*ORDER[: ORDER.index("lottery") + 1], "experiments", "stats", "face", "_
 
 # The core's dependencies, with what they import themselves.
 ALLOWED = {
-    *("lthnb", "numpy", "scipy", "torch", "numba", "filelock", "tqdm"),
+    *("lthnb", "numpy", "scipy", "torch", "numba", "filelock", "tqdm", "pydantic"),
     *("pandas", "pyarrow", "safetensors", "yaml", "dateutil", "pytz", "tzdata", "six"),
+    *("pydantic_core", "annotated_types", "typing_inspection"),
     *("llvmlite", "torchgen", "functorch", "triton", "nvidia"),
     *("typing_extensions", "sympy", "mpmath", "networkx", "jinja2", "markupsafe", "fsspec"),
     *("setuptools", "pkg_resources", "_distutils_hack", "sitecustomize", "usercustomize"),
