@@ -245,7 +245,7 @@ def _pruned(
             mask = drawn(about)
         else:
             weights = source.ensure_weights(ladder.prune_from)
-            start = ensure_mask(before.about, shape, data, source.control)
+            start = ensure_mask(before, data, source.control)
             scores = CRITERIA[ladder.criterion] if criterion is None else criterion
             mask = prune(start, scores(weights, 0), keep, users=data.users, scope=ladder.scope)
         known = store.put_mask(mask, about)

@@ -95,7 +95,7 @@ def replay(record: Record, data: Interactions, control: Control) -> Replay:
             "compute otherwise since then (`numerics`), or it ran on another device, so there is "
             "nothing to compare."
         )
-    mask = ensure_mask(record.pruning, record.shape, data, control)
+    mask = ensure_mask(StoredMask(record.pruning, record.shape, control.store), data, control)
     ensure_start(init, data, control)
     with tempfile.TemporaryDirectory() as folder:
         apart = Store(folder, results=None)

@@ -33,6 +33,7 @@ ORDER = [
     "steps",
     "store",
     "measured",
+    "control",
     "training",
     "replays",
     "lottery",

@@ -18,6 +18,7 @@ from toys import ROOT, quiet, toy_spec
 
 from lthnb.config import ConfigError, Ladder, Seeded
 from lthnb.data import PARTS, DataError
+from lthnb.face import Ticket
 from lthnb.pruning import Mask
 from lthnb.sources import load, options_for
 from lthnb.store.runs import Store
@@ -206,12 +207,10 @@ class TestLabels:
         )
         data, spec = load(write(text)), toy_spec()
         run = train(spec, data, Seeded(0), Mask.dense(data.rows, 4), quiet(Store(tmp_path / "s")))
-        titles = data.item_labels[run.recommend("u7", 5)]
+        titles = Ticket.of(run).recommend("u7", 5)["item"]
         assert all(t.startswith("film ") for t in titles)
         known = {i for u, i in pairs_of(data, "train") | pairs_of(data, "valid") if u == "u7"}
         assert not known & set(titles)
-        saved = np.load(run.save(tmp_path / "t.npz"))
-        assert saved["item_labels"].tolist() == data.item_labels.tolist()
 
 
 class TestFilters:

@@ -460,25 +460,6 @@ class TestWeights:
         assert np.allclose(run.weights(), single, atol=1e-3)
         assert not np.array_equal(run.weights(), single)
 
-    def test_recommend_and_save(self, store, tmp_path):
-        data = toy_data()
-        run = trained(store, data, toy_spec(), half(data, toy_spec()))
-        best = run.recommend(3, n=5)
-        known = (data.train + data.valid).toarray()[3] > 0
-        scores = np.where(known, -np.inf, run.weights()[3] @ run.weights()[data.users :].T)
-        assert best.tolist() == np.argsort(-scores, kind="stable")[:5].tolist()
-        assert len(run.recommend(3, n=data.items)) == data.items - known.sum()
-        for n in (0, data.items + 1):
-            with pytest.raises(DataError, match=rf"found n = {n} .*, expected 1 to 30, the items"):
-                run.recommend(3, n=n)
-        with pytest.raises(DataError, match="no user 'me'"):
-            run.recommend("me")
-        saved = np.load(run.save(tmp_path / "t.npz"), allow_pickle=False)
-        assert np.array_equal(saved["table"], run.weights())
-        assert np.array_equal(saved["mask"], run.mask.kept)
-        assert not saved["table"][~saved["mask"]].any()
-        assert str(saved["run"]) == run.key
-
 
 class TestStarts:
     def test_seeded(self, store):
