@@ -15,11 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from lthnb.config import DENSE
+from lthnb.config import DENSE, LthnbError
 from lthnb.stream import stream_bits
 
+Score = Callable[[np.ndarray, int], np.ndarray]  # weights (rows, F) and a seed → scores (rows, F)
 
-class MaskError(ValueError):
+
+class MaskError(LthnbError, ValueError):
     """A mask that cannot be: says what was found and what was expected."""
 
 
@@ -108,7 +110,7 @@ def random_score(weights: np.ndarray, seed: int) -> np.ndarray:
     return stream_bits(seed, "prune", np.arange(weights.size)).reshape(weights.shape)
 
 
-CRITERIA: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {
+CRITERIA: dict[str, Score] = {
     "magnitude": magnitude,
     "row_rank": row_rank,
     "random": random_score,
@@ -187,10 +189,17 @@ def drawn(about: Mapping[str, Any]) -> Mask:
     return pruned(about, Mask.dense(*shape), np.broadcast_to(0.0, shape), seed)
 
 
-def pruned(about: Mapping[str, Any], before: Mask, weights: np.ndarray, seed: int = 0) -> Mask:
+def pruned(
+    about: Mapping[str, Any],
+    before: Mask,
+    weights: np.ndarray,
+    seed: int = 0,
+    score: Score | None = None,
+) -> Mask:
     """The mask that a pruning gives: what it depends on, the mask and the weights (rows, F) that
-    are pruned, and a random one's seed. Raises what :func:`prune` does."""
-    scores = CRITERIA[about["criterion"]](weights, seed)
+    are pruned, and a random one's seed. score: a criterion that is not among :data:`CRITERIA`.
+    Raises what :func:`prune` does."""
+    scores = (CRITERIA[about["criterion"]] if score is None else score)(weights, seed)
     keep = tuple(about["keep"])
     return prune(before, scores, keep, users=about["users"], scope=about["scope"])
 

@@ -9,7 +9,7 @@ from toys import BRIEF, TINY, command, half, quiet, toy_data, toy_spec, trained
 from lthnb import config
 from lthnb.config import Compressed, Ladder, Rotated, Seeded, Snapshot
 from lthnb.data import DataError
-from lthnb.lottery import run_ladder
+from lthnb.lottery import climb
 from lthnb.replays import compare, reopen, replay
 from lthnb.sampling import initial_table
 from lthnb.sources import load_again
@@ -41,7 +41,7 @@ def test_a_run_whose_mask_and_weights_are_not_kept_is_made_again_to_the_same_bit
     store, bare, method
 ):
     """With the chain of trainings and prunings that it comes from."""
-    last = run_ladder(Ladder(method, 0.4, 3), SPEC, DATA, quiet(store))[-1]
+    last = list(climb(Ladder(method, 0.4, 3), SPEC, DATA, quiet(store)))[-1]
     only = bare(store)
     assert method == "rp" or not only.has_mask(last.mask.about)
     assert replay(only.find(last.record.key), DATA, quiet(only)).same_bits
@@ -51,7 +51,7 @@ def test_a_run_whose_mask_and_weights_are_not_kept_is_made_again_to_the_same_bit
 @pytest.mark.parametrize("rewind", ["reinit", "continue", "late"])
 def test_every_start_is_found_again(store, bare, rewind):
     ladder = Ladder("imp", 0.4, 2, rewind=rewind, rewind_epoch=2)
-    rounds, only = run_ladder(ladder, SPEC, DATA, quiet(store)), bare(store)
+    rounds, only = list(climb(ladder, SPEC, DATA, quiet(store))), bare(store)
     for one in reversed(rounds):
         done = replay(only.find(one.record.key), DATA, quiet(only))
         assert (done.same_bits, done.agrees, done.loss, done.users) == (True, True, 0.0, 0)
@@ -85,7 +85,7 @@ def test_weights_that_are_not_kept_are_said_and_made_on_demand(store, bare):
 
 
 def test_masks_that_are_not_kept_are_said_and_made_on_demand(store, bare):
-    last = run_ladder(Ladder("imp", 0.4, 2), SPEC, DATA, quiet(store))[-1]
+    last = list(climb(Ladder("imp", 0.4, 2), SPEC, DATA, quiet(store)))[-1]
     only = bare(store)
     run = reopen(only.find(last.record.key), DATA, quiet(only))
     assert (run.mask.density, run.mask.there()) == (last.density, False)
@@ -96,7 +96,7 @@ def test_masks_that_are_not_kept_are_said_and_made_on_demand(store, bare):
 
 
 def test_a_mask_that_comes_out_otherwise_is_not_trained(store, bare, monkeypatch):
-    last = run_ladder(Ladder("imp", 0.4, 1), SPEC, DATA, quiet(store))[-1]
+    last = list(climb(Ladder("imp", 0.4, 1), SPEC, DATA, quiet(store)))[-1]
     only = bare(store)
     monkeypatch.setattr("lthnb.training.ensure_weights", lambda *a: initial_table(3, 70, 4))
     with pytest.raises(StoreError, match=f"mask {last.mask.digest[:8]}: pruned again from run"):
