@@ -100,8 +100,8 @@ def _load(source: str, args: argparse.Namespace):
 
 
 def _control(args: argparse.Namespace):
+    from lthnb.control import Control
     from lthnb.store.runs import Store
-    from lthnb.training import Control
 
     deadline = None if args.time_budget is None else time.monotonic() + args.time_budget
     return Control(Store(), progress=not args.quiet, deadline=deadline, device=args.device)
@@ -269,10 +269,10 @@ def do_results(args: argparse.Namespace) -> int:
 
 
 def _replay(args: argparse.Namespace, store) -> int:
+    from lthnb.control import Control
     from lthnb.replays import replay
     from lthnb.sources import load_again
     from lthnb.store.files import StoreError
-    from lthnb.training import Control
 
     control = Control(store, progress=not args.quiet, device=args.device)
     agree = True
@@ -310,10 +310,10 @@ def _show(record, as_json: bool) -> None:
 
 
 def _write_ticket(args: argparse.Namespace, store) -> None:
+    from lthnb.control import Control
     from lthnb.face import Ticket
     from lthnb.replays import reopen
     from lthnb.sources import load_again
-    from lthnb.training import Control
 
     record = _found(store, args.run)
     data = load_again(record.data, record.row["protocol"], source=args.source)

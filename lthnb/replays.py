@@ -19,21 +19,14 @@ from lthnb.config import (
     run_key,
     spec_from,
 )
+from lthnb.control import Control
 from lthnb.data import Interactions
+from lthnb.kept import REPLAY_TOLERANCE, StoredMask, check_data, ensure_mask, ensure_start
 from lthnb.steps import device_of
 from lthnb.store.files import StoreError
 from lthnb.store.records import Record
 from lthnb.store.runs import Store
-from lthnb.training import (
-    REPLAY_TOLERANCE,
-    Control,
-    StoredMask,
-    TrainedRun,
-    check_data,
-    ensure_mask,
-    ensure_start,
-    train,
-)
+from lthnb.training import TrainedRun, train
 
 RECALL_TOLERANCE = 0.01  # relative, on test: about what another order of rounding can do
 
@@ -57,7 +50,7 @@ class Replay:
 
     @property
     def agrees(self) -> bool:
-        """The same bits, or within :data:`training.REPLAY_TOLERANCE` in every epoch's loss and
+        """The same bits, or within :data:`kept.REPLAY_TOLERANCE` in every epoch's loss and
         :data:`RECALL_TOLERANCE` in Recall@20 on test."""
         close = self.loss <= REPLAY_TOLERANCE and abs(self.recall) <= RECALL_TOLERANCE
         return self.same_bits or close

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from lthnb.config import (
     DENSE,
@@ -23,26 +22,28 @@ from lthnb.config import (
     ConfigError,
     Init,
     LthnbError,
-    Rotated,
-    Snapshot,
     Spec,
     digest_text,
-    init_from,
     run_text,
-    spec_from,
 )
 from lthnb.control import Control, Stopped
 from lthnb.data import DataError, Interactions
 from lthnb.evaluation import evaluate
-from lthnb.pruning import CRITERIA, Mask, pruned
+from lthnb.kept import (
+    StoredMask,
+    ensure_mask,
+    ensure_start,
+    ensure_weights,
+    epoch_of,
+    kept_weights,
+    new_start,
+    progress_bar,
+)
+from lthnb.pruning import Mask
 from lthnb.steps import device_of, new_step, resolve
-from lthnb.store.files import StoreError, say
-from lthnb.store.masks import StoredMask
+from lthnb.store.files import say
 from lthnb.store.records import Record, make_nested, make_row, provenance
 from lthnb.store.runs import Store
-from lthnb.store.starts import initialise, kept_weights
-
-REPLAY_TOLERANCE = 1e-3  # relative, on each epoch's mean loss: other machines round otherwise
 
 
 class Diverged(LthnbError, ArithmeticError):
@@ -70,7 +71,7 @@ class TrainedRun:
         Raises StoreError where it is not kept: :meth:`ensure_weights` trains it again, which takes
         as long as the training did.
         """
-        return kept_weights(self.control.store, self.key, _epoch_of(self.record, epoch))
+        return kept_weights(self.control.store, self.key, epoch_of(self.record, epoch))
 
     def ensure_weights(self, epoch: int | str = "best") -> np.ndarray:
         """The same, trained again where they are not kept: see :func:`ensure_weights`."""
@@ -191,10 +192,13 @@ def _train(
     """The loop of Algorithm 1, line 4, from the checkpoint where there is one, to the record."""
     key, store, t = digest_text(text), control.store, spec.training
     began = saved = time.monotonic()
-    step = _start(spec, data, init, mask, control)
+    step = new_start(spec, data, init, mask, control)
     at, best = _resume(key, step, store)
     spent = at.seconds
-    with control.stopping() as why_stop, _bar(spec, data, mask, control, t.epochs, at.epoch) as bar:
+    with (
+        control.stopping() as why_stop,
+        progress_bar(spec, data, mask, control, t.epochs, at.epoch) as bar,
+    ):
         while at.epoch < t.epochs and at.epoch - at.best_epoch < t.patience:
             loss = step.run_epoch(at.epoch)
             at.epoch += 1
@@ -241,12 +245,6 @@ def _train(
     return Record(row, lambda: nested)
 
 
-def _start(spec: Spec, data: Interactions, init: Init, mask: Mask, control: Control) -> Any:
-    """A step at its beginning."""
-    table = initialise(init, data, spec.model.embedding_size, control.store)
-    return new_step(spec, data, table, mask.kept, control.device)
-
-
 def _save(key: str, step: Any, at: _Progress, best: np.ndarray | None, store: Store) -> None:
     found = {} if best is None else {"best": best}
     store.put_checkpoint(key, {**step.state(), **found}, asdict(at))
@@ -274,129 +272,3 @@ def _outputs(
     table like any other by then, and scores as one."""
     plain = spec.with_model(compression="none")
     return new_step(plain, data, table, mask.kept, control.device).outputs()
-
-
-def _bar(
-    spec: Spec, data: Interactions, mask: Mask, control: Control, total: int, done: int = 0
-) -> tqdm:
-    """A progress bar over epochs, shown once two seconds have passed."""
-    title = f"{data.name} {spec.model.backbone} density {mask.density:.3f}"
-    quiet = not control.progress
-    return tqdm(None, title, total, False, initial=done, unit="epoch", delay=2, disable=quiet)
-
-
-def _epoch_of(record: Record, epoch: int | str) -> int | str:
-    """``best``, or the number of an epoch that was run; ``last`` is one. Raises ConfigError."""
-    number = record.epochs if epoch == "last" else epoch
-    if number != "best" and not (isinstance(number, int) and 1 <= number <= record.epochs):
-        raise ConfigError(
-            f"run {record.key[:8]}: found epoch {epoch!r}, expected 'best', 'last' or 1 … "
-            f"{record.epochs}, the epochs that were run."
-        )
-    return number
-
-
-# What is not kept is made again, when it is asked for by name
-
-
-def ensure_mask(mask: Mask | StoredMask, data: Interactions, control: Control) -> Mask:
-    """A mask with its bits; pruned again where they are not kept, from weights that are trained
-    again where they are not kept either.
-
-    Raises StoreError where a run that it comes from is not recorded, or the mask comes out
-    otherwise here.
-    """
-    if isinstance(mask, Mask):
-        return mask
-    about, store = mask.about, control.store
-    found = store.find_mask(about, mask.shape)
-    if found is not None:
-        return found
-    source = store.find(about.get("run", ""))
-    if source is None or about["criterion"] not in CRITERIA:
-        raise StoreError(
-            f"mask {mask.digest[:8]}: its bits are not kept, and it cannot be pruned again: "
-            f"criterion {about['criterion']!r}, from run {about.get('run', '')[:8] or 'none'}."
-        )
-    earlier = None if about["mask"] == DENSE else source.pruning
-    before = ensure_mask(replace(mask, about=earlier), data, control)
-    found = pruned(about, before, ensure_weights(source, data, control, about["weights"]))
-    if found.digest != mask.digest:
-        # Going on would train one mask under the key of another.
-        raise StoreError(
-            f"mask {mask.digest[:8]}: pruned again from run {source.key[:8]} it is "
-            f"{found.digest[:8]}, since weights come out in other bits here, as on another kind of "
-            "processor. Replay a run whose mask is kept, or search in an empty store."
-        )
-    store.put_mask(found, about)
-    return found
-
-
-def ensure_weights(
-    record: Record, data: Interactions, control: Control, epoch: int | str = "best"
-) -> np.ndarray:
-    """The table of a run after an epoch: ``best``, ``last``, or a number from 1; (rows, F).
-
-    One that is not kept is computed by training again up to there, after the runs that this one
-    comes from, and is then kept. Raises ConfigError for an epoch that was not run, DataError where
-    the data are others, StoreError where the losses are not those of the record, to
-    :data:`REPLAY_TOLERANCE`, and Stopped on a signal.
-    """
-    epoch, store = _epoch_of(record, epoch), control.store
-    table = store.find_weights(record.key, epoch)
-    if table is not None:
-        return table
-    check_data(record, data)
-    spec, init = spec_from(record.spec), init_from(record.init)
-    ensure_start(init, data, control)
-    mask = ensure_mask(StoredMask(record.pruning, record.shape, store), data, control)
-    with control.locked(record.key):
-        table = store.find_weights(record.key, epoch)  # another process may have been faster
-        if table is None:
-            count = record.best_epoch if epoch == "best" else epoch
-            step = _start(spec, data, init, mask, control)
-            with _bar(spec, data, mask, control, count) as bar:
-                _replay(record, step, count, control, bar)
-            table = step.weights()
-            store.put_weights(record.key, epoch, table)
-    return table
-
-
-def _replay(record: Record, step: Any, count: int, control: Control, bar: tqdm) -> None:
-    """The first epochs of a run again, compared with its losses; nothing is evaluated."""
-    # Not at the deadline: nothing of a replay is kept, so it would never come to its end.
-    with replace(control, deadline=None).stopping() as why_stop:
-        for number, recorded in enumerate(record.nested["losses"][:count].tolist()):
-            loss = step.run_epoch(number)
-            if not math.isclose(loss, recorded, rel_tol=REPLAY_TOLERANCE):
-                raise StoreError(
-                    f"run {record.key[:8]}: replayed, epoch {number + 1} has loss {loss:.6g}, "
-                    f"recorded is {recorded:.6g}; the record is from other code or data. Remove it "
-                    "and train again."
-                )
-            bar.update()
-            if reason := why_stop():
-                raise Stopped(reason, record.key, number + 1)
-
-
-def ensure_start(init: Init, data: Interactions, control: Control) -> None:
-    """Bring the weights that a run starts from into the store, where it starts from any."""
-    match init:
-        case Rotated(of=start):
-            ensure_start(start, data, control)
-        case Compressed(teacher=key):
-            ensure_start(Snapshot(key), data, control)
-        case Snapshot(run=key, epoch=epoch):
-            record = control.store.find(key)
-            if record is not None:
-                ensure_weights(record, data, control, epoch)
-            # Else training says what is missing: weights may be there without a record.
-
-
-def check_data(record: Record, data: Interactions) -> None:
-    """Refuse, with a DataError, other data than those of a record."""
-    if data.digest != record.row["data_digest"]:
-        raise DataError(
-            f"run {record.key[:8]}: the data here are {data.digest[:8]}, those of the record "
-            f"{record.row['data_digest'][:8]}; another version, another split, or other options."
-        )

@@ -13,9 +13,9 @@ from toys import BRIEF, TINY, environment
 
 import lthnb
 from lthnb.__main__ import EXIT, main, parser
+from lthnb.control import Stopped
 from lthnb.experiments.grid import Grid
 from lthnb.store.runs import Store
-from lthnb.training import Stopped
 
 COMMANDS = [
     (),

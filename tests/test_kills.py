@@ -15,10 +15,10 @@ import pytest
 from toys import PATIENCE, count_epochs, processes, quiet, toy_data, toy_spec, trained
 
 from lthnb.config import Ladder
+from lthnb.control import Stopped
 from lthnb.lottery import climb
 from lthnb.store.files import write_file
 from lthnb.store.runs import Store
-from lthnb.training import Stopped
 
 KEY = "0123456789abcdef0123456789abcdef"
 

@@ -34,6 +34,7 @@ ORDER = [
     "store",
     "measured",
     "control",
+    "kept",
     "training",
     "replays",
     "lottery",

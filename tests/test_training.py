@@ -30,14 +30,16 @@ from toys import (
 from lthnb import training
 from lthnb.__main__ import main
 from lthnb.config import Rotated, Seeded, Snapshot
+from lthnb.control import Stopped
 from lthnb.data import DataError, to_csr
 from lthnb.evaluation import evaluate
+from lthnb.kept import initialise
 from lthnb.sampling import initial_table
 from lthnb.steps import resolve, step_class
 from lthnb.store.files import StoreError
 from lthnb.store.records import Record
 from lthnb.store.runs import Store
-from lthnb.training import Diverged, Stopped, initialise
+from lthnb.training import Diverged
 
 
 @pytest.fixture

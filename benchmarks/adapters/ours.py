@@ -14,12 +14,14 @@ from worker import ranking, timed
 
 from lthnb import lottery, sources, steps
 from lthnb.config import Model, Spec, Training, init_from, spec_from
+from lthnb.control import Control
 from lthnb.evaluation import evaluate
 from lthnb.experiments.grid import Grid
+from lthnb.kept import REPLAY_TOLERANCE, initialise
 from lthnb.pruning import Mask, magnitude, prune
 from lthnb.sampling import Sampler, initial_table
 from lthnb.store.runs import Store
-from lthnb.training import REPLAY_TOLERANCE, Control, initialise, train
+from lthnb.training import train
 
 SHIMS: list[str] = []
 
