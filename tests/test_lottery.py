@@ -8,8 +8,8 @@ import pytest
 from toys import count_epochs, count_trainings, quiet, toy_data, toy_spec
 
 from lthnb import sources
-from lthnb.config import ConfigError, Ladder, Model, Seeded, Snapshot, Spec, Training
-from lthnb.lottery import climb, targets
+from lthnb.config import ConfigError, Ladder, Model, Snapshot, Spec, Training
+from lthnb.lottery import climb
 from lthnb.pruning import Mask, prune
 from lthnb.store import adding
 from lthnb.store.files import StoreError
@@ -153,24 +153,6 @@ class TestMasks:
                 assert rung.mask.kept[: DATA.users].sum() == pruned[0]
             pruned = [n - round(0.3 * n) for n in pruned]
 
-    def test_densities_follow_the_rate(self):
-        """(1 − pr)^i, to within the rounding of one entry a rung."""
-        big = toy_data(400, 300)
-        for i, (left,) in enumerate(targets(Ladder(), big, 32), start=1):
-            assert abs(left - 0.9**i * big.rows * 32) < 6
-
-    def test_by_density(self, store):
-        rungs = climbed(store, Ladder("imp", densities=(0.5, 0.2, 0.1)), toy_spec(epochs=1))
-        assert [r.mask.entries for r in rungs] == [280, 140, 56, 28]
-        assert [r.density for r in rungs] == [1, 0.5, 0.2, 0.1]
-
-    @pytest.mark.parametrize("method", ["imp", "omp", "rp", "rp_x0"])
-    def test_are_nested(self, store, method):
-        rungs = climbed(store, replace(IMP, method=method))
-        for outer, inner in itertools.pairwise(rungs):
-            assert not (inner.mask.kept & ~outer.mask.kept).any()
-            assert inner.mask.entries < outer.mask.entries
-
     def test_imp_prunes_the_last_rungs_best_weights(self, store):
         for before, after in zip(*(climbed(store)[k:] for k in (0, 1)), strict=False):
             alive = before.mask.kept
@@ -229,9 +211,6 @@ class TestMasks:
 
 
 class TestStarts:
-    def test_rewind_starts_at_x0(self, store):
-        assert {str(start(r)) for r in climbed(store)} == {"{'init': 'seeded', 'seed': 0}"}
-
     def test_rp_has_a_start_of_its_own_and_rp_x0_has_not(self, store):
         rp, x0 = (
             climbed(store, replace(IMP, method="rp")),
@@ -290,16 +269,6 @@ class TestStarts:
     def test_random_pruning_has_no_other_criterion(self, store, method):
         with pytest.raises(ConfigError, match="criterion: found 'row_rank' with method 'rp"):
             climbed(store, Ladder(method, criterion="row_rank"))
-
-    def test_seed_is_that_of_x0(self, store):
-        rungs = climbed(store, replace(IMP, seed=3, rungs=1))
-        assert start(rungs[1]) == Seeded(3).described()
-
-    def test_keeps_what_it_is_told_beside_what_it_needs(self, store):
-        ladder = replace(IMP, rewind="late", rungs=1)
-        rungs = climbed(store, ladder, keep=(3,))
-        names = {p.name for p in (store.folder / "runs" / rungs[0].run.key).iterdir()}
-        assert {"weights-1.safetensors", "weights-3.safetensors"} <= names
 
 
 # Planted taste: does pruning find it?

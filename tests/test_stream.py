@@ -113,15 +113,3 @@ def test_uniform_in_every_cell(stride):
     assert u.max() < 1
     cells = np.bincount((u * 64).astype(int), minlength=64)
     assert stats.chisquare(cells).pvalue > 1e-4
-
-
-def test_pairs_of_neighbours_are_independent():
-    u = stream_uniform(5, "order", np.arange(2**15)).reshape(-1, 2)
-    cell = (u[:, 0] * 8).astype(int) * 8 + (u[:, 1] * 8).astype(int)
-    assert stats.chisquare(np.bincount(cell, minlength=64)).pvalue > 1e-4
-
-
-def test_every_bit_is_a_fair_coin():
-    bits = stream_bits(2, "init", np.arange(2**14))
-    ones = ((bits[:, None] >> np.arange(64, dtype=np.uint64)) & np.uint64(1)).mean(axis=0)
-    assert np.abs(ones - 0.5).max() < 5 * 0.5 / 2**7
