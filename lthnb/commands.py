@@ -37,8 +37,8 @@ app = group("Recorded runs and one's own: list, show, add, verify, replay, missi
 
 
 def control_of(budget: float | None, quiet: bool, device: str) -> Any:
+    from lthnb.control import Control
     from lthnb.store.runs import Store
-    from lthnb.training import Control
 
     deadline = None if budget is None else time.monotonic() + budget
     return Control(Store(), progress=not quiet, deadline=deadline, device=device)

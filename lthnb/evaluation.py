@@ -6,18 +6,14 @@ every metric at every k ≤ K follows from those bits and the number of relevant
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numba as nb
 import numpy as np
 import scipy.sparse as sp
+import torch
 
 from lthnb.data import Interactions
 from lthnb.lanes import fma, load, reaching, splat, store
 from lthnb.metrics import TOP, Hits
-
-if TYPE_CHECKING:  # who only reads records does not wait for torch
-    import torch
 
 GPU_BLOCK = 1024  # users scored at once on a GPU
 
@@ -234,8 +230,6 @@ def top_k_torch(scores: torch.Tensor, known: sp.csr_matrix, k: int) -> np.ndarra
     float32 scores are ordered together with their item as one 64-bit integer, so that ties fall as
     on the CPU; float64 scores are sorted stably.
     """
-    import torch
-
     owner = np.repeat(np.arange(known.shape[0]), np.diff(known.indptr))
     place = torch.from_numpy(np.stack((owner, known.indices)).astype(np.int64)).to(scores.device)
     scores[place[0], place[1]] = -torch.inf
@@ -260,8 +254,6 @@ def evaluate(outputs: torch.Tensor, data: Interactions, part: str, k: int = TOP)
     outputs: (rows, F), users first. part: `valid` (train is masked out) or `test` (train and valid
     are). Users whose part is empty are left out; :attr:`Hits.users` says who is in.
     """
-    import torch
-
     users, known = asked(data, part)
     vectors = outputs[: data.users]
     if users.size < data.users:
@@ -288,8 +280,6 @@ def judge(best: np.ndarray, users: np.ndarray, target: sp.csr_matrix) -> Hits:
 def evaluate_popularity(data: Interactions, part: str, k: int = TOP) -> Hits:
     """As :func:`evaluate`, of recommending to everyone what most users have in train: what a model
     must be better than, to have learnt anything about anyone."""
-    import torch
-
     outputs = torch.ones(data.rows, 1)
     outputs[data.users :, 0] = torch.from_numpy(data.item_degree.astype(np.float32))
     return evaluate(outputs, data, part, k)

@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from lthnb import stats
 from lthnb.config import ConfigError, Ladder, Model, Spec, Training, nearest
+from lthnb.control import Control, Stopped
 from lthnb.data import DataError, Interactions
 from lthnb.datasets import sources
 from lthnb.evaluation import asked, judge, rank
@@ -34,7 +35,7 @@ from lthnb.shown import card
 from lthnb.store.records import search_row
 from lthnb.store.results import RUNS, SEARCHES, join, to_frame
 from lthnb.store.runs import Store
-from lthnb.training import Control, Stopped, TrainedRun
+from lthnb.training import TrainedRun
 
 FIRST = ("round", "density", "seed", "recall@20", "ndcg@20", "valid_recall@20")
 FIRST += ("best_epoch", "epochs", "seconds")  # columns of a search's table, in front
@@ -69,7 +70,7 @@ def imp(data: Any, backbone: str = "mf", **settings: Any) -> Search:
     - embedding_size (32), l2 (1e-4), learning_rate (1e-3), batch_size (2048), epochs (1000),
       patience (100), protocol (``validated``), and all other settings of `config.Model` and
       `config.Training`.
-    - progress (True): a bar. store: where runs are kept. control: a `training.Control`, for a
+    - progress (True): a bar. store: where runs are kept. control: a `control.Control`, for a
       device or a deadline.
 
     What was trained before is not trained again, and a search that was stopped goes on. Raises

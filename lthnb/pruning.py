@@ -1,13 +1,14 @@
 """Masks, and how they shrink: criteria, scopes, and the one function that prunes.
 
-A criterion gives every entry a score; :func:`prune` removes the lowest among those that survive.
-`CRITERIA` and `SCOPES` are dicts: a new criterion is a function, a line here, and its name in
-`config.CRITERIA` (the book's page on extending has the steps).
+A criterion gives every entry a score; :func:`prune` removes the lowest among those that are kept.
+A new criterion is a function, a line in `CRITERIA`, and its name in `config.Criterion` (the book's
+page on extending has the steps).
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,17 +16,19 @@ from typing import Any
 
 import numpy as np
 
-from lthnb.config import DENSE
+from lthnb.config import DENSE, LthnbError
 from lthnb.stream import stream_bits
 
+Score = Callable[[np.ndarray, int], np.ndarray]  # weights (rows, F) and a seed → scores (rows, F)
 
-class MaskError(ValueError):
+
+class MaskError(LthnbError, ValueError):
     """A mask that cannot be: says what was found and what was expected."""
 
 
 @dataclass(frozen=True, eq=False)
 class Mask:
-    """Which entries of the table live: bool, shape (rows, size), never changed in place.
+    """Which entries of the table are kept: bool, shape (rows, size), never changed in place.
 
     Refuses anything but booleans or the numbers 0 and 1, so that no mask scales a table by accident
     (Frankle's open_lth does the same).
@@ -48,7 +51,7 @@ class Mask:
 
     @classmethod
     def dense(cls, rows: int, size: int) -> Mask:
-        """The mask of the dense model: every entry lives."""
+        """The mask of the dense model: all entries are kept."""
         return cls(np.ones((rows, size), bool))
 
     @property
@@ -58,17 +61,17 @@ class Mask:
 
     @property
     def entries(self) -> int:
-        """Entries that live, ‖M‖₀."""
+        """Entries that are kept, ‖M‖₀."""
         return int(np.count_nonzero(self.kept))
 
     @property
     def density(self) -> float:
-        """Share of the entries that live; sparsity is one minus this."""
+        """Share of the entries that are kept; sparsity is one minus this."""
         return self.entries / self.kept.size
 
     @cached_property
     def digest(self) -> str:
-        """`dense` where all entries live, else SHA-256 over shape and bits, first 128 bits."""
+        """`dense` where all entries are kept, else SHA-256 over shape and bits, first 128 bits."""
         if self.kept.all():
             return DENSE
         h = hashlib.sha256(np.array(self.kept.shape, "<i8").tobytes())
@@ -100,18 +103,9 @@ def row_rank(weights: np.ndarray, seed: int) -> np.ndarray:
     return np.argsort(order, axis=1, kind="stable")
 
 
-def random_score(weights: np.ndarray, seed: int) -> np.ndarray:
-    """Random pruning's score: bits of the stream "prune", which know nothing of the weights.
-
-    uint64, the shape of `weights`, of which only the shape is read.
-    """
-    return stream_bits(seed, "prune", np.arange(weights.size)).reshape(weights.shape)
-
-
-CRITERIA: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {
+CRITERIA: dict[str, Score] = {
     "magnitude": magnitude,
     "row_rank": row_rank,
-    "random": random_score,
 }
 
 # Scope → the row ranges that are pruned, each with a threshold of its own.
@@ -145,18 +139,17 @@ def targets_by_density(
 def prune(
     mask: Mask, scores: np.ndarray, keep: tuple[int, ...], *, users: int, scope: str = "join"
 ) -> Mask:
-    """Line 5 of Algorithm 1: the lowest scores among the surviving entries go.
+    """Line 5 of Algorithm 1: of the kept entries, those with the lowest scores are pruned.
 
     scores: of the mask's shape; the lowest go first, and not-a-number is refused. keep: entries
-    that shall live afterwards, one number for each row range of the scope; a range that has no
+    to keep, one number for each row range of the scope; a range that has no
     more than that is left alone. users: how many of the rows are users. Of entries with equal
     scores, those with the lower flat index (row-major) go first.
-    Raises MaskError on a wrong shape or number of ranges, a score that is not a number, or an
-    unknown scope.
+    Raises MaskError on a wrong shape or number of ranges, and a score that is not a number.
     """
-    if scores.shape != mask.kept.shape:
-        raise MaskError(f"scores: found shape {scores.shape}, expected {mask.kept.shape}.")
-    ranges = _ranges(scope, users, mask.kept.shape[0])
+    if scores.shape != mask.shape:
+        raise MaskError(f"scores: found shape {scores.shape}, expected {mask.shape}.")
+    ranges = SCOPES[scope](users, mask.shape[0])
     if len(keep) != len(ranges):
         raise MaskError(f"keep: found {len(keep)} numbers, expected {len(ranges)} for {scope!r}.")
     kept = mask.kept.copy()
@@ -181,26 +174,29 @@ def prune(
 
 
 def drawn(about: Mapping[str, Any]) -> Mask:
-    """A random mask, of which all is told by what its pruning depends on: `criterion` (``random``),
-    `seed`, `shape`, `users`, `scope` and `keep`. Raises KeyError where one of them is lacking."""
-    shape, seed = tuple(about["shape"]), about["seed"]
-    return pruned(about, Mask.dense(*shape), np.broadcast_to(0.0, shape), seed)
+    """A random mask, of which all is told by what its pruning depends on: `seed`, `shape`, `users`,
+    `scope` and `keep`. Its scores are bits of the stream "prune", and know nothing of weights.
+    Raises KeyError where one of them is lacking."""
+    shape = tuple(about["shape"])
+    scores = stream_bits(about["seed"], "prune", np.arange(math.prod(shape))).reshape(shape)
+    return _pruned(about, Mask.dense(*shape), scores)
 
 
-def pruned(about: Mapping[str, Any], before: Mask, weights: np.ndarray, seed: int = 0) -> Mask:
-    """The mask that a pruning gives: what it depends on, the mask and the weights (rows, F) that
-    are pruned, and a random one's seed. Raises what :func:`prune` does."""
-    scores = CRITERIA[about["criterion"]](weights, seed)
+def pruned(
+    about: Mapping[str, Any], before: Mask, weights: np.ndarray, score: Score | None = None
+) -> Mask:
+    """The mask that a pruning gives: what it depends on, and the mask and the weights (rows, F)
+    that are pruned. score: a criterion that is not among :data:`CRITERIA`. Raises what
+    :func:`prune` does."""
+    score = CRITERIA[about["criterion"]] if score is None else score
+    return _pruned(about, before, score(weights, 0))
+
+
+def _pruned(about: Mapping[str, Any], before: Mask, scores: np.ndarray) -> Mask:
     keep = tuple(about["keep"])
     return prune(before, scores, keep, users=about["users"], scope=about["scope"])
 
 
-def _ranges(scope: str, users: int, rows: int) -> list[tuple[int, int]]:
-    if scope not in SCOPES:
-        raise MaskError(f"scope: found {scope!r}, expected one of {', '.join(SCOPES)}.")
-    return SCOPES[scope](users, rows)
-
-
 def range_sizes(scope: str, users: int, rows: int, size: int) -> tuple[int, ...]:
     """Entries of the whole table in each row range of the scope."""
-    return tuple((last - first) * size for first, last in _ranges(scope, users, rows))
+    return tuple((last - first) * size for first, last in SCOPES[scope](users, rows))

@@ -11,20 +11,14 @@ import tempfile
 from dataclasses import dataclass, replace
 
 from lthnb.config import Compressed, Init, Rotated, Snapshot, init_from, run_key, spec_from
+from lthnb.control import Control
 from lthnb.data import Interactions
+from lthnb.kept import REPLAY_TOLERANCE, StoredMask, check_data, ensure_mask, ensure_start
 from lthnb.steps import device_of
 from lthnb.store.files import StoreError
 from lthnb.store.records import Record
 from lthnb.store.runs import Store
-from lthnb.training import (
-    REPLAY_TOLERANCE,
-    Control,
-    StoredMask,
-    TrainedRun,
-    check_data,
-    ensure_start,
-    train,
-)
+from lthnb.training import TrainedRun, train
 
 RECALL_TOLERANCE = 0.01  # relative, on test: about what another order of rounding can do
 
@@ -48,7 +42,7 @@ class Replay:
 
     @property
     def agrees(self) -> bool:
-        """The same bits, or within :data:`training.REPLAY_TOLERANCE` in every epoch's loss and
+        """The same bits, or within :data:`kept.REPLAY_TOLERANCE` in every epoch's loss and
         :data:`RECALL_TOLERANCE` in Recall@20 on test."""
         close = self.loss <= REPLAY_TOLERANCE and abs(self.recall) <= RECALL_TOLERANCE
         return self.same_bits or close
@@ -83,7 +77,7 @@ def replay(record: Record, data: Interactions, control: Control) -> Replay:
             "compute otherwise since then (`numerics`), or it ran on another device, so there is "
             "nothing to compare."
         )
-    mask = run.ensure_mask()
+    mask = ensure_mask(run.mask, data, control)
     ensure_start(run.init, data, control)
     with tempfile.TemporaryDirectory() as folder:
         apart = Store(folder, results=None)
@@ -102,7 +96,7 @@ def replay(record: Record, data: Interactions, control: Control) -> Replay:
 def _copy_start(init: Init, store: Store, to: Store) -> None:
     """Copy the weights and arrays that a run starts from into another store."""
     match init:
-        case Rotated(base=base, rotation=rotation):
+        case Rotated(of=base, rotation=rotation):
             to.put_array(store.get_array(rotation))
             _copy_start(base, store, to)
         case Compressed(teacher=key):

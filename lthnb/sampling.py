@@ -16,7 +16,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from lthnb.data import DataError
-from lthnb.stream import below, bits_at, stream_start, stream_uniform, torch_below, torch_bits
+from lthnb.stream import below, bits_at, stream_start, stream_uniform
 
 LANE = 1 << 40  # distance between the counters of one triplet's draws; positions stay below it
 
@@ -129,57 +129,3 @@ def draw_one(start, t, users, indptr, indices, items):
 def _draw(start, first, users, indptr, indices, items, out):
     for k in nb.prange(out.shape[1]):
         out[0, k], out[1, k], out[2, k] = draw_one(start, first + k, users, indptr, indices, items)
-
-
-class TorchSampler:
-    """The same stream on a torch device, equal integer for integer.
-
-    Membership is a binary search among the sorted keys user · items + item, so nothing of the
-    size users × items is held.
-    """
-
-    def __init__(self, sampler: Sampler, device) -> None:
-        import torch
-
-        self.sampler = sampler
-        self.users = torch.as_tensor(sampler.users, device=device)
-        self.indptr = torch.as_tensor(sampler.indptr, device=device)
-        self.indices = torch.as_tensor(sampler.indices, device=device)
-        owner = np.repeat(np.arange(len(sampler.indptr) - 1), np.diff(sampler.indptr))
-        self.keys = torch.as_tensor(owner * sampler.items + sampler.indices, device=device)
-        self.device = device
-
-    def draw(self, first: int, count: int):
-        """As :meth:`Sampler.draw`: int64 tensor of shape (3, count) on the device.
-
-        Needs about 88 · count bytes, those 24 · count of the result among them. The host waits for
-        the device once for each round of rejected negatives, whatever the count.
-        """
-        import torch
-
-        s = self.sampler
-        out = torch.empty((3, count), dtype=torch.int64, device=self.device)
-        users, positives, negatives = out
-        t = torch.arange(first, first + count, dtype=torch.int64, device=self.device)
-        users.copy_(self.users[torch_below(torch_bits(s.start, t), len(s.users))])
-        row = self.indptr[users]
-        degree = self.indptr[users + 1] - row
-        positives.copy_(self.indices[row + torch_below(torch_bits(s.start, t + LANE), degree)])
-        counter = t + 2 * LANE
-        negatives.copy_(torch_below(torch_bits(s.start, counter), s.items))
-        again = self._taken(users, negatives).nonzero()[:, 0]
-        open_ = again  # which of the triplets have no free negative yet
-        while open_.numel():
-            counter = counter[again] + LANE
-            drawn = torch_below(torch_bits(s.start, counter), s.items)
-            negatives[open_] = drawn
-            again = self._taken(users[open_], drawn).nonzero()[:, 0]
-            open_ = open_[again]
-        return out
-
-    def _taken(self, users, items):
-        import torch
-
-        key = users * self.sampler.items + items
-        place = torch.searchsorted(self.keys, key).clamp_(max=len(self.keys) - 1)
-        return self.keys[place] == key

@@ -22,17 +22,10 @@ RECALL = "recall@20"
 def t95(values: Sequence[float]) -> tuple[float, float]:
     """Student's two-sided 95 % interval of the mean of some values, one a seed; both ends are the
     mean itself where there are fewer than three. As seaborn's ``errorbar=stats.t95``."""
-    values = np.asarray(values, float)
-    mean, half = float(values.mean()), half_width(values, (1 + LEVEL) / 2)
-    return (mean, mean) if np.isnan(half) else (mean - half, mean + half)
-
-
-def half_width(values: np.ndarray, at: float) -> float:
-    """Half the width of an interval; nan below three values."""
-    if len(values) < LEAST_SEEDS:
-        return float("nan")
-    error = np.std(values, ddof=1) / np.sqrt(len(values))
-    return float(special.stdtrit(len(values) - 1, at) * error)
+    found = over_seeds(np.asarray(values, float))
+    if found["n"] < LEAST_SEEDS:
+        return found["mean"], found["mean"]
+    return found["low"], found["high"]
 
 
 def to_dense(frame: pd.DataFrame, column: str = RECALL) -> pd.Series:
@@ -80,12 +73,12 @@ def over_seeds(values: np.ndarray) -> dict[str, float]:
     if n < LEAST_SEEDS:
         empty = ("low", "high", "lower", "p", "detectable")
         return {"n": n, "mean": mean} | dict.fromkeys(empty, nan)
-    half, one_sided = half_width(values, (1 + LEVEL) / 2), half_width(values, LEVEL)
     error = float(np.std(values, ddof=1) / np.sqrt(n))
+    half, one_sided, more = special.stdtrit(n - 1, [(1 + LEVEL) / 2, LEVEL, POWER]) * error
     p = 2 * float(special.stdtr(n - 1, -abs(mean) / error)) if error > 0 else float(mean == 0)
-    found = half + float(special.stdtrit(n - 1, POWER)) * error
-    bounds = {"low": mean - half, "high": mean + half, "lower": mean - one_sided}
-    return {"n": n, "mean": mean, **bounds, "p": p, "detectable": found}
+    found = {"low": mean - half, "high": mean + half, "lower": mean - one_sided}
+    found = {name: float(value) for name, value in found.items()}
+    return {"n": n, "mean": mean, **found, "p": p, "detectable": float(half + more)}
 
 
 def holm(p: pd.Series) -> pd.Series:

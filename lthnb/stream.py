@@ -5,9 +5,8 @@ is a mixing of ``start + (n + 1) · GOLDEN``, so any element can be had without 
 position in a training is thus one integer, and every backend draws the same numbers. The purpose
 ("init", "order", "split" …) keeps the streams of one seed apart.
 
-The arithmetic is that of 64-bit integers which wrap around, written for numpy (uint64), numba
-(uint64) and torch (int64, which wraps in the same way); a test holds the three equal, integer for
-integer.
+The arithmetic is that of 64-bit integers which wrap around, written for numpy and for numba; a test
+holds the two equal, integer for integer.
 """
 
 from __future__ import annotations
@@ -66,29 +65,3 @@ def stream_bits(seed: int, purpose: str, counters: np.ndarray) -> np.ndarray:
 def stream_uniform(seed: int, purpose: str, counters: np.ndarray) -> np.ndarray:
     """float64 in [0, 1) from the upper 53 bits, of the shape of `counters`."""
     return (stream_bits(seed, purpose, counters) >> _U(11)).astype(np.float64) * 2.0**-53
-
-
-def _signed(value: int) -> int:
-    """A 64-bit pattern as the int64 that has the same bits, for torch."""
-    return value - (1 << 64) if value >= 1 << 63 else value
-
-
-def torch_bits(start: int, counters):
-    """Elements of the stream from `start` as torch int64 with the bits of the uint64 ones.
-
-    counters: int64 tensor, on any device; the result lies there too.
-    """
-    z = _signed(start) + (counters + 1) * _signed(GOLDEN)
-    z = (z ^ _shift(z, 30)) * _signed(MIX_1)
-    z = (z ^ _shift(z, 27)) * _signed(MIX_2)
-    return z ^ _shift(z, 31)
-
-
-def _shift(z, by: int):
-    """Shift right without the sign bit coming along, as uint64 does."""
-    return (z >> by) & ((1 << (64 - by)) - 1)
-
-
-def torch_below(bits, n):
-    """:func:`below` for torch int64; `n` is a number or an int64 tensor, below 2³¹."""
-    return (_shift(bits, 32) * n + ((bits & 0xFFFFFFFF) * n >> 32)) >> 32

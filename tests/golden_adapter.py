@@ -4,11 +4,12 @@ The values in `tests/golden/` never change. When the package's names do, this fi
 """
 
 from lthnb.config import Compressed, Ladder, Model, Seeded, Spec, Training
+from lthnb.control import Control
 from lthnb.datasets import sources
 from lthnb.lottery import climb
 from lthnb.pruning import Mask
 from lthnb.store.runs import Store
-from lthnb.training import Control, train
+from lthnb.training import train
 
 
 def load(name, protocol):

@@ -10,9 +10,9 @@ from toys import BRIEF, TINY
 
 import lthnb
 from lthnb.__main__ import EXIT, main
+from lthnb.control import Stopped
 from lthnb.experiments.grid import Grid
 from lthnb.store.runs import Store
-from lthnb.training import Stopped
 
 COMMANDS = [
     (),

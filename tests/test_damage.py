@@ -11,12 +11,12 @@ import pytest
 from toys import quiet, seeded, toy_data, toy_spec, trained
 
 from lthnb.config import Ladder, Rotated, Seeded
+from lthnb.control import Stopped
 from lthnb.lottery import climb
 from lthnb.store import adding
 from lthnb.store.files import StoreError
 from lthnb.store.results import Recorded
 from lthnb.store.runs import Store
-from lthnb.training import Stopped
 
 DATA, SPEC = toy_data(), toy_spec()
 OTHER = toy_spec(order_seed=7)  # of a training that is stopped half-way

@@ -7,7 +7,7 @@ import pytrec_eval
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from toys import interactions, toy_data
+from toys import interactions
 
 from lthnb.data import to_csr
 from lthnb.evaluation import (
@@ -107,22 +107,6 @@ def test_metrics_are_those_of_trec_eval(name):
         assert hits.means(KS)[f"{metric}@{k}"] == pytest.approx(np.mean(values), abs=1e-12)
     if name in ("no hit", "all hits in front"):
         assert np.mean(theirs["ndcg", 20]) == (name == "all hits in front")
-
-
-def test_metrics_by_hand():
-    """Places 1 and 3 of 5 are hits, of 4 relevant items; and a user with no hit."""
-    hits = Hits(np.array([0, 4]), np.array([[1, 0, 1, 0, 0], [0] * 5], bool), np.array([4, 1]))
-    ideal = 1 + 1 / np.log2(3) + 1 / 2 + 1 / np.log2(5)
-    expected = {
-        "recall": 2 / 4,
-        "precision": 2 / 5,
-        "hitrate": 1,
-        "mrr": 1,
-        "ndcg": (1 + 1 / 2) / ideal,
-    }
-    for metric, value in expected.items():
-        assert hits.per_user(metric, 5).tolist() == pytest.approx([value, 0])
-    assert hits.per_user("ndcg", 1).tolist() == [1, 0]
 
 
 def test_what_is_not_kept_is_refused():
@@ -240,19 +224,3 @@ class TestParts:
         hits = evaluate(self.outputs(), self.data(), "test")
         assert hits.users.tolist() == [0]
         assert hits.means((1,))["recall@1"] == 1  # not a half
-
-    def test_against_a_plain_loop(self):
-        data = toy_data()
-        outputs = torch.from_numpy(np.random.default_rng(0).normal(size=(data.rows, 3)))
-        hits = evaluate(outputs, data, "test")
-        scores = (outputs[: data.users] @ outputs[data.users :].T).numpy()
-        known = (data.train + data.valid).toarray() > 0
-        recalls, users = [], []
-        for user in range(data.users):
-            wanted = set(data.test.indices[data.test.indptr[user] : data.test.indptr[user + 1]])
-            if wanted:
-                best = by_sorting(scores[user : user + 1], known[user : user + 1], 20)[0]
-                recalls.append(len(wanted & set(best)) / len(wanted))
-                users.append(user)
-        assert hits.users.tolist() == users
-        assert hits.per_user("recall", 20).tolist() == recalls

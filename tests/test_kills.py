@@ -14,11 +14,11 @@ import pytest
 from toys import PATIENCE, count_epochs, processes, quiet, toy_data, toy_spec, trained
 
 from lthnb.config import Ladder
+from lthnb.control import Stopped
 from lthnb.lottery import climb
 from lthnb.store import adding
 from lthnb.store.results import results
 from lthnb.store.runs import Store
-from lthnb.training import Stopped
 
 
 def search(store: Store) -> None:

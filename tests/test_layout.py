@@ -28,6 +28,8 @@ ORDER = [
     "steps",
     "store",
     "measured",
+    "control",
+    "kept",
     "training",
     "replays",
     "lottery",
@@ -44,7 +46,7 @@ CORE = [*ORDER[: ORDER.index("lottery") + 1], "experiments", "stats", "face", "_
 
 # The core's dependencies, with what they import themselves.
 ALLOWED = {
-    *("lthnb", "numpy", "scipy", "torch", "numba", "filelock", "tqdm"),
+    *("lthnb", "numpy", "scipy", "torch", "numba", "filelock", "tqdm", "pydantic"),
     *("pandas", "pyarrow", "safetensors", "yaml", "dateutil", "pytz", "tzdata", "six"),
     *("joblib", "typer", "shellingham", "rich", "annotated_doc"),
     *("pooch", "platformdirs", "packaging", "requests", "urllib3", "idna", "certifi"),

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from toys import count_epochs, count_trainings, quiet, toy_data, toy_spec
 
-from lthnb.config import ConfigError, Ladder, Model, Seeded, Snapshot, Spec, Training
+from lthnb.config import ConfigError, Ladder, Model, Snapshot, Spec, Training
 from lthnb.datasets import sources
-from lthnb.lottery import plan, run_ladder, targets
+from lthnb.lottery import climb
 from lthnb.pruning import Mask, prune
 from lthnb.store import adding
 from lthnb.store.files import StoreError
@@ -25,7 +25,7 @@ def store(tmp_path):
 
 
 def climbed(store, ladder=IMP, spec=SPEC, data=DATA, **settings):
-    return run_ladder(ladder, spec, data, quiet(store, **settings))
+    return list(climb(ladder, spec, data, quiet(store, **settings)))
 
 
 def start(rung):
@@ -95,7 +95,6 @@ class TestSharing:
         other = record_all(store)
         keys, epochs = count_trainings(monkeypatch), count_epochs(monkeypatch)
         assert [r.record.row for r in climbed(other)] == [r.record.row for r in first]
-        assert {p.state for p in plan(IMP, SPEC, DATA, other)} == {"recorded"}
         assert keys == epochs == []
         # One rung more needs the last rung's weights: replayed, not trained as a run.
         longer = climbed(other, replace(IMP, rungs=4))
@@ -154,24 +153,6 @@ class TestMasks:
                 assert rung.mask.kept[: DATA.users].sum() == pruned[0]
             pruned = [n - round(0.3 * n) for n in pruned]
 
-    def test_densities_follow_the_rate(self):
-        """(1 − pr)^i, to within the rounding of one entry a rung."""
-        big = toy_data(400, 300)
-        for i, (left,) in enumerate(targets(Ladder(), big, 32), start=1):
-            assert abs(left - 0.9**i * big.rows * 32) < 6
-
-    def test_by_density(self, store):
-        rungs = climbed(store, Ladder("imp", densities=(0.5, 0.2, 0.1)), toy_spec(epochs=1))
-        assert [r.mask.entries for r in rungs] == [280, 140, 56, 28]
-        assert [r.density for r in rungs] == [1, 0.5, 0.2, 0.1]
-
-    @pytest.mark.parametrize("method", ["imp", "omp", "rp", "rp_x0"])
-    def test_are_nested(self, store, method):
-        rungs = climbed(store, replace(IMP, method=method))
-        for outer, inner in itertools.pairwise(rungs):
-            assert not (inner.mask.kept & ~outer.mask.kept).any()
-            assert inner.mask.entries < outer.mask.entries
-
     def test_imp_prunes_the_last_rungs_best_weights(self, store):
         for before, after in zip(*(climbed(store)[k:] for k in (0, 1)), strict=False):
             alive = before.mask.kept
@@ -203,8 +184,8 @@ class TestMasks:
             assert ours.mask.entries == other.mask.entries
             assert ours.mask.digest != other.mask.digest
             assert np.ptp(ours.mask.kept.sum(1)) <= 1
-        again = plan(replace(ladder, criterion="row_rank"), SPEC, DATA, store)
-        assert [p.record.key for p in again] == [r.run.key for r in even]
+        climbed(store, replace(ladder, criterion="row_rank"))
+        assert len(trained) == 3
 
     def test_prune_from_last(self, store):
         spec = toy_spec(learning_rate=0.1, epochs=6, patience=6)
@@ -230,9 +211,6 @@ class TestMasks:
 
 
 class TestStarts:
-    def test_rewind_starts_at_x0(self, store):
-        assert {str(start(r)) for r in climbed(store)} == {"{'init': 'seeded', 'seed': 0}"}
-
     def test_rp_has_a_start_of_its_own_and_rp_x0_has_not(self, store):
         rp, x0 = (
             climbed(store, replace(IMP, method="rp")),
@@ -284,64 +262,13 @@ class TestStarts:
     @pytest.mark.parametrize("method", ["rp", "rp_x0"])
     @pytest.mark.parametrize("rewind", ["reinit", "continue", "late"])
     def test_random_pruning_rewinds_to_nothing(self, store, method, rewind):
-        ladder = Ladder(method, rewind=rewind)
-        for ask in (lambda: climbed(store, ladder), lambda: plan(ladder, SPEC, DATA, store)):
-            with pytest.raises(ConfigError, match="no trained weights to go back to"):
-                ask()
+        with pytest.raises(ConfigError, match=r"rewind: found .* random pruning reads no trained"):
+            climbed(store, Ladder(method, rewind=rewind))
 
     @pytest.mark.parametrize("method", ["rp", "rp_x0"])
     def test_random_pruning_has_no_other_criterion(self, store, method):
-        ladder = Ladder(method, criterion="row_rank")
-        for ask in (lambda: climbed(store, ladder), lambda: plan(ladder, SPEC, DATA, store)):
-            with pytest.raises(ConfigError, match="criterion: found 'row_rank' with method 'rp"):
-                ask()
-
-    def test_seed_is_that_of_x0(self, store):
-        rungs = climbed(store, replace(IMP, seed=3, rungs=1))
-        assert start(rungs[1]) == Seeded(3).described()
-
-    def test_keeps_what_it_is_told_beside_what_it_needs(self, store):
-        ladder = replace(IMP, rewind="late", rungs=1)
-        rungs = climbed(store, ladder, keep=(3,))
-        names = {p.name for p in (store.folder / "runs" / rungs[0].run.key).iterdir()}
-        assert {"weights-1.safetensors", "weights-3.safetensors"} <= names
-
-
-class TestPlan:
-    def states(self, store, ladder=IMP):
-        return [p.state for p in plan(ladder, SPEC, DATA, store)]
-
-    def test_trains_and_writes_nothing(self, store, monkeypatch):
-        epochs = count_epochs(monkeypatch)
-        planned = plan(IMP, SPEC, DATA, store)
-        assert epochs == []
-        assert not store.folder.exists()
-        assert [p.state for p in planned] == ["missing", "unknown", "unknown", "unknown"]
-        assert [p.number for p in planned] == [0, 1, 2, 3]
-        assert [p.density for p in planned] == [1, 196 / 280, 137 / 280, 96 / 280]
-
-    @pytest.mark.parametrize("scope", ["join", "user", "item", "user_item"])
-    @pytest.mark.parametrize("method", ["imp", "omp", "rp"])
-    def test_densities_are_those_that_come(self, store, method, scope):
-        ladder = Ladder(method, 0.4, 2, scope=scope)
-        planned = [p.density for p in plan(ladder, SPEC, DATA, store)]
-        assert planned == [r.density for r in climbed(store, ladder, toy_spec(epochs=1))]
-
-    @pytest.mark.parametrize("rewind", ["rewind", "reinit", "continue", "late"])
-    def test_finds_what_is_recorded(self, store, rewind):
-        ladder = replace(IMP, rewind=rewind, rungs=2)
-        rungs = climbed(store, ladder)
-        planned = plan(ladder, SPEC, DATA, store)
-        assert [p.record for p in planned] == [r.record for r in rungs]
-        assert self.states(store, replace(ladder, rungs=3)) == ["recorded"] * 3 + ["unknown"]
-
-    def test_a_hole_in_the_middle(self, store):
-        rungs = climbed(store)
-        store.remove(rungs[2].run.key)
-        assert self.states(store) == ["recorded", "recorded", "missing", "recorded"]
-        for path in (store.folder / "masks").iterdir():
-            path.unlink()
-        assert self.states(store) == ["recorded", "unknown", "unknown", "unknown"]
+        with pytest.raises(ConfigError, match="criterion: found 'row_rank' with method 'rp"):
+            climbed(store, Ladder(method, criterion="row_rank"))
 
 
 # Planted taste: does pruning find it?

@@ -53,12 +53,6 @@ class TestAdjacency:
         assert a.indices.dtype == a.indptr.dtype == np.int32
         assert a.dtype == np.float64
 
-    def test_nodes_without_neighbours_have_empty_rows(self):
-        data = lonely_data()
-        a = adjacency(data.train)
-        empty = np.flatnonzero(np.diff(a.indptr) == 0)
-        assert empty.tolist() == [3, 12, 12 + 7]
-
 
 class TestPropagation:
     @pytest.mark.parametrize("combination", ["mean", "sum"])
@@ -150,42 +144,6 @@ class TestLoss:
         u, i, j = table[triplets + torch.tensor([[0], [5], [5]])][..., 0].numpy()
         expected = np.log1p(np.exp(u * (j - i))).mean() + (u**2 + i**2 + j**2).mean()
         assert float(found) == pytest.approx(expected, rel=1e-12)
-
-    @pytest.mark.parametrize("l2_scope", ["batch", "table"])
-    def test_sums_do_not_depend_on_threads(self, l2_scope):
-        """torch cuts long sums by the number of threads; the loss is a part of every record."""
-        rng = np.random.default_rng(0)
-        before, found = torch.get_num_threads(), []
-        for k in range(20):
-            table = torch.from_numpy(rng.normal(size=(3000, 32)).astype(np.float32))
-            triplets = torch.from_numpy(rng.integers(0, 1500, (3, 4096)))
-            losses = set()
-            for threads in (1, 2):
-                torch.set_num_threads(threads)
-                loss = bpr_loss(table, table, triplets, users=1500, l2=float(k), l2_scope=l2_scope)
-                losses.add(float(loss))
-            found.append(len(losses))
-        torch.set_num_threads(before)
-        assert found == [1] * 20
-
-
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("backbone", ["mf", "lightgcn"])
-def test_pruned_entries_get_neither_value_nor_moment(backbone, dtype):
-    data = toy_data()
-    spec = toy_spec(backbone, dtype=dtype, l2=0.1)
-    mask = half(data, spec)
-    start = initial_table(0, data.rows, 4)
-    step = step_class("reference")(spec, data, start, mask.kept)
-    assert not step.weights()[~mask.kept].any()
-    for epoch in range(4):
-        step.run_epoch(epoch)
-    state = step.state()
-    for name in ("table", "first", "second"):
-        assert state[name].dtype == dtype
-        assert not state[name][~mask.kept].any(), name
-        assert (state[name][mask.kept] != 0).mean() > 0.9, name  # the others were trained
-    assert not step.outputs().requires_grad
 
 
 def test_mf_scores_of_a_ticket_are_those_of_its_masked_table():

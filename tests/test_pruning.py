@@ -15,9 +15,9 @@ from lthnb.pruning import (
     SCOPES,
     Mask,
     MaskError,
+    drawn,
     magnitude,
     prune,
-    random_score,
     range_sizes,
     targets_by_density,
     targets_by_rate,
@@ -155,8 +155,6 @@ class TestPrune:
             prune(dense, scores.T, (4,), users=1)
         with pytest.raises(MaskError, match="found 1 numbers, expected 2 for 'user_item'"):
             prune(dense, scores, (4,), users=1, scope="user_item")
-        with pytest.raises(MaskError, match="'users', expected one of join"):
-            prune(dense, scores, (4,), users=1, scope="users")
 
 
 class TestCriteria:
@@ -185,19 +183,13 @@ class TestCriteria:
                 assert alive.all() or not alive.any() or row[alive].min() > row[~alive].max()
 
     def test_the_settings_name_every_criterion(self):
-        """`random` is that of the methods rp and rp_x0, and no setting."""
-        assert set(config.CRITERIA) == set(CRITERIA) - {"random"}
+        assert set(config.CRITERIA) == set(CRITERIA)
 
-    def test_random_reads_no_weight(self):
-        a, b = np.zeros((30, 8)), np.random.default_rng(0).normal(size=(30, 8))
-        assert np.array_equal(random_score(a, 4), random_score(b, 4))
-        assert not np.array_equal(random_score(a, 4), random_score(a, 5))
-
-    def test_random_pruning_is_spread_evenly(self):
+    def test_random_masks_are_even(self):
         """Half of 40,000 entries: each row of 200 keeps about half, none far off."""
-        mask = prune(
-            Mask.dense(200, 200), random_score(np.zeros((200, 200)), 1), (20_000,), users=100
-        )
+        about = {"seed": 1, "shape": [200, 200], "users": 100, "scope": "join", "keep": [20_000]}
+        mask = drawn(about)
+        assert mask.digest == drawn(about).digest != drawn({**about, "seed": 2}).digest
         for counts in (mask.kept.sum(0), mask.kept.sum(1)):
             assert abs(counts - 100).max() < 40  # over five standard deviations (7.1)
 

@@ -96,7 +96,7 @@ def test_weights_and_masks_that_are_not_kept_are_said_and_made_on_demand(store, 
 def test_a_mask_that_comes_out_otherwise_is_not_trained(store, bare, monkeypatch):
     last = searched(Ladder("imp", 0.4, 1), store)[-1]
     only = bare(store)
-    monkeypatch.setattr("lthnb.training.ensure_weights", lambda *a: initial_table(3, 70, 4))
+    monkeypatch.setattr("lthnb.kept.ensure_weights", lambda *a: initial_table(3, 70, 4))
     with pytest.raises(StoreError, match=f"mask {last.mask.digest[:8]}: pruned again from run"):
         replay(only.find(last.record.key), DATA, quiet(only))
 

@@ -2,13 +2,12 @@
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
 from lthnb.data import DataError, to_csr
-from lthnb.sampling import LANE, Sampler, TorchSampler, initial_table, xavier_bound
+from lthnb.sampling import LANE, Sampler, initial_table, xavier_bound
 from lthnb.stream import stream_bits
 
 
@@ -76,15 +75,6 @@ class TestTriplets:
             [6, 5, 2, 2],
             [1, 3, 7, 3],
         ]
-
-    @pytest.mark.parametrize("share", [0.05, 0.5, 0.95])
-    def test_torch_draws_the_same_integers(self, share):
-        sampler = Sampler.of(train_of(80, 30, share), 3)
-        on_torch = TorchSampler(sampler, "cpu")
-        for first, count in ((0, 5000), (123_456_789, 1000), (2**39, 300)):
-            drawn = on_torch.draw(first, count)
-            assert drawn.dtype == torch.int64
-            assert np.array_equal(sampler.draw(first, count), drawn.numpy())
 
     @settings(max_examples=30)
     @given(st.integers(0, 10**12), st.integers(1, 300), st.integers(0, 300))

@@ -29,6 +29,7 @@ from toys import (
 
 from lthnb import training
 from lthnb.config import Ladder, digest_text
+from lthnb.control import Stopped
 from lthnb.lottery import climb
 from lthnb.pruning import Mask
 from lthnb.store import adding
@@ -36,7 +37,6 @@ from lthnb.store.files import DamagedFile, StoreError, write_file
 from lthnb.store.records import NESTED, RUN_COLUMNS, SEARCH_COLUMNS, results_digest
 from lthnb.store.results import IDENTITY, RUNS, SEARCHES, Recorded, results
 from lthnb.store.runs import Store, StoreBusy
-from lthnb.training import Stopped
 
 DATA, SPEC = toy_data(), toy_spec()
 KEY = "0123456789abcdef0123456789abcdef"

@@ -3,7 +3,6 @@
 import numba as nb
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
@@ -14,8 +13,6 @@ from lthnb.stream import (
     stream_bits,
     stream_start,
     stream_uniform,
-    torch_below,
-    torch_bits,
 )
 
 uint64 = st.integers(0, 2**64 - 1)
@@ -56,24 +53,18 @@ def test_published_values():
 
 @pytest.mark.parametrize("seed", [0, 1, 2**62 + 3])
 @pytest.mark.parametrize("purpose", ["init", "order", "split"])
-def test_numpy_numba_and_torch_give_the_same_integers(seed, purpose):
+def test_numpy_and_numba_give_the_same_integers(seed, purpose):
     start = stream_start(seed, purpose)
     counters = np.concatenate((np.arange(1000), 2**40 + np.arange(1000), [2**62, 2**63 - 1]))
     expected = np.array([splitmix(start, int(c)) for c in counters], np.uint64)
     np.testing.assert_array_equal(stream_bits(seed, purpose, counters), expected)
     np.testing.assert_array_equal(numba_bits(np.uint64(start), counters), expected)
-    ours = torch_bits(start, torch.from_numpy(counters)).numpy().view(np.uint64)
-    np.testing.assert_array_equal(ours, expected)
 
 
 @settings(deadline=None)  # the first call compiles
 @given(bits=uint64, n=st.integers(1, 2**31 - 1))
 def test_below_is_exact(bits, n):
-    exact = bits * n >> 64
-    assert numba_below(np.array([bits], np.uint64), n)[0] == exact
-    signed = bits - 2**64 if bits >= 2**63 else bits
-    assert int(torch_below(torch.tensor([signed]), n)) == exact
-    assert int(torch_below(torch.tensor([signed]), torch.tensor([n]))) == exact
+    assert numba_below(np.array([bits], np.uint64), n)[0] == bits * n >> 64
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 31_668, 2**31 - 1])
@@ -122,15 +113,3 @@ def test_uniform_in_every_cell(stride):
     assert u.max() < 1
     cells = np.bincount((u * 64).astype(int), minlength=64)
     assert stats.chisquare(cells).pvalue > 1e-4
-
-
-def test_pairs_of_neighbours_are_independent():
-    u = stream_uniform(5, "order", np.arange(2**15)).reshape(-1, 2)
-    cell = (u[:, 0] * 8).astype(int) * 8 + (u[:, 1] * 8).astype(int)
-    assert stats.chisquare(np.bincount(cell, minlength=64)).pvalue > 1e-4
-
-
-def test_every_bit_is_a_fair_coin():
-    bits = stream_bits(2, "init", np.arange(2**14))
-    ones = ((bits[:, None] >> np.arange(64, dtype=np.uint64)) & np.uint64(1)).mean(axis=0)
-    assert np.abs(ones - 0.5).max() < 5 * 0.5 / 2**7

@@ -24,6 +24,7 @@ from toys import ROOT, quiet, toy_spec
 from lthnb.config import ConfigError, Seeded
 from lthnb.data import PARTS, DataError
 from lthnb.datasets.sources import load, load_told
+from lthnb.face import Ticket
 from lthnb.pruning import Mask
 from lthnb.store.runs import Store
 from lthnb.training import train
@@ -209,6 +210,17 @@ class TestLabels:
         users = pd.Categorical(["b"] * 10 + ["a"] * 10, categories=["z", "b", "a"])
         frame = pd.DataFrame({"user": users, "item": [*range(10)] * 2})
         assert load(frame).user_labels.tolist() == ["a", "b"]
+
+    def test_labels_reach_recommendations(self, write, tmp_path):
+        text = "user,item\n" + "".join(
+            f"u{u},film {i}\n" for u in range(20) for i in range(40) if (u + i) % 3
+        )
+        data, spec = load(write(text)), toy_spec()
+        run = train(spec, data, Seeded(0), Mask.dense(data.rows, 4), quiet(Store(tmp_path / "s")))
+        titles = Ticket.of(run).recommend("u7", 5)["item"]
+        assert all(t.startswith("film ") for t in titles)
+        known = {i for u, i in pairs_of(data, "train") | pairs_of(data, "valid") if u == "u7"}
+        assert not known & set(titles)
 
 
 class TestFilters:

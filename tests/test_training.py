@@ -1,6 +1,5 @@
 """The training loop: memoised, stopped and resumed to the same bits, and its choice of epochs."""
 
-import math
 import os
 import signal
 import subprocess
@@ -27,17 +26,18 @@ from toys import (
     trained,
 )
 
-from lthnb import training
 from lthnb.__main__ import main
 from lthnb.config import Rotated, Seeded, Snapshot
+from lthnb.control import Stopped
 from lthnb.data import DataError, to_csr
 from lthnb.evaluation import evaluate
+from lthnb.kept import initialise
 from lthnb.sampling import initial_table
 from lthnb.steps import resolve, step_class
 from lthnb.store.files import StoreError
 from lthnb.store.records import Record
 from lthnb.store.runs import Store
-from lthnb.training import Diverged, Stopped, initialise
+from lthnb.training import Diverged
 
 
 @pytest.fixture
@@ -96,13 +96,6 @@ class TestMemory:
         assert len(set(keys)) == 2
         assert a.record.results != b.record.results
 
-    def test_repeats_to_the_bit(self, store, tmp_path):
-        runs = [
-            trained(s, toy_data(), toy_spec("lightgcn"))
-            for s in (store, Store(tmp_path / "b", None))
-        ]
-        assert runs[0].record.results_digest == runs[1].record.results_digest
-
 
 CASES = {
     "mf": toy_spec(),
@@ -127,24 +120,22 @@ class TestResuming:
         for epoch in ("best", "last"):
             assert np.array_equal(parts.ensure_weights(epoch), whole.ensure_weights(epoch))
 
-    def test_checkpoints_do_not_change_a_bit(self, store, tmp_path, monkeypatch):
-        whole = trained(store, toy_data(), toy_spec(), checkpoint_seconds=math.inf)
-        other = Store(tmp_path / "b", None)
-        saved, original = [], training._save
-        monkeypatch.setattr(
-            training, "_save", lambda key, *rest: (saved.append(key), original(key, *rest))
-        )
-        run = trained(other, toy_data(), toy_spec(), checkpoint_seconds=0)
-        assert len(saved) == 4
-        assert run.record.results_digest == whole.record.results_digest
-        assert other.find_checkpoint(run.key) is None  # it goes when the training ends
-
     def test_goes_on_where_it_was(self, store, monkeypatch):
-        """No epoch is trained twice, and the time before the stop is counted."""
+        """No epoch is trained twice; the time before a stop is counted; the checkpoint goes."""
         epochs = count_epochs(monkeypatch)
         run, _ = resumed(store, toy_data(), toy_spec())
         assert epochs == [0, 1, 2, 3]
         assert run.record.seconds > 0
+        assert store.find_checkpoint(run.key) is None
+
+    def test_a_checkpoint_of_another_version_starts_over(self, store, capsys):
+        with pytest.raises(Stopped) as stopped:
+            trained(store, toy_data(), toy_spec(), deadline=0.0)
+        arrays, state = store.find_checkpoint(stopped.value.key)
+        store.put_checkpoint(stopped.value.key, arrays, {**state, "another": 1})
+        with pytest.raises(Stopped, match="after epoch 1"):
+            trained(store, toy_data(), toy_spec(), deadline=0.0)
+        assert "another version" in capsys.readouterr().err
 
     def test_a_checkpoint_that_a_kill_left_behind_goes(self, store):
         """Killed after the record was written, before the checkpoint was removed."""
@@ -152,13 +143,6 @@ class TestResuming:
         store.put_checkpoint(run.key, {}, {"epoch": 4})
         trained(store, toy_data(), toy_spec())
         assert store.find_checkpoint(run.key) is None
-
-    def test_a_stop_keeps_no_record(self, store):
-        with pytest.raises(Stopped) as stopped:
-            trained(store, toy_data(), toy_spec(), deadline=0.0)
-        assert store.find(stopped.value.key) is None
-        assert store.run_keys() == []
-        assert store.find_checkpoint(stopped.value.key)[1]["epoch"] == 1
 
     def test_without_its_owner_it_stops(self, store):
         with pytest.raises(Stopped, match="terminated"):
@@ -253,28 +237,6 @@ def test_threads_do_not_change_a_bit(step, backbone, scope):
 
 
 class TestProcesses:
-    @pytest.mark.slow
-    def test_threads_by_environment(self, tmp_path):
-        """The same in processes of their own, where the environment says how many threads."""
-        script = (
-            "import os, numba, torch, test_training as t\n"
-            "torch.set_num_threads(int(os.environ['OMP_NUM_THREADS']))\n"
-            "numba.set_num_threads(int(os.environ['NUMBA_NUM_THREADS']))\n"
-            "print([t.digest_of(*words) for words in t.LARGE])"
-        )
-        found = set()
-        for threads in ("1", "2"):
-            names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
-            done = subprocess.run(
-                [sys.executable, "-c", script],
-                env=environment(tmp_path / threads, **dict.fromkeys(names, threads)),
-                capture_output=True,
-                text=True,
-            )
-            assert done.returncode == 0, done.stderr[-2000:]
-            found.add(done.stdout)
-        assert len(found) == 1
-
     @pytest.mark.parametrize(
         ("number", "code", "reason"),
         [(signal.SIGTERM, 143, "terminated"), (signal.SIGINT, 130, "interrupted")],
@@ -446,39 +408,6 @@ class TestWeights:
         with pytest.raises(ValueError, match="expected 'best', 'last' or 1 … 4"):
             trained(store, toy_data(), toy_spec()).weights(epoch)
 
-    def test_best_is_replayed_where_it_was_lost(self, store):
-        run = trained(store, toy_data(), toy_spec(learning_rate=0.1))
-        table = run.weights()
-        (store.folder / "runs" / run.key / "weights-best.safetensors").unlink()
-        assert np.array_equal(run.ensure_weights(), table)
-
-    def test_dtype(self, store):
-        for dtype in ("float32", "float64"):
-            run = trained(store, toy_data(), toy_spec(dtype=dtype))
-            assert run.weights().dtype == dtype
-        single = trained(store, toy_data(), toy_spec()).weights()
-        assert np.allclose(run.weights(), single, atol=1e-3)
-        assert not np.array_equal(run.weights(), single)
-
-    def test_recommend_and_save(self, store, tmp_path):
-        data = toy_data()
-        run = trained(store, data, toy_spec(), half(data, toy_spec()))
-        best = run.recommend(3, n=5)
-        known = (data.train + data.valid).toarray()[3] > 0
-        scores = np.where(known, -np.inf, run.weights()[3] @ run.weights()[data.users :].T)
-        assert best.tolist() == np.argsort(-scores, kind="stable")[:5].tolist()
-        assert len(run.recommend(3, n=data.items)) == data.items - known.sum()
-        for n in (0, data.items + 1):
-            with pytest.raises(DataError, match=rf"found n = {n} .*, expected 1 to 30, the items"):
-                run.recommend(3, n=n)
-        with pytest.raises(DataError, match="no user 'me'"):
-            run.recommend("me")
-        saved = np.load(run.save(tmp_path / "t.npz"), allow_pickle=False)
-        assert np.array_equal(saved["table"], run.weights())
-        assert np.array_equal(saved["mask"], run.mask.kept)
-        assert not saved["table"][~saved["mask"]].any()
-        assert str(saved["run"]) == run.key
-
 
 class TestStarts:
     def test_seeded(self, store):
@@ -513,19 +442,6 @@ class TestStarts:
         start = initialise(Seeded(seed), data, 4, store)
         assert np.array_equal(run.weights(), np.where(mask.kept, start, 0))
 
-    def test_order_and_start_have_seeds_of_their_own(self, store, monkeypatch):
-        """The order seed changes the triplets alone, the other the start alone."""
-        data, drawn, starts = toy_data(), {}, {}
-        for order in (0, 1):
-            for seed in (0, 1):
-                spec = toy_spec(order_seed=order)
-                table = initialise(Seeded(seed), data, 4, store)
-                step = step_class("reference")(spec, data, table, np.ones((70, 4), bool))
-                drawn[order, seed] = step.sampler.draw(0, 50).tolist()
-                starts[order, seed] = step.weights().tolist()
-        assert drawn[0, 0] == drawn[0, 1] != drawn[1, 0] == drawn[1, 1]
-        assert starts[0, 0] == starts[1, 0] != starts[0, 1] == starts[1, 1]
-
 
 def test_learning_happens():
     """Two groups of users with two groups of items: far better than chance after a few epochs."""
@@ -538,21 +454,6 @@ def test_learning_happens():
     after = evaluate(step.outputs(), data, "test").means()["recall@10"]
     assert losses[-1] < losses[0]
     assert after > before * 1.2
-
-
-@pytest.mark.needs_data("yelp2018")
-def test_an_epoch_of_yelp(tmp_path):
-    """Real data at real size: the counts of §4.1, and one epoch already learns something."""
-    from lthnb.config import Model, Spec, Training
-    from lthnb.datasets import sources
-
-    data = sources.load("yelp2018", protocol="paper")
-    assert (data.users, data.items) == (31_668, 38_048)
-    assert (data.train.nnz, data.test.nnz) == (1_237_259, 324_147)
-    spec = Spec(Model(), Training(epochs=1, patience=1, protocol="paper"))
-    record = trained(Store(tmp_path, results=None), data, spec).record
-    assert 0.025 < record.metric("recall@20") < 0.046  # the best epoch of the paper has 0.0459
-    assert record.results["losses"][0] < math.log(2)
 
 
 def test_interactions_of_a_user_with_everything(store):

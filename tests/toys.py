@@ -15,11 +15,12 @@ import scipy.sparse as sp
 import torch
 
 from lthnb.config import Ladder, Model, Seeded, Spec, Training, digest_text
+from lthnb.control import Control
 from lthnb.data import Interactions, pick_per_user, to_csr
 from lthnb.pruning import Mask
 from lthnb.steps import STEPS, step_class
 from lthnb.store.runs import Store
-from lthnb.training import Control, TrainedRun, train
+from lthnb.training import TrainedRun, train
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -13,14 +13,16 @@ from worker import ranking, timed
 
 from lthnb import steps
 from lthnb.config import Ladder, Model, Spec, Training
+from lthnb.control import Control
 from lthnb.datasets import sources
 from lthnb.evaluation import evaluate
+from lthnb.kept import REPLAY_TOLERANCE, initialise
 from lthnb.lottery import climb
 from lthnb.pruning import magnitude, prune
 from lthnb.replays import reopen
 from lthnb.sampling import Sampler, initial_table
 from lthnb.store.runs import Store
-from lthnb.training import REPLAY_TOLERANCE, Control, TrainedRun, initialise
+from lthnb.training import TrainedRun
 
 SHIMS: list[str] = []
 

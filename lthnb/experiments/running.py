@@ -16,17 +16,19 @@ from joblib import Parallel, cpu_count, delayed, parallel_config
 from tqdm import tqdm
 
 from lthnb.config import Compressed, ConfigError, Init, Ladder, Seeded, Spec
+from lthnb.control import Control, Stopped
 from lthnb.data import Interactions
 from lthnb.datasets import sources
 from lthnb.experiments import rows_of, table, tuned
 from lthnb.experiments.grid import RECORDED, Grid, Search
+from lthnb.kept import StoredMask
 from lthnb.lottery import climb, derived_seed, start_of, tags_of, train_dense
 from lthnb.replays import reopen, replay
 from lthnb.store.files import say
 from lthnb.store.records import search_row, search_tags
 from lthnb.store.results import results
 from lthnb.store.runs import Store
-from lthnb.training import Control, Stopped, StoredMask, TrainedRun, train
+from lthnb.training import TrainedRun, train
 
 UNRECORDED = "quick"  # the profile of data that are not recorded
 

@@ -8,32 +8,25 @@ A step owns the table and Adam's moments, and is driven by the one loop in `trai
 - ``state()`` and ``restore(state)``: everything needed to go on to the same bits.
 
 `reference` is autograd in its plainest form, on any device, and what the others are compared with;
-`cpu` computes the same, fast. `STEPS` maps a name to a function that imports and returns
-the class, so that nothing is loaded before it is wanted. Where a model is a linear compression, the
-reference step's place is taken by its child in `linear`, which trains maps instead of a table.
+`cpu` computes the same, fast. Where a model is a linear compression, the reference step's place is
+taken by its child in `linear`, which trains maps instead of a table.
 """
 
 from __future__ import annotations
 
-import importlib
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 
 from lthnb.config import ConfigError, Spec, nearest
 from lthnb.data import Interactions
+from lthnb.models import LinearStart
+from lthnb.steps.cpu import WRITTEN_FOR, CpuStep
+from lthnb.steps.linear import LinearStep
+from lthnb.steps.reference import ReferenceStep
 
-if TYPE_CHECKING:
-    from lthnb.models import LinearStart
-
-STEPS = {
-    "reference": lambda: importlib.import_module("lthnb.steps.reference").ReferenceStep,
-    "cpu": lambda: importlib.import_module("lthnb.steps.cpu").CpuStep,
-}
-
-# The backbones for whose gradients a step is written; `reference` takes any, by autograd.
-WRITTEN_FOR = {"cpu": ("mf", "lightgcn")}
+STEPS = {"reference": ReferenceStep, "cpu": CpuStep}
 
 
 def resolve(spec: Spec, device: str = "auto") -> Spec:
@@ -53,7 +46,7 @@ def resolve(spec: Spec, device: str = "auto") -> Spec:
         return spec.with_training(step="reference")
     if spec.training.step != "auto":
         return spec
-    fast = device in ("auto", "cpu") and spec.model.backbone in WRITTEN_FOR["cpu"]
+    fast = device in ("auto", "cpu") and spec.model.backbone in WRITTEN_FOR
     step = "cpu" if fast else "reference"
     return replace(spec, training=replace(spec.training, step=step))
 
@@ -74,24 +67,13 @@ def device_of(step: str, device: str = "auto") -> str:
     return device
 
 
-def check_backbone(step: str, backbone: str) -> None:
-    """Refuse, with a ConfigError, a backbone for whose gradients a step is not written."""
-    known = WRITTEN_FOR.get(step, (backbone,))
-    if backbone not in known:
-        expected = " or ".join(map(repr, known))
-        raise ConfigError(
-            f"step {step!r}: found backbone {backbone!r}, expected {expected}, for whose "
-            "gradients it is written; the step 'reference' takes any."
-        )
-
-
-def step_class(name: str):
+def step_class(name: str) -> type:
     """The class of a step. Raises ConfigError for an unknown name."""
     if name not in STEPS:
         raise ConfigError(
             f"step: found {name!r}, expected one of {', '.join(STEPS)}." + nearest(name, STEPS)
         )
-    return STEPS[name]()
+    return STEPS[name]
 
 
 def new_step(
@@ -100,7 +82,7 @@ def new_step(
     table: np.ndarray | LinearStart,
     mask: np.ndarray,
     device: str = "auto",
-):
+) -> Any:
     """The spec's step at a start: table (rows, F), or for a linear compression its teacher and
     maps; mask bool (rows, F).
 
@@ -109,5 +91,5 @@ def new_step(
     name = spec.training.step
     new = step_class(name)
     if spec.model.compression == "linear":
-        new = importlib.import_module("lthnb.steps.linear").LinearStep
+        new = LinearStep
     return new(spec, data, table, mask, device_of(name, device))

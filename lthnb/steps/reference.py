@@ -11,7 +11,7 @@ import torch
 from lthnb.config import ConfigError, Spec
 from lthnb.data import Interactions
 from lthnb.models import BACKBONES, DTYPES, bpr_loss
-from lthnb.sampling import Sampler, TorchSampler
+from lthnb.sampling import Sampler
 
 
 class ReferenceStep:
@@ -45,8 +45,7 @@ class ReferenceStep:
         self.parameter = torch.nn.Parameter(start)
         self.backbone = BACKBONES[spec.model.backbone](spec.model, data, dtype, device)
         self.adam = torch.optim.Adam([self.parameter], lr=t.learning_rate, fused=True)
-        sampler = Sampler.of(data.train, t.order_seed)
-        self.sampler = sampler if device == "cpu" else TorchSampler(sampler, device)
+        self.sampler = Sampler.of(data.train, t.order_seed)
 
     def _start(self, table: np.ndarray, mask: np.ndarray, dtype: torch.dtype) -> np.ndarray:
         """The parameter at its start."""
@@ -66,7 +65,7 @@ class ReferenceStep:
         first, end = epoch * self.triplets, (epoch + 1) * self.triplets
         for at in range(first, end, t.batch_size):
             count = min(t.batch_size, end - at)
-            loss = self._loss(torch.as_tensor(self.sampler.draw(at, count)))
+            loss = self._loss(torch.from_numpy(self.sampler.draw(at, count)).to(self.device))
             self.adam.zero_grad(set_to_none=True)
             loss.backward()
             if self.mask is not None:

@@ -1,0 +1,247 @@
+"""What a training needs of others: masks, and weights to start from. They are kept in the store, or
+made again when they are asked for by name (`ensure_…`), which may take as long as they took first.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from lthnb.config import (
+    DENSE,
+    Compressed,
+    ConfigError,
+    Init,
+    Rotated,
+    Snapshot,
+    Spec,
+    init_from,
+    spec_from,
+)
+from lthnb.control import Control, Stopped
+from lthnb.data import DataError, Interactions
+from lthnb.models import LinearStart
+from lthnb.pruning import CRITERIA, Mask, pruned
+from lthnb.sampling import initial_maps, initial_table
+from lthnb.steps import new_step
+from lthnb.store.files import StoreError
+from lthnb.store.records import Record
+from lthnb.store.runs import Store
+
+REPLAY_TOLERANCE = 1e-3  # relative, on each epoch's mean loss: other machines round otherwise
+
+
+@dataclass(frozen=True, eq=False)
+class StoredMask:
+    """A mask in the store, so that a search whose runs are all recorded is walked without a single
+    table of weights.
+
+    about: what the pruning depended on, and the mask's `digest` and `entries`; None for the dense
+    mask. shape: (rows, F).
+    """
+
+    about: dict[str, Any] | None
+    shape: tuple[int, int]
+    store: Store
+
+    @property
+    def digest(self) -> str:
+        """As :attr:`pruning.Mask.digest`."""
+        return DENSE if self.about is None else self.about["digest"]
+
+    @property
+    def entries(self) -> int:
+        """Entries that are kept."""
+        return math.prod(self.shape) if self.about is None else self.about["entries"]
+
+    @property
+    def density(self) -> float:
+        """Share of the entries that are kept."""
+        return self.entries / math.prod(self.shape)
+
+    def there(self) -> bool:
+        """Whether the bits can be had without a training."""
+        return self.about is None or self.store.has_mask(self.about)
+
+    @property
+    def kept(self) -> np.ndarray:
+        """bool (rows, F). Raises StoreError where they are not kept: :func:`ensure_mask`
+        makes them again."""
+        mask = self.store.find_mask(self.about, self.shape)
+        if mask is None:
+            raise StoreError(
+                f"mask {self.digest[:8]}: its bits are not kept; `kept.ensure_mask` prunes "
+                "again, from weights that are trained again where they are not kept either."
+            )
+        return mask.kept
+
+
+def initialise(init: Init, data: Interactions, size: int, store: Store) -> np.ndarray | LinearStart:
+    """What a training starts from, before its mask: the table (rows, F), or for a compression the
+    teacher's table and the maps.
+
+    Raises StoreError where it needs a run's weights or an array that the store does not have.
+    """
+    match init:
+        case Rotated(of=start, rotation=digest):
+            rotation = store.get_array(digest)
+            if rotation.shape != (size, size):
+                raise StoreError(
+                    f"rotation {digest[:8]}: shape {rotation.shape}, expected {(size, size)}."
+                )
+            return initialise(start, data, size, store) @ rotation
+        case Snapshot(run=key, epoch=epoch):
+            return kept_weights(store, key, epoch)
+        case Compressed(teacher=key, seed=seed):
+            teacher = kept_weights(store, key, "best")
+            if len(teacher) != data.rows:
+                raise StoreError(
+                    f"teacher {key[:8]}: its table has {len(teacher)} rows, expected {data.rows}, "
+                    f"the users and items of {data.name}; name a run on these data."
+                )
+            return LinearStart(teacher, initial_maps(seed, teacher.shape[1], size))
+    return initial_table(init.seed, data.rows, size)
+
+
+def kept_weights(store: Store, key: str, epoch: int | str) -> np.ndarray:
+    """A run's table after an epoch, (rows, F). Raises StoreError where it is not kept."""
+    table = store.find_weights(key, epoch)
+    if table is None:
+        raise StoreError(
+            f"run {key[:8]}: its weights of epoch {epoch!r} are not kept here; train that run, or "
+            f"ask it for `.ensure_weights({epoch!r})`, which trains it again up to there."
+        )
+    return table
+
+
+def new_start(spec: Spec, data: Interactions, init: Init, mask: Mask, control: Control) -> Any:
+    """A step at its beginning."""
+    table = initialise(init, data, spec.model.embedding_size, control.store)
+    return new_step(spec, data, table, mask.kept, control.device)
+
+
+def progress_bar(
+    spec: Spec, data: Interactions, mask: Mask, control: Control, total: int, done: int = 0
+) -> tqdm:
+    """A progress bar over epochs, shown once two seconds have passed."""
+    title = f"{data.name} {spec.model.backbone} density {mask.density:.3f}"
+    words = {"total": total, "initial": done, "unit": "epoch", "delay": 2, "leave": False}
+    return tqdm(desc=title, disable=not control.progress, **words)
+
+
+def epoch_of(record: Record, epoch: int | str) -> int | str:
+    """``best``, or the number of an epoch that was run; ``last`` is one. Raises ConfigError."""
+    number = record.epochs if epoch == "last" else epoch
+    if number != "best" and not (isinstance(number, int) and 1 <= number <= record.epochs):
+        raise ConfigError(
+            f"run {record.key[:8]}: found epoch {epoch!r}, expected 'best', 'last' or 1 … "
+            f"{record.epochs}, the epochs that were run."
+        )
+    return number
+
+
+def ensure_mask(mask: Mask | StoredMask, data: Interactions, control: Control) -> Mask:
+    """A mask with its bits; pruned again where they are not kept, from weights that are trained
+    again where they are not kept either.
+
+    Raises StoreError where a run that it comes from is not recorded, or the mask comes out
+    otherwise here.
+    """
+    if isinstance(mask, Mask):
+        return mask
+    about, store = mask.about, control.store
+    found = store.find_mask(about, mask.shape)
+    if found is not None:
+        return found
+    source = store.find(about.get("run", ""))
+    if source is None or about["criterion"] not in CRITERIA:
+        raise StoreError(
+            f"mask {mask.digest[:8]}: its bits are not kept, and it cannot be pruned again: "
+            f"criterion {about['criterion']!r}, from run {about.get('run', '')[:8] or 'none'}."
+        )
+    earlier = None if about["mask"] == DENSE else source.pruning
+    before = ensure_mask(replace(mask, about=earlier), data, control)
+    found = pruned(about, before, ensure_weights(source, data, control, about["weights"]))
+    if found.digest != mask.digest:
+        # Going on would train one mask under the key of another.
+        raise StoreError(
+            f"mask {mask.digest[:8]}: pruned again from run {source.key[:8]} it is "
+            f"{found.digest[:8]}, since weights come out in other bits here, as on another kind of "
+            "processor. Replay a run whose mask is kept, or search in an empty store."
+        )
+    store.put_mask(found, about)
+    return found
+
+
+def ensure_weights(
+    record: Record, data: Interactions, control: Control, epoch: int | str = "best"
+) -> np.ndarray:
+    """The table of a run after an epoch: ``best``, ``last``, or a number from 1; (rows, F).
+
+    One that is not kept is computed by training again up to there, after the runs that this one
+    comes from, and is then kept. Raises ConfigError for an epoch that was not run, DataError where
+    the data are others, StoreError where the losses are not those of the record, to
+    :data:`REPLAY_TOLERANCE`, and Stopped on a signal.
+    """
+    epoch, store = epoch_of(record, epoch), control.store
+    table = store.find_weights(record.key, epoch)
+    if table is not None:
+        return table
+    check_data(record, data)
+    spec, init = spec_from(record.spec), init_from(record.init)
+    ensure_start(init, data, control)
+    mask = ensure_mask(StoredMask(record.pruning, record.shape, store), data, control)
+    with control.locked(record.key):
+        table = store.find_weights(record.key, epoch)  # another process may have been faster
+        if table is None:
+            count = record.best_epoch if epoch == "best" else epoch
+            step = new_start(spec, data, init, mask, control)
+            with progress_bar(spec, data, mask, control, count) as bar:
+                _replay(record, step, count, control, bar)
+            table = step.weights()
+            store.put_weights(record.key, epoch, table)
+    return table
+
+
+def _replay(record: Record, step: Any, count: int, control: Control, bar: tqdm) -> None:
+    """The first epochs of a run again, compared with its losses; nothing is evaluated."""
+    # Not at the deadline: nothing of a replay is kept, so it would never come to its end.
+    with replace(control, deadline=None).stopping() as why_stop:
+        for number, recorded in enumerate(record.nested["losses"][:count].tolist()):
+            loss = step.run_epoch(number)
+            if not math.isclose(loss, recorded, rel_tol=REPLAY_TOLERANCE):
+                raise StoreError(
+                    f"run {record.key[:8]}: replayed, epoch {number + 1} has loss {loss:.6g}, "
+                    f"recorded is {recorded:.6g}; the record is from other code or data. Remove it "
+                    "and train again."
+                )
+            bar.update()
+            if reason := why_stop():
+                raise Stopped(reason, record.key, number + 1)
+
+
+def ensure_start(init: Init, data: Interactions, control: Control) -> None:
+    """Bring the weights that a run starts from into the store, where it starts from any."""
+    match init:
+        case Rotated(of=start):
+            ensure_start(start, data, control)
+        case Compressed(teacher=key):
+            ensure_start(Snapshot(key), data, control)
+        case Snapshot(run=key, epoch=epoch):
+            record = control.store.find(key)
+            if record is not None:
+                ensure_weights(record, data, control, epoch)
+            # Else training says what is missing: weights may be there without a record.
+
+
+def check_data(record: Record, data: Interactions) -> None:
+    """Refuse, with a DataError, other data than those of a record."""
+    if data.digest != record.row["data_digest"]:
+        raise DataError(
+            f"run {record.key[:8]}: the data here are {data.digest[:8]}, those of the record "
+            f"{record.row['data_digest'][:8]}; another version, another split, or other options."
+        )
