@@ -12,6 +12,7 @@ import json
 import sys
 import zlib
 from collections import defaultdict
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +20,10 @@ import numpy as np
 from lthnb.config import canonical, digest_text
 from lthnb.lottery import derived_seed
 from lthnb.metrics import Hits
-from lthnb.store.adding import write_manifest, write_parts
+from lthnb.store.adding import group_of, nest, write_manifest, write_parts
 from lthnb.store.columns import PACKAGES
 from lthnb.store.records import (
+    Record,
     make_nested,
     make_row,
     results_digest,
@@ -230,8 +232,10 @@ def equal_records(lines, recorded):
         assert all(now[name] == results[name] for name in now), key
         for name in ("users", "hits", "relevant"):
             assert np.array_equal(getattr(found, name), getattr(hits, name)), (key, name)
-        for name in ("spec", "init", "mask", "data", "circumstances"):
+        for name in ("spec", "init", "mask", "data"):
             assert getattr(there, name) == old[name], (key, name)
+        for name in ("seconds", "device", "threads", "commit", "written"):
+            assert there.row[name] == old["circumstances"][name], (key, name)
         assert there.pruning == line["pruning"], key
         assert there.results_digest == results_digest(there.row, there.nested), key
         equal += 1
@@ -273,8 +277,13 @@ def main(source: Path, target: Path) -> None:
     more = [row for row in searches if identity(row) not in there.identities]
     print(f"added: {len(new)} runs, {len(more)} rows of searches")
     if new or more:
-        write_parts(target, new.values(), nested, more, list(groups.values()))
-        write_manifest(target)
+        records = {key: Record(row, partial(nested.get, key)) for key, row in new.items()}
+        chains = [
+            (group_of(shapes[next(iter(one))]), chain)
+            for one in groups.values()
+            for chain in nest(one)
+        ]
+        write_manifest(target, there.sums, write_parts(target, records, more, chains))
 
     recorded = Recorded(target)
     equal = equal_records(lines, recorded)

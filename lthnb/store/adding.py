@@ -88,31 +88,24 @@ def nest(masks: Mapping[str, np.ndarray]) -> Iterator[dict[str, Any]]:
         left = [digest for digest in left if digest not in chain]
 
 
-def add(store: Store, keys: Sequence[str], *, masks: bool = True) -> list[Path]:
-    """Copy finished runs of a store into the recorded tables, with their rows of searches: one part
-    for each data set and backbone.
-
-    keys: of one's own runs; those that are recorded already are passed over, and so their searches
-    may still be new. masks: with the bits of masks, of the lowest seed of each search, by which a
-    run can be replayed at once; random ones are never kept, since their seed tells them. Returns
-    the files written. Raises StoreError for a run that is not in the store.
-    """
-    folder, recorded = store.results, store.recorded_tables
-    found = {key: store.find(key) for key in keys}
-    for key, record in found.items():
-        if record is None:
-            raise StoreError(f"run {key}: not in the store {store.folder}; nothing was added.")
-    runs = {key: record for key, record in found.items() if key not in recorded.places}
-    mine = [row for row in store.searches() if row["key"] in {*found, *recorded.places}]
-    new = [row for row in mine if identity(row) not in recorded.identities]
+def write_parts(
+    folder: Path,
+    runs: Mapping[str, Record],
+    searches: Iterable[Mapping[str, Any]],
+    masks: Iterable[tuple[str, Mapping[str, Any]]] = (),
+) -> list[Path]:
+    """Write runs by key, rows of searches whose runs are among these or recorded before, and masks,
+    a group and a row of :func:`nest` each: one part for each data set and backbone. The manifest is
+    for the caller. Returns the files."""
+    recorded, written = Recorded(folder), []
     groups: dict[str, dict[str, list]] = defaultdict(lambda: defaultdict(list))
     for key in sorted(runs):
         groups[group_of(runs[key].row)]["runs"].append(runs[key])
-    for row in sorted(new, key=lambda r: (r["search"], r["round"], -r["density"])):
-        groups[group_of(store.find(row["key"]).row)]["searches"].append(row)
-    for name, chain in _masks_of(store, runs, mine) if masks else ():
+    for row in sorted(searches, key=lambda r: (r["search"], r["round"], -r["density"])):
+        record = runs.get(row["key"]) or recorded.find(row["key"])
+        groups[group_of(record.row)]["searches"].append(row)
+    for name, chain in masks:
         groups[name]["masks"].append(chain)
-    written = []
     for name in sorted(groups):
         number = _next(folder / name)
         for kind, table in _tables(**groups[name]):
@@ -123,6 +116,25 @@ def add(store: Store, keys: Sequence[str], *, masks: bool = True) -> list[Path]:
         if path not in written and not listed:  # else it is what a kill left behind
             arrays = [pa.array(record.nested[part]) for part in SPLIT_PART]
             written.append(write_parquet(path, pa.Table.from_arrays(arrays, schema=SPLIT)))
+    return written
+
+
+def add(store: Store, keys: Sequence[str], *, masks: bool = True) -> list[Path]:
+    """Copy finished runs of a store into the recorded tables, with their rows of searches.
+
+    keys: of one's own runs; those that are recorded already are passed over, and so their searches
+    may still be new. masks: with the bits of masks, of the lowest seed of each search, by which a
+    run can be replayed at once; random ones are never kept, since their seed tells them. Returns
+    the files written. Raises StoreError for a run that is not in the store.
+    """
+    recorded, found = store.recorded_tables, {key: store.find(key) for key in keys}
+    for key, record in found.items():
+        if record is None:
+            raise StoreError(f"run {key}: not in the store {store.folder}; nothing was added.")
+    runs = {key: record for key, record in found.items() if key not in recorded.places}
+    mine = [row for row in store.searches() if row["key"] in {*found, *recorded.places}]
+    new = [row for row in mine if identity(row) not in recorded.identities]
+    written = write_parts(store.results, runs, new, _masks_of(store, runs, mine) if masks else ())
     if written:
         _also_list(store, written)
     return written

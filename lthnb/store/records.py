@@ -19,14 +19,12 @@ from lthnb.store.columns import METRIC_NAMES, RUN_COLUMNS, SEARCH_COLUMNS
 from lthnb.store.files import sha256
 
 ONE_SHOT = ("omp", "random", "random_x0")  # methods that prune the dense table once a density
-# What each method reads of a search's settings.
-READ = {
-    "imp": ("rate", "densities", "rewind", "rewind_epoch", "criterion", "prune_from", "scope"),
+TAGS = ("rate", "densities", "rewind", "rewind_epoch", "criterion", "prune_from", "scope")
+READ = {  # which of these a method reads, where it does not read all
     "omp": ("rewind", "rewind_epoch", "criterion", "prune_from", "scope"),
     **dict.fromkeys(("random", "random_x0"), ("criterion", "scope")),
     **dict.fromkeys(("dense", "lcm"), ()),
 }
-TAGS = READ["imp"]
 
 
 def search_tags(method: str, seed: int, **settings: Any) -> dict[str, Any]:
@@ -35,7 +33,8 @@ def search_tags(method: str, seed: int, **settings: Any) -> dict[str, Any]:
 
     settings: of :data:`TAGS`, by name; none is needed where the method reads none.
     """
-    found = {name: settings[name] if name in READ[method] else None for name in TAGS}
+    read = READ.get(method, TAGS)
+    found = {name: settings[name] if name in read else None for name in TAGS}
     if method.startswith("random"):
         found["criterion"] = "random"
     if found["rewind"] != "late":
