@@ -322,27 +322,27 @@ def run_key(spec: Spec, data_digest: str, init: Init, mask_digest: str, device: 
 
 
 @settings
-class Ladder(Described):
-    """A ladder: how masks are found, rung by rung (Algorithm 1 and its rivals).
+class Schedule(Described):
+    """A schedule: how masks are found, round by round (Algorithm 1 and its rivals).
 
-    A ladder goes by rate (`pruning_rate`, `rungs`) or, where `densities` is not empty, by those.
+    A schedule goes by rate (`rate`, `rounds`) or, where `densities` is not empty, by those.
     """
 
     method: Literal["imp", "omp", "rp", "rp_x0"] = "imp"
-    """imp: prune the last rung's weights; omp: prune the dense model's, once per density; rp: a
+    """imp: prune the last round's weights; omp: prune the dense model's, once per density; rp: a
     random mask over a start of its own, as the paper's code has it; rp_x0: the same mask over X⁰
     (§3.4, §4.3)."""
-    pruning_rate: float = Field(0.1, gt=0, lt=1)
-    """pr, share of the kept entries pruned at each rung (§4.1)."""
-    rungs: int = Field(30, ge=0)
-    """I, prunings; rung 0 is the dense model (§4.1)."""
+    rate: float = Field(0.1, gt=0, lt=1)
+    """pr, share of the kept entries pruned at each round (§4.1)."""
+    rounds: int = Field(30, ge=0)
+    """I, prunings; round 0 is the dense model (§4.1)."""
     densities: tuple[float, ...] = Field((), strict=False)
     """Densities to visit instead, falling, each in (0, 1)."""
     scope: Literal["join", "user", "item", "user_item"] = "join"
     """One threshold over users and items (join), users or items alone, or one threshold a side (the
     authors' code)."""
     rewind: Literal["rewind", "reinit", "continue", "late"] = "rewind"
-    """Where a rung starts: X⁰ (rewind), a fresh X⁰ (reinit), the last rung's trained weights
+    """Where a round starts: X⁰ (rewind), a fresh X⁰ (reinit), the last round's trained weights
     (continue), or the dense model's after `rewind_epoch` epochs (late; §4.5, Renda 2020)."""
     rewind_epoch: Count = 1
     """Epoch of late rewinding; read by `late` alone."""
@@ -357,13 +357,13 @@ class Ladder(Described):
 
     @property
     def trainings(self) -> int:
-        """Trainings of the whole ladder, the dense one among them."""
-        return 1 + (len(self.densities) or self.rungs)
+        """Trainings of the whole schedule, the dense one among them."""
+        return 1 + (len(self.densities) or self.rounds)
 
     def __post_init__(self) -> None:
         for before, after in zip((1.0, *self.densities), self.densities, strict=False):
             if not 0.0 < after < before:
                 raise ConfigError(
-                    f"Ladder.densities: found {self.densities!r}, expected falling numbers, each "
-                    "> 0 and < 1 (the dense model is rung 0 and needs no entry)."
+                    f"Schedule.densities: found {self.densities!r}, expected falling numbers, each "
+                    "> 0 and < 1 (the dense model is round 0 and needs no entry)."
                 )

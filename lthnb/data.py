@@ -32,7 +32,7 @@ class DataError(LthnbError, ValueError):
 
 @dataclass(frozen=True)
 class Shape:
-    """What a record says of its data: enough to look a ladder up without a single pair.
+    """What a record says of its data: enough to look a schedule up without a single pair.
 
     origin: as in :class:`Interactions`.
     """

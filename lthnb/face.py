@@ -22,13 +22,13 @@ import torch
 from tqdm import tqdm
 
 from lthnb import stats
-from lthnb.config import ConfigError, Ladder, Model, Spec, Training, nearest
+from lthnb.config import ConfigError, Model, Schedule, Spec, Training, nearest
 from lthnb.control import Control, Stopped
 from lthnb.data import DataError, Interactions
 from lthnb.datasets import sources
 from lthnb.evaluation import asked, judge, rank
 from lthnb.experiments.choice import chosen_on, sparsest
-from lthnb.lottery import Criterion, Rung, climb, tags_of
+from lthnb.lottery import Criterion, Round, rounds_of, tags_of
 from lthnb.models import BACKBONES
 from lthnb.packing import bundle
 from lthnb.shown import card
@@ -129,7 +129,7 @@ def _search(method: str, data: Any, backbone: str, settings: dict[str, Any]) -> 
     own = {"rounds": 8, "rate": 0.2, "seeds": 3, "progress": True, "store": None}
     own |= {"control": None}
     own |= {name: settings.pop(name) for name in own if name in settings}
-    ladder, spec, criterion = _settings(method, backbone, own, settings)
+    schedule, spec, criterion = _settings(method, backbone, own, settings)
     if not isinstance(data, Interactions):
         data = sources.load(data, protocol=spec.training.protocol)
     data = data.for_protocol(spec.training.protocol) if data.valid.nnz else data
@@ -137,24 +137,26 @@ def _search(method: str, data: Any, backbone: str, settings: dict[str, Any]) -> 
     if not seeds or len(set(seeds)) != len(seeds):
         raise ConfigError(f"seeds: found {own['seeds']!r}, expected one or more, each once.")
     control = replace(own["control"] or Control(Store(own["store"])), progress=False)
-    rungs: dict[int, list[Rung]] = {}
-    each = ladder.trainings
+    rounds: dict[int, list[Round]] = {}
+    each = schedule.trainings
     with tqdm(total=each * len(seeds), unit="run", disable=not own["progress"]) as bar:
         for seed in seeds:
-            rungs[seed] = found = []
+            rounds[seed] = found = []
             report = _shown(bar, f"seed {seed}, round {{}} of {each - 1}", found)
-            one = replace(ladder, seed=seed), spec.with_training(order_seed=seed), data
+            one = replace(schedule, seed=seed), spec.with_training(order_seed=seed), data
             try:
-                for rung in climb(*one, replace(control, report=report), criterion):
-                    found.append(rung)
+                for trained in rounds_of(*one, replace(control, report=report), criterion):
+                    found.append(trained)
                     bar.update()
             except KeyboardInterrupt:  # between two trainings, which stop in order themselves
                 raise Stopped("interrupted", "", None) from None
         bar.set_postfix_str("")
-    return Search(data, spec, ladder, criterion, {s: tuple(r) for s, r in rungs.items()}, control)
+    return Search(
+        data, spec, schedule, criterion, {s: tuple(r) for s, r in rounds.items()}, control
+    )
 
 
-def _shown(bar: tqdm, where: str, done: list[Rung]) -> Callable[[str], None]:
+def _shown(bar: tqdm, where: str, done: list[Round]) -> Callable[[str], None]:
     """What puts into a bar which round a search is at, and now and then how its training does."""
     last = 0.0
 
@@ -170,10 +172,10 @@ def _shown(bar: tqdm, where: str, done: list[Rung]) -> Callable[[str], None]:
 
 def _settings(
     method: str, backbone: str, own: dict[str, Any], settings: dict[str, Any]
-) -> tuple[Ladder, Spec, Criterion | None]:
-    """Ladder, spec and criterion of some settings; a name that is none of theirs is refused."""
-    named = {cls: {f.name for f in fields(cls)} for cls in (Model, Training, Ladder)}
-    hidden = {"order_seed", "seed", "method", "rungs", "pruning_rate", "backbone", "compression"}
+) -> tuple[Schedule, Spec, Criterion | None]:
+    """Schedule, spec and criterion of some settings; a name that is none of theirs is refused."""
+    named = {cls: {f.name for f in fields(cls)} for cls in (Model, Training, Schedule)}
+    hidden = {"order_seed", "seed", "method", "rounds", "rate", "backbone", "compression"}
     known = sorted({name for names in named.values() for name in names} - hidden | set(own))
     for name in settings:
         if name not in known:
@@ -185,9 +187,9 @@ def _settings(
     if callable(settings.get("criterion")):
         criterion = Criterion.of(settings.pop("criterion"))
     parts = {c: {k: v for k, v in settings.items() if k in named[c]} for c in named}
-    parts[Ladder] |= {"method": method, "pruning_rate": own["rate"], "rungs": own["rounds"]}
+    parts[Schedule] |= {"method": method, "rate": own["rate"], "rounds": own["rounds"]}
     spec = Spec(Model(backbone=backbone, **parts[Model]), Training(**parts[Training]))
-    return Ladder(**parts[Ladder]), spec, criterion
+    return Schedule(**parts[Schedule]), spec, criterion
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,19 +198,19 @@ class Search:
 
     data: Interactions
     spec: Spec
-    ladder: Ladder
+    schedule: Schedule
     criterion: Criterion | None
-    rungs: dict[int, tuple[Rung, ...]]
+    rounds: dict[int, tuple[Round, ...]]
     control: Control
 
     @cached_property
     def table(self) -> pd.DataFrame:
         """One row a run, by seed and round; the columns are those of `results/README.md`."""
         rows, runs = [], {}
-        for seed, rungs in self.rungs.items():
-            tags = tags_of(replace(self.ladder, seed=seed), self.criterion)
-            dense = rungs[0].run.key
-            for one in rungs:
+        for seed, rounds in self.rounds.items():
+            tags = tags_of(replace(self.schedule, seed=seed), self.criterion)
+            dense = rounds[0].run.key
+            for one in rounds:
                 density = one.mask.density
                 rows.append(search_row(tags, dense, one.number, density, one.run.key))
                 runs[one.run.key] = one.record.row
@@ -241,7 +243,7 @@ class Search:
     @property
     def _by(self) -> str:
         """IMP's rounds; what is pruned once has densities alone."""
-        return "round" if self.ladder.method == "imp" else "density"
+        return "round" if self.schedule.method == "imp" else "density"
 
     def best(self) -> Ticket:
         """The ticket to use: of the sparsest density that is non-inferior to the dense model on the
@@ -259,7 +261,7 @@ class Search:
             if rows["sure"].all():
                 why = f"the sparsest density that is non-inferior on {part}"
         key = rows.loc[rows[self.chosen_on].idxmax(), "key"]
-        run = next(r.run for rungs in self.rungs.values() for r in rungs if r.run.key == key)
+        run = next(r.run for rounds in self.rounds.values() for r in rounds if r.run.key == key)
         return Ticket.of(run, why)
 
     def plot(self) -> Any:
@@ -287,8 +289,8 @@ class Search:
         return axes
 
     def __repr__(self) -> str:
-        model, seeds = self.spec.model, len(self.rungs)
-        how = {"rp": "random masks"}.get(self.ladder.method, self.ladder.method.upper())
+        model, seeds = self.spec.model, len(self.rounds)
+        how = {"rp": "random masks"}.get(self.schedule.method, self.schedule.method.upper())
         return (
             f"{how} on {self.data.name}, {model.backbone}, F = {model.embedding_size}, "
             f"{seeds} seed" + "s" * (seeds > 1)

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from lthnb.config import NUMERICS, ConfigError, Init, Ladder, Seeded, Snapshot, Spec, digest_text
+from lthnb.config import NUMERICS, ConfigError, Init, Schedule, Seeded, Snapshot, Spec, digest_text
 from lthnb.control import Control
 from lthnb.data import Interactions
 from lthnb.kept import StoredMask, ensure_mask
@@ -52,8 +52,8 @@ class Criterion:
 
 
 @dataclass(frozen=True, eq=False)
-class Rung:
-    """One rung of a ladder: its number (0 is dense), its mask and its trained run."""
+class Round:
+    """One round of a search: its number (0 is dense), its mask and its trained run."""
 
     number: int
     mask: StoredMask
@@ -69,41 +69,41 @@ class Rung:
         return self.mask.density
 
 
-def climb(
-    ladder: Ladder,
+def rounds_of(
+    schedule: Schedule,
     spec: Spec,
     data: Interactions,
     control: Control,
     criterion: Criterion | None = None,
-) -> Iterator[Rung]:
-    """Train the rungs of a ladder one after the other, from the dense model (rung 0) down, and keep
-    a row of the search for each.
+) -> Iterator[Round]:
+    """The rounds of a search, trained one after the other from the dense model (round 0) down; a
+    row of the search is kept for each.
 
-    data: as the spec's protocol wants it. criterion: one's own, in place of the ladder's. What is
+    data: as the spec's protocol wants it. criterion: one's own, in place of the schedule's. What is
     in the store already is not trained again. Raises what :func:`training.train` raises, and
     ConfigError where method and rewinding do not go together.
     """
-    check(ladder, spec)
+    check(schedule, spec)
     spec, size = resolve(spec, control.device), spec.model.embedding_size
-    # Tables that a later rung will ask for are kept on the way rather than computed twice.
-    wanted = (ladder.rewind_epoch,) if ladder.rewind == "late" else ()
-    wanted += ("last",) if ladder.prune_from == "last" else ()
+    # Tables that a later round will ask for are kept on the way rather than computed twice.
+    wanted = (schedule.rewind_epoch,) if schedule.rewind == "late" else ()
+    wanted += ("last",) if schedule.prune_from == "last" else ()
     control = replace(control, keep=(*control.keep, *wanted))
-    tags = tags_of(ladder, criterion)
+    tags = tags_of(schedule, criterion)
 
-    def done(number: int, mask: StoredMask, run: TrainedRun) -> Rung:
+    def done(number: int, mask: StoredMask, run: TrainedRun) -> Round:
         control.store.put_search(search_row(tags, dense.key, number, mask.density, run.key))
-        return Rung(number, mask, run)
+        return Round(number, mask, run)
 
-    dense = last = train_dense(spec, data, ladder.seed, control)
+    dense = last = train_dense(spec, data, schedule.seed, control)
     whole = mask = dense.mask
     yield done(0, whole, dense)
-    for number, keep in enumerate(targets(ladder, data, size), start=1):
-        source = dense if ladder.method == "omp" else last
-        before = mask if ladder.method == "imp" else whole
-        mask = _pruned(ladder, source, before, keep, criterion)
-        init = start_of(ladder, number, dense.key, last.key)
-        last = train(spec, data, init, mask, control, ladder.seed)
+    for number, keep in enumerate(targets(schedule, data, size), start=1):
+        source = dense if schedule.method == "omp" else last
+        before = mask if schedule.method == "imp" else whole
+        mask = _pruned(schedule, source, before, keep, criterion)
+        init = start_of(schedule, number, dense.key, last.key)
+        last = train(spec, data, init, mask, control, schedule.seed)
         yield done(number, mask, last)
 
 
@@ -115,42 +115,42 @@ def train_dense(spec: Spec, data: Interactions, seed: int, control: Control) -> 
     return run
 
 
-def check(ladder: Ladder, spec: Spec) -> None:
+def check(schedule: Schedule, spec: Spec) -> None:
     """Refuse what does not go together: a random mask comes from no weights."""
-    if ladder.rewind == "late" and ladder.rewind_epoch > spec.training.epochs:
+    if schedule.rewind == "late" and schedule.rewind_epoch > spec.training.epochs:
         raise ConfigError(
-            f"Ladder.rewind_epoch: found {ladder.rewind_epoch}, expected at most "
+            f"Schedule.rewind_epoch: found {schedule.rewind_epoch}, expected at most "
             f"Training.epochs = {spec.training.epochs}."
         )
     for name, usual in (("rewind", "rewind"), ("criterion", "magnitude")):
-        if ladder.method in RANDOM and getattr(ladder, name) != usual:
+        if schedule.method in RANDOM and getattr(schedule, name) != usual:
             raise ConfigError(
-                f"Ladder.{name}: found {getattr(ladder, name)!r} with method {ladder.method!r}, "
-                f"expected {usual!r}: random pruning reads no trained weights."
+                f"Schedule.{name}: found {getattr(schedule, name)!r} with method "
+                f"{schedule.method!r}, expected {usual!r}: random pruning reads no trained weights."
             )
 
 
-def tags_of(ladder: Ladder, criterion: Criterion | None = None) -> dict[str, Any]:
-    """What all rows of a ladder's search have alike: see :func:`records.search_tags`."""
+def tags_of(schedule: Schedule, criterion: Criterion | None = None) -> dict[str, Any]:
+    """What all rows of a search have alike: see :func:`records.search_tags`."""
     return search_tags(
-        RANDOM.get(ladder.method, ladder.method),
-        ladder.seed,
-        rate=ladder.pruning_rate,
-        densities=ladder.densities,
-        rewind=ladder.rewind,
-        rewind_epoch=ladder.rewind_epoch,
-        criterion=ladder.criterion if criterion is None else criterion.name,
-        prune_from=ladder.prune_from,
-        scope=ladder.scope,
+        RANDOM.get(schedule.method, schedule.method),
+        schedule.seed,
+        rate=schedule.rate,
+        densities=schedule.densities,
+        rewind=schedule.rewind,
+        rewind_epoch=schedule.rewind_epoch,
+        criterion=schedule.criterion if criterion is None else criterion.name,
+        prune_from=schedule.prune_from,
+        scope=schedule.scope,
     )
 
 
-def targets(ladder: Ladder, data: Interactions, size: int) -> list[tuple[int, ...]]:
-    """Entries that are kept at rungs 1 …, in each row range of the scope."""
-    sizes = range_sizes(ladder.scope, data.users, data.rows, size)
-    if ladder.densities:
-        return targets_by_density(sizes, ladder.densities)
-    return targets_by_rate(sizes, ladder.pruning_rate, ladder.rungs)
+def targets(schedule: Schedule, data: Interactions, size: int) -> list[tuple[int, ...]]:
+    """Entries that are kept at rounds 1 …, in each row range of the scope."""
+    sizes = range_sizes(schedule.scope, data.users, data.rows, size)
+    if schedule.densities:
+        return targets_by_density(sizes, schedule.densities)
+    return targets_by_rate(sizes, schedule.rate, schedule.rounds)
 
 
 def derived_seed(seed: int, purpose: str) -> int:
@@ -158,60 +158,65 @@ def derived_seed(seed: int, purpose: str) -> int:
     return stream_start(seed, purpose) >> 2
 
 
-def start_of(ladder: Ladder, number: int, dense: str, last: str) -> Init:
-    """Where rung `number` starts (§4.5); dense, last: keys of rung 0 and of the rung before.
+def start_of(schedule: Schedule, number: int, dense: str, last: str) -> Init:
+    """Where round `number` starts (§4.5); dense, last: keys of round 0 and of the round before.
 
-    `rp` starts from a table of its own, the same at every rung, as its mask is nested too.
+    `rp` starts from a table of its own, the same at every round, as its mask is nested too.
     """
-    if ladder.method == "rp":
-        return Seeded(derived_seed(ladder.seed, "rp start"))
-    match ladder.rewind:
+    if schedule.method == "rp":
+        return Seeded(derived_seed(schedule.seed, "rp start"))
+    match schedule.rewind:
         case "reinit":
-            return Seeded(derived_seed(ladder.seed, f"reinit {number}"))
+            return Seeded(derived_seed(schedule.seed, f"reinit {number}"))
         case "continue":
-            return Snapshot(dense if ladder.method == "omp" else last, "best")
+            return Snapshot(dense if schedule.method == "omp" else last, "best")
         case "late":
-            return Snapshot(dense, ladder.rewind_epoch)
-    return Seeded(ladder.seed)
+            return Snapshot(dense, schedule.rewind_epoch)
+    return Seeded(schedule.seed)
 
 
 def pruning_of(
-    ladder: Ladder, data: Interactions, size: int, source: str, before: str, keep: tuple[int, ...]
+    schedule: Schedule,
+    data: Interactions,
+    size: int,
+    source: str,
+    before: str,
+    keep: tuple[int, ...],
 ) -> dict[str, Any]:
     """What a pruning depends on, as plain data; its digest is the key under which it is stored.
 
     source: key of the run whose weights are pruned. before: digest of the mask that is pruned. A
     random mask depends on neither, so it is the same whatever the data hold.
     """
-    about = {"scope": ladder.scope, "users": data.users, "shape": [data.rows, size]}
-    about |= {"criterion": ladder.criterion, "keep": list(keep)}
-    if ladder.method in RANDOM:
-        about |= {"criterion": "random", "seed": derived_seed(ladder.seed, "rp mask")}
+    about = {"scope": schedule.scope, "users": data.users, "shape": [data.rows, size]}
+    about |= {"criterion": schedule.criterion, "keep": list(keep)}
+    if schedule.method in RANDOM:
+        about |= {"criterion": "random", "seed": derived_seed(schedule.seed, "rp mask")}
     else:
-        about |= {"run": source, "weights": ladder.prune_from, "mask": before}
+        about |= {"run": source, "weights": schedule.prune_from, "mask": before}
     if NUMERICS["pruning"] > 1:  # left out at 1, so that keys made before it stay what they are
         about["numerics"] = NUMERICS["pruning"]
     return about
 
 
 def _pruned(
-    ladder: Ladder,
+    schedule: Schedule,
     source: TrainedRun,
     before: StoredMask,
     keep: tuple[int, ...],
     criterion: Criterion | None,
 ) -> StoredMask:
-    """Line 5 of Algorithm 1: the mask of the next rung, from the store where it is there."""
+    """Line 5 of Algorithm 1: the mask of the next round, from the store where it is there."""
     data, control, shape = source.data, source.control, before.shape
-    about = pruning_of(ladder, data, shape[1], source.key, before.digest, keep)
+    about = pruning_of(schedule, data, shape[1], source.key, before.digest, keep)
     if criterion is not None:
         about["criterion"] = criterion.name
     known = control.store.find_pruning(pruning_key(about))
     if known is None:
-        if ladder.method in RANDOM:
+        if schedule.method in RANDOM:
             mask = drawn(about)
         else:
-            weights = source.ensure_weights(ladder.prune_from)
+            weights = source.ensure_weights(schedule.prune_from)
             mask = pruned(about, ensure_mask(before, data, control), weights, score=criterion)
         known = control.store.put_mask(mask, about)
     return StoredMask(known, shape, control.store)

@@ -117,13 +117,13 @@ SCOPES: dict[str, Callable[[int, int], list[tuple[int, int]]]] = {
 }
 
 
-def targets_by_rate(sizes: tuple[int, ...], rate: float, rungs: int) -> list[tuple[int, ...]]:
-    """Entries to keep at rungs 1 … I: each rung prunes exactly ``round(rate · surviving)``.
+def targets_by_rate(sizes: tuple[int, ...], rate: float, rounds: int) -> list[tuple[int, ...]]:
+    """Entries to keep at rounds 1 … I: each round prunes exactly ``round(rate · surviving)``.
 
     sizes: entries in each row range of the scope (Python's ``round``: halves to even).
     """
     out, left = [], tuple(sizes)
-    for _ in range(rungs):
+    for _ in range(rounds):
         left = tuple(n - round(rate * n) for n in left)
         out.append(left)
     return out

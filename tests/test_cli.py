@@ -92,7 +92,7 @@ class TestWrongUse:
             ("results", "ticket", "abc", "t.safetensors", "--values", "int9"),
             ("data", "describe"),
             ("book", "-p", "dataset"),
-            *((gone,) for gone in ("run", "ladder", "wanted", "export")),
+            *((gone,) for gone in ("run", "schedule", "wanted", "export")),
         ],
         ids=" ".join,
     )
@@ -114,7 +114,7 @@ class TestWrongUse:
             ((*TINY, "--set", "learning_rat=1"), "Did you mean 'learning_rate'"),
             ((*TINY, "--set", "seeds=3"), "--set seeds: is no setting of a training"),
             ((*TINY, "--set", "data=lastfm"), "--set data: is no setting of a training"),
-            ((*TINY, "--rate", "2"), "Ladder.pruning_rate: found 2"),
+            ((*TINY, "--rate", "2"), "Schedule.rate: found 2"),
             ((*TINY, "--backbone", "lightgnc"), "Did you mean 'lightgcn'"),
             (("results", "missing", "--dataset", "gowala"), "Did you mean 'gowalla'"),
             (("results", "show", "abc"), "found 0 runs"),

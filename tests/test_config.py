@@ -13,9 +13,9 @@ from lthnb import config
 from lthnb.config import (
     DENSE,
     ConfigError,
-    Ladder,
     Model,
     Rotated,
+    Schedule,
     Seeded,
     Snapshot,
     Spec,
@@ -30,7 +30,7 @@ from lthnb.config import (
 from lthnb.lottery import pruning_of, start_of
 from lthnb.store.results import Recorded
 
-CLASSES = (Model, Training, Ladder, Seeded)
+CLASSES = (Model, Training, Schedule, Seeded)
 REFERENCE = Spec(training=Training(step="reference"))
 DATA = "0123456789abcdef0123456789abcdef"
 # Bound of a setting → a number beyond it.
@@ -82,8 +82,8 @@ def test_every_allowed_choice_and_every_default_is_taken():
         (Model, "backbone", "ligthgcn", "lightgcn"),
         (Training, "protocol", "validate", "validated"),
         (Training, "step", "refrence", "reference"),
-        (Ladder, "scope", "user-item", "user_item"),
-        (Ladder, "rewind", "contineu", "continue"),
+        (Schedule, "scope", "user-item", "user_item"),
+        (Schedule, "rewind", "contineu", "continue"),
     ],
 )
 def test_a_slip_is_answered_with_the_nearest_choice(cls, name, value, meant):
@@ -119,12 +119,12 @@ def test_an_integer_for_a_float_is_that_float():
     [(1.0,), (0.0,), (0.5, 0.5), (0.2, 0.5), (-0.1,), (0.5, math.nan), (1.5,), ("0.5",), 0.5],
 )
 def test_densities_must_fall_between_one_and_zero(densities):
-    with pytest.raises(ConfigError, match=r"Ladder\.densities"):
-        Ladder(densities=densities)
+    with pytest.raises(ConfigError, match=r"Schedule\.densities"):
+        Schedule(densities=densities)
 
 
 def test_densities_as_a_list_are_the_same_ladder():
-    assert Ladder(densities=[0.5, 0.25]) == Ladder(densities=(0.5, 0.25))
+    assert Schedule(densities=[0.5, 0.25]) == Schedule(densities=(0.5, 0.25))
 
 
 @pytest.mark.parametrize("epoch", [0, -1, True, 1.0, "last", "", None])
@@ -274,28 +274,28 @@ def test_run_keys_are_pinned(name):
 
 
 PINNED_PRUNINGS = {
-    "imp": (Ladder(), "83d4278bbb2a6f1e2957c02b363dac40"),
+    "imp": (Schedule(), "83d4278bbb2a6f1e2957c02b363dac40"),
     "omp": (
-        Ladder("omp", scope="user_item", prune_from="last"),
+        Schedule("omp", scope="user_item", prune_from="last"),
         "18aa936aa7e8bdc24248bc2e53489523",
     ),
-    "rp": (Ladder("rp", seed=5), "0e92c8d04c60e08ff262ff0bf510ee2b"),
-    "row_rank": (Ladder(criterion="row_rank"), "b9d21091aa3123d06a10b3ce69ed8a4b"),
+    "rp": (Schedule("rp", seed=5), "0e92c8d04c60e08ff262ff0bf510ee2b"),
+    "row_rank": (Schedule(criterion="row_rank"), "b9d21091aa3123d06a10b3ce69ed8a4b"),
 }
 
 
 @pytest.mark.parametrize("name", PINNED_PRUNINGS)
 def test_pruning_keys_are_pinned(name):
     """Masks are looked up by such keys: see :func:`test_run_keys_are_pinned`."""
-    ladder, expected = PINNED_PRUNINGS[name]
-    about = pruning_of(ladder, toy_data(), 4, "ab" * 16, "cd" * 16, (100,))
+    schedule, expected = PINNED_PRUNINGS[name]
+    about = pruning_of(schedule, toy_data(), 4, "ab" * 16, "cd" * 16, (100,))
     assert digest_text(canonical(about)) == expected
 
 
 def test_derived_starts_are_pinned():
     """Starts of their own come from derived seeds, which are part of keys as well."""
-    reinit = start_of(Ladder(rewind="reinit", seed=1), 2, "a", "b")
-    assert (reinit.seed, start_of(Ladder("rp", seed=1), 2, "a", "b").seed) == (
+    reinit = start_of(Schedule(rewind="reinit", seed=1), 2, "a", "b")
+    assert (reinit.seed, start_of(Schedule("rp", seed=1), 2, "a", "b").seed) == (
         865818108636611877,
         4281410080759367493,
     )

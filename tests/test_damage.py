@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from toys import quiet, seeded, toy_data, toy_spec, trained
 
-from lthnb.config import Ladder, Rotated, Seeded
+from lthnb.config import Rotated, Schedule, Seeded
 from lthnb.control import Stopped
-from lthnb.lottery import climb
+from lthnb.lottery import rounds_of
 from lthnb.store import adding
 from lthnb.store.files import StoreError
 from lthnb.store.results import Recorded
@@ -32,7 +32,7 @@ def everything(store: Store) -> dict[str, tuple]:
     """What a search and a training from an array came to, with all that the store keeps of them;
     trains what is missing, and goes on where a training was stopped."""
     out = {}
-    for one in climb(*seeded(Ladder("imp", 0.5, 2), SPEC, 0), DATA, quiet(store)):
+    for one in rounds_of(*seeded(Schedule("imp", 0.5, 2), SPEC, 0), DATA, quiet(store)):
         run = one.run
         out[run.key] = (run.ensure_weights().tobytes(), run.ensure_mask().digest)
         out[run.key] += (run.record.results_digest, run.record.nested["hits"].tobytes())

@@ -129,17 +129,18 @@ def test_a_criterion(extended):
     said = extended.python(
         "import numpy as np\n"
         "from toys import quiet, toy_data, toy_spec\n"
-        "from lthnb.config import Ladder\n"
-        "from lthnb.lottery import climb\n"
+        "from lthnb.config import Schedule\n"
+        "from lthnb.lottery import rounds_of\n"
         "from lthnb.store.runs import Store\n"
         "given = toy_spec(), toy_data(), quiet(Store('toy', results=None))\n"
-        "rungs = list(climb(Ladder('imp', 0.3, 2, criterion='row_share'), *given))\n"
-        "w = rungs[0].run.weights()\n"
+        "rounds = list(rounds_of(Schedule('imp', 0.3, 2, criterion='row_share'), *given))\n"
+        "w = rounds[0].run.weights()\n"
         "share = np.abs(w) / np.linalg.norm(w, axis=1, keepdims=True)\n"
-        "kept = rungs[1].mask.kept\n"
-        "print(share[kept].min() > share[~kept].max(), rungs[2].density < rungs[1].density)\n"
-        "plain = list(climb(Ladder('imp', 0.3, 2), *given))\n"
-        "print(plain[0].run.key == rungs[0].run.key, plain[1].mask.digest != rungs[1].mask.digest)"
+        "kept = rounds[1].mask.kept\n"
+        "print(share[kept].min() > share[~kept].max(), rounds[2].density < rounds[1].density)\n"
+        "plain = list(rounds_of(Schedule('imp', 0.3, 2), *given))\n"
+        "print(plain[0].run.key == rounds[0].run.key)\n"
+        "print(plain[1].mask.digest != rounds[1].mask.digest)"
     )
     assert said.split() == ["True"] * 4
 

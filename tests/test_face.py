@@ -144,8 +144,8 @@ def test_own_criterion_decides_what_is_pruned(store):
     data = toy_data()
     own = lthnb.imp(data, **{**SMALL, "rounds": 1, "seeds": 1}, criterion=largest)
     usual = lthnb.imp(data, **{**SMALL, "rounds": 1, "seeds": 1})
-    dense = usual.rungs[0][0].run.weights()
-    kept, other = (one.rungs[0][1].run.ensure_mask().kept for one in (own, usual))
+    dense = usual.rounds[0][0].run.weights()
+    kept, other = (one.rounds[0][1].run.ensure_mask().kept for one in (own, usual))
     assert np.abs(dense[kept]).max() <= np.abs(dense[~kept]).min()
     assert not (kept & other).any()
     assert own.table["criterion"].iloc[1].startswith("largest-")
@@ -178,7 +178,7 @@ def test_criterion_without_a_source_is_never_taken_for_one_before(store):
     [
         ({"round": 3}, "Did you mean 'rounds'"),
         ({"seeds": [0, 0]}, "each once"),
-        ({"rate": 1.5}, "pruning_rate"),
+        ({"rate": 1.5}, "rate"),
         ({"criterion": "magnitud"}, "Did you mean 'magnitude'"),
     ],
 )

@@ -13,9 +13,9 @@ import pandas as pd
 import pytest
 from toys import PATIENCE, count_epochs, processes, quiet, toy_data, toy_spec, trained
 
-from lthnb.config import Ladder
+from lthnb.config import Schedule
 from lthnb.control import Stopped
-from lthnb.lottery import climb
+from lthnb.lottery import rounds_of
 from lthnb.store import adding
 from lthnb.store.results import results
 from lthnb.store.runs import Store
@@ -24,7 +24,7 @@ from lthnb.store.runs import Store
 def search(store: Store) -> None:
     """A checkpoint of 2 MB after each epoch, so that writing takes a good part of the time."""
     data, spec = toy_data(600, 800, 0.02), toy_spec(size=64, batch_size=2048, step="cpu")
-    list(climb(Ladder("imp", 0.3, 3), spec, data, quiet(store, checkpoint_seconds=0)))
+    list(rounds_of(Schedule("imp", 0.3, 3), spec, data, quiet(store, checkpoint_seconds=0)))
 
 
 def add(store: Store) -> None:

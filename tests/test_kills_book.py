@@ -34,8 +34,8 @@ PARAMETERS = "checkpoint_seconds: float = {}  # between two\npause: float = {}  
 IMPORTS = """
 import time
 from lthnb import training
-from lthnb.config import Ladder
-from lthnb.lottery import climb
+from lthnb.config import Schedule
+from lthnb.lottery import rounds_of
 from toys import Store, quiet, toy_data, toy_spec
 """
 PAUSES = """
@@ -46,9 +46,9 @@ CLIMB = """
 data = toy_data(600, 800, 0.02)
 spec = toy_spec(size=64, batch_size=2048, step="cpu", epochs=30, patience=30)
 control = quiet(Store(), checkpoint_seconds=checkpoint_seconds)
-rungs = list(climb(Ladder("imp", 0.3, 3), spec, data, control))
+rounds = list(rounds_of(Schedule("imp", 0.3, 3), spec, data, control))
 """
-SHOW = "[(rung.run.key, rung.mask.digest, rung.record.results_digest) for rung in rungs]"
+SHOW = "[(round.run.key, round.mask.digest, round.record.results_digest) for round in rounds]"
 
 
 class Project:
@@ -139,7 +139,7 @@ class Project:
 
 
 def notebook_project(folder: Path, checkpoint_seconds: float = 0.0, pause: float = 0.0) -> Project:
-    """A project of one notebook, which climbs a ladder, and a copy of the package."""
+    """A project of one notebook, which climbs a schedule, and a copy of the package."""
     project = Project(folder, ["-c", PROGRAM])
     shutil.copytree(ROOT / "lthnb", project.root / "lthnb")  # it may be edited meanwhile
     cells = [cell.strip() for cell in (IMPORTS, PAUSES, CLIMB, SHOW)]

@@ -1,4 +1,4 @@
-"""Ladders: what is trained, what is shared, which entries go, and where a rung starts."""
+"""Searches: what is trained, what is shared, which entries go, and where a round starts."""
 
 import itertools
 from dataclasses import replace
@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 from toys import count_epochs, count_trainings, quiet, toy_data, toy_spec
 
-from lthnb.config import ConfigError, Ladder, Model, Snapshot, Spec, Training
+from lthnb.config import ConfigError, Model, Schedule, Snapshot, Spec, Training
 from lthnb.datasets import sources
-from lthnb.lottery import climb
+from lthnb.lottery import rounds_of
 from lthnb.pruning import Mask, prune
 from lthnb.store import adding
 from lthnb.store.files import StoreError
 from lthnb.store.runs import Store
 
 DATA, SPEC = toy_data(), toy_spec()
-IMP = Ladder("imp", 0.3, 3)
+IMP = Schedule("imp", 0.3, 3)
 
 
 @pytest.fixture
@@ -24,21 +24,21 @@ def store(tmp_path):
     return Store(tmp_path / "store", results=None)
 
 
-def climbed(store, ladder=IMP, spec=SPEC, data=DATA, **settings):
-    return list(climb(ladder, spec, data, quiet(store, **settings)))
+def searched(store, schedule=IMP, spec=SPEC, data=DATA, **settings):
+    return list(rounds_of(schedule, spec, data, quiet(store, **settings)))
 
 
-def start(rung):
-    return rung.record.init
+def start(round_):
+    return round_.record.init
 
 
 class TestSharing:
     def test_asked_twice_it_trains_once(self, store, monkeypatch):
         keys, epochs = count_trainings(monkeypatch), count_epochs(monkeypatch)
-        first = climbed(store)
+        first = searched(store)
         assert len(keys) == len(set(keys)) == 4
         del epochs[:]
-        again = climbed(store)
+        again = searched(store)
         assert len(keys) == 4
         assert epochs == []
         assert [r.record for r in again] == [r.record for r in first]
@@ -46,15 +46,15 @@ class TestSharing:
         for one, other in zip(first, again, strict=True):
             assert np.array_equal(one.mask.kept, other.mask.kept)
 
-    def test_a_longer_ladder_goes_on_where_a_shorter_one_ended(self, store, monkeypatch):
-        climbed(store)
+    def test_a_longer_search_goes_on_where_a_shorter_one_ended(self, store, monkeypatch):
+        searched(store)
         keys = count_trainings(monkeypatch)
-        longer = climbed(store, replace(IMP, rungs=5))
+        longer = searched(store, replace(IMP, rounds=5))
         assert keys == [longer[4].run.key, longer[5].run.key]
 
     def test_all_methods_share_the_dense_run(self, store, monkeypatch):
         keys = count_trainings(monkeypatch)
-        ladders = [
+        schedules = [
             IMP,
             replace(IMP, method="omp"),
             replace(IMP, method="rp"),
@@ -64,22 +64,22 @@ class TestSharing:
             replace(IMP, rewind="late"),
             replace(IMP, scope="user_item"),
         ]
-        runs = [climbed(store, ladder) for ladder in ladders]
-        assert {rungs[0].run.key for rungs in runs} == {keys[0]}
-        # Rung 1 of OMP is rung 1 of IMP: one pruning of the dense model, from X⁰.
+        runs = [searched(store, schedule) for schedule in schedules]
+        assert {rounds[0].run.key for rounds in runs} == {keys[0]}
+        # Round 1 of OMP is round 1 of IMP: one pruning of the dense model, from X⁰.
         assert runs[1][1].run.key == runs[0][1].run.key
-        assert len(keys) == len(set(keys)) == 1 + 3 * len(ladders) - 1
+        assert len(keys) == len(set(keys)) == 1 + 3 * len(schedules) - 1
 
-    def test_a_ladder_can_be_walked_without_weights(self, store, monkeypatch):
-        first = climbed(store)
+    def test_a_search_can_be_walked_without_weights(self, store, monkeypatch):
+        first = searched(store)
         kept = first[3].mask.kept
         for path in store.folder.glob("runs/*/weights-*"):
             path.unlink()
         epochs = count_epochs(monkeypatch)
-        assert np.array_equal(climbed(store)[3].mask.kept, kept)
+        assert np.array_equal(searched(store)[3].mask.kept, kept)
         assert epochs == []  # the bits lie in the store
         bare = record_all(store, masks=False)
-        again = climbed(bare)
+        again = searched(bare)
         assert epochs == []
         assert [r.record.row for r in again] == [r.record.row for r in first]
         assert again[3].mask.density == first[3].mask.density
@@ -89,41 +89,41 @@ class TestSharing:
         assert np.array_equal(again[3].run.ensure_mask().kept, kept)
         assert len(epochs) == sum(r.record.best_epoch for r in first[:3])
 
-    def test_a_ladder_from_recorded_results(self, store, monkeypatch):
+    def test_a_search_from_recorded_results(self, store, monkeypatch):
         """Rows alone, as `results/` has them: nothing is trained, nothing read."""
-        first = climbed(store)
+        first = searched(store)
         other = record_all(store)
         keys, epochs = count_trainings(monkeypatch), count_epochs(monkeypatch)
-        assert [r.record.row for r in climbed(other)] == [r.record.row for r in first]
+        assert [r.record.row for r in searched(other)] == [r.record.row for r in first]
         assert keys == epochs == []
-        # One rung more needs the last rung's weights: replayed, not trained as a run.
-        longer = climbed(other, replace(IMP, rungs=4))
+        # One round more needs the last round's weights: replayed, not trained as a run.
+        longer = searched(other, replace(IMP, rounds=4))
         assert keys == [longer[4].run.key]
-        assert longer[4].run.key == climbed(store, replace(IMP, rungs=4))[4].run.key
+        assert longer[4].run.key == searched(store, replace(IMP, rounds=4))[4].run.key
 
-    def test_a_rung_that_prunes_nothing_is_recorded_like_the_others(self, store):
+    def test_a_round_that_prunes_nothing_is_recorded_like_the_others(self, store):
         """Its mask is the dense table, or the one before."""
         share = 1 - 0.4 / DATA.rows / SPEC.model.embedding_size
-        rungs = climbed(store, Ladder(densities=(share, 0.5, 0.5 * share, 0.3)))
-        same = [r.mask.digest == s.mask.digest for r, s in itertools.pairwise(rungs)]
+        rounds = searched(store, Schedule(densities=(share, 0.5, 0.5 * share, 0.3)))
+        same = [r.mask.digest == s.mask.digest for r, s in itertools.pairwise(rounds)]
         assert same == [True, False, True, False]
         there = record_all(store)
         assert list(adding.verify(there.results)) == []
-        for rung in rungs:
-            found = there.find_mask(rung.mask.about, rung.mask.shape)
-            assert np.array_equal(found.kept, rung.mask.kept)
+        for round_ in rounds:
+            found = there.find_mask(round_.mask.about, round_.mask.shape)
+            assert np.array_equal(found.kept, round_.mask.kept)
 
     @pytest.mark.parametrize("scope", ["join", "user_item"])
     def test_random_masks_are_not_recorded_but_drawn_again(self, store, scope):
-        rungs = climbed(store, replace(IMP, method="rp", scope=scope))
+        rounds = searched(store, replace(IMP, method="rp", scope=scope))
         there = record_all(store)
         assert there.recorded_tables.parts("masks") == []
-        for rung in rungs[1:]:
-            assert there.has_mask(rung.mask.about)
-            found = there.find_mask(rung.mask.about, rung.mask.shape)
-            assert np.array_equal(found.kept, rung.mask.kept)
+        for round_ in rounds[1:]:
+            assert there.has_mask(round_.mask.about)
+            found = there.find_mask(round_.mask.about, round_.mask.shape)
+            assert np.array_equal(found.kept, round_.mask.kept)
         # One drawn otherwise than its row says is none.
-        assert there.find_mask({**rung.mask.about, "digest": "0" * 32}, rung.mask.shape) is None
+        assert there.find_mask({**round_.mask.about, "digest": "0" * 32}, round_.mask.shape) is None
 
 
 def record_all(store, **how) -> Store:
@@ -137,24 +137,24 @@ class TestMasks:
     @pytest.mark.parametrize("scope", ["join", "user", "item", "user_item"])
     @pytest.mark.parametrize("method", ["imp", "omp", "rp"])
     def test_counts_by_rate_are_exact(self, store, method, scope):
-        ladder = Ladder(method, 0.3, 3, scope=scope)
-        rungs = climbed(store, ladder, toy_spec(epochs=1))
+        schedule = Schedule(method, 0.3, 3, scope=scope)
+        rounds = searched(store, schedule, toy_spec(epochs=1))
         users, items = DATA.users * 4, DATA.items * 4
         sides = {"join": [[users + items], 0], "user": [[users], items], "item": [[items], users]}
         pruned, left_alone = sides.get(scope, [[users, items], 0])
-        for rung in rungs:
-            assert rung.mask.entries == sum(pruned) + left_alone
-            assert rung.density == pytest.approx(rung.mask.entries / (users + items), abs=0)
+        for round_ in rounds:
+            assert round_.mask.entries == sum(pruned) + left_alone
+            assert round_.density == pytest.approx(round_.mask.entries / (users + items), abs=0)
             if scope == "user":
-                assert rung.mask.kept[DATA.users :].all()
+                assert round_.mask.kept[DATA.users :].all()
             if scope == "item":
-                assert rung.mask.kept[: DATA.users].all()
+                assert round_.mask.kept[: DATA.users].all()
             if scope == "user_item":
-                assert rung.mask.kept[: DATA.users].sum() == pruned[0]
+                assert round_.mask.kept[: DATA.users].sum() == pruned[0]
             pruned = [n - round(0.3 * n) for n in pruned]
 
-    def test_imp_prunes_the_last_rungs_best_weights(self, store):
-        for before, after in zip(*(climbed(store)[k:] for k in (0, 1)), strict=False):
+    def test_imp_prunes_the_last_rounds_best_weights(self, store):
+        for before, after in zip(*(searched(store)[k:] for k in (0, 1)), strict=False):
             alive = before.mask.kept
             weights = abs(before.run.weights())
             gone = alive & ~after.mask.kept
@@ -162,59 +162,59 @@ class TestMasks:
             assert gone.sum() == round(0.3 * alive.sum())
 
     def test_omp_prunes_the_dense_models_and_has_imps_densities(self, store):
-        imp, omp = climbed(store), climbed(store, replace(IMP, method="omp"))
+        imp, omp = searched(store), searched(store, replace(IMP, method="omp"))
         assert [r.mask.entries for r in omp] == [r.mask.entries for r in imp]
-        for rung in omp[1:]:
+        for round_ in omp[1:]:
             scores = abs(omp[0].run.weights())
-            keep = (rung.mask.entries,)
+            keep = (round_.mask.entries,)
             expected = prune(Mask.dense(DATA.rows, 4), scores, keep, users=DATA.users)
-            assert expected.digest == rung.mask.digest
-            assert start(rung) == {"init": "seeded", "seed": 0}
+            assert expected.digest == round_.mask.digest
+            assert start(round_) == {"init": "seeded", "seed": 0}
         assert imp[3].mask.digest != omp[3].mask.digest
 
     @pytest.mark.parametrize("method", ["imp", "omp"])
     def test_another_criterion_prunes_otherwise(self, store, method, monkeypatch):
         """It shares the dense run, is found again under its own key, and its rows stay even."""
-        ladder = replace(IMP, method=method)
-        plain, trained = climbed(store, ladder), count_trainings(monkeypatch)
-        even = climbed(store, replace(ladder, criterion="row_rank"))
+        schedule = replace(IMP, method=method)
+        plain, trained = searched(store, schedule), count_trainings(monkeypatch)
+        even = searched(store, replace(schedule, criterion="row_rank"))
         assert even[0].run.key == plain[0].run.key
         assert len(trained) == 3
         for ours, other in zip(even[1:], plain[1:], strict=True):
             assert ours.mask.entries == other.mask.entries
             assert ours.mask.digest != other.mask.digest
             assert np.ptp(ours.mask.kept.sum(1)) <= 1
-        climbed(store, replace(ladder, criterion="row_rank"))
+        searched(store, replace(schedule, criterion="row_rank"))
         assert len(trained) == 3
 
     def test_prune_from_last(self, store):
         spec = toy_spec(learning_rate=0.1, epochs=6, patience=6)
-        rungs = climbed(store, replace(IMP, prune_from="last", rungs=1), spec)
-        run = rungs[0].run
+        rounds = searched(store, replace(IMP, prune_from="last", rounds=1), spec)
+        run = rounds[0].run
         assert run.record.best_epoch < run.record.epochs, "choose another toy"
         assert (store.folder / "runs" / run.key / "weights-6.safetensors").exists()
         for epoch, same in (("last", True), ("best", False)):
-            scores, keep = abs(run.ensure_weights(epoch)), (rungs[1].mask.entries,)
+            scores, keep = abs(run.ensure_weights(epoch)), (rounds[1].mask.entries,)
             mask = prune(Mask.dense(DATA.rows, 4), scores, keep, users=DATA.users)
-            assert (mask.digest == rungs[1].mask.digest) is same
+            assert (mask.digest == rounds[1].mask.digest) is same
 
     def test_random_masks_know_nothing_of_the_data(self, store):
-        ladder, other = replace(IMP, method="rp"), toy_data(seed=1)
-        here = climbed(store, ladder)
-        there = climbed(store, ladder, data=other)
-        longer = climbed(store, ladder, toy_spec(epochs=2))
-        for rungs in (there, longer):
-            assert [r.mask.digest for r in rungs] == [r.mask.digest for r in here]
-            assert not {r.run.key for r in rungs} & {r.run.key for r in here}
-        reseeded = climbed(store, replace(ladder, seed=1))
+        schedule, other = replace(IMP, method="rp"), toy_data(seed=1)
+        here = searched(store, schedule)
+        there = searched(store, schedule, data=other)
+        longer = searched(store, schedule, toy_spec(epochs=2))
+        for rounds in (there, longer):
+            assert [r.mask.digest for r in rounds] == [r.mask.digest for r in here]
+            assert not {r.run.key for r in rounds} & {r.run.key for r in here}
+        reseeded = searched(store, replace(schedule, seed=1))
         assert reseeded[1].mask.digest != here[1].mask.digest
 
 
 class TestStarts:
     def test_rp_has_a_start_of_its_own_and_rp_x0_has_not(self, store):
         rp, x0 = (
-            climbed(store, replace(IMP, method="rp")),
-            climbed(store, replace(IMP, method="rp_x0")),
+            searched(store, replace(IMP, method="rp")),
+            searched(store, replace(IMP, method="rp_x0")),
         )
         assert [r.mask.digest for r in rp] == [r.mask.digest for r in x0]
         assert len({start(r)["seed"] for r in rp[1:]}) == 1
@@ -222,53 +222,53 @@ class TestStarts:
         assert {start(r)["seed"] for r in x0} == {0}
 
     def test_reinit_differs_from_rewind_in_its_start_alone(self, store):
-        rewind, reinit = climbed(store), climbed(store, replace(IMP, rewind="reinit"))
+        rewind, reinit = searched(store), searched(store, replace(IMP, rewind="reinit"))
         assert reinit[1].mask.digest == rewind[1].mask.digest
         a, b = rewind[1].record, reinit[1].record
         assert (a.spec, a.data, a.mask) == (b.spec, b.data, b.mask)
         assert a.init != b.init
         assert a.results != b.results
         seeds = [start(r)["seed"] for r in reinit]
-        assert len(set(seeds)) == 4  # fresh at every rung
+        assert len(set(seeds)) == 4  # fresh at every round
 
     def test_continue_starts_from_the_weights_that_were_pruned(self, store):
-        rungs = climbed(store, replace(IMP, rewind="continue"), toy_spec(learning_rate=1e-30))
-        for before, after in itertools.pairwise(rungs):
+        rounds = searched(store, replace(IMP, rewind="continue"), toy_spec(learning_rate=1e-30))
+        for before, after in itertools.pairwise(rounds):
             assert start(after) == Snapshot(before.run.key, "best").described()
             kept = np.where(after.mask.kept, before.run.weights(), 0)
             assert np.array_equal(after.run.weights(), kept)  # nothing moves at such a rate
 
     def test_omp_continues_from_the_dense_model(self, store):
-        rungs = climbed(store, replace(IMP, method="omp", rewind="continue"))
-        assert {start(r)["run"] for r in rungs[1:]} == {rungs[0].run.key}
+        rounds = searched(store, replace(IMP, method="omp", rewind="continue"))
+        assert {start(r)["run"] for r in rounds[1:]} == {rounds[0].run.key}
 
     def test_late_starts_from_an_early_epoch_of_the_dense_model(self, store):
-        ladder = replace(IMP, rewind="late", rewind_epoch=2)
-        rungs = climbed(store, ladder, toy_spec(learning_rate=0.02))
-        dense = rungs[0].run
-        assert all(start(r) == Snapshot(dense.key, 2).described() for r in rungs[1:])
+        schedule = replace(IMP, rewind="late", rewind_epoch=2)
+        rounds = searched(store, schedule, toy_spec(learning_rate=0.02))
+        dense = rounds[0].run
+        assert all(start(r) == Snapshot(dense.key, 2).described() for r in rounds[1:])
         assert (store.folder / "runs" / dense.key / "weights-2.safetensors").exists()
         # The dense run was there already, without that table: it is replayed.
         other = Store(store.folder.parent / "other", None)
-        climbed(other, replace(IMP, rungs=0))
-        assert [r.record.results_digest for r in climbed(other, ladder)] == [
-            r.record.results_digest for r in rungs
+        searched(other, replace(IMP, rounds=0))
+        assert [r.record.results_digest for r in searched(other, schedule)] == [
+            r.record.results_digest for r in rounds
         ]
 
     def test_a_late_epoch_that_was_not_run_is_refused(self, store):
         with pytest.raises(ConfigError, match=r"rewind_epoch: found 9, expected at most .* = 4"):
-            climbed(store, replace(IMP, rewind="late", rewind_epoch=9))
+            searched(store, replace(IMP, rewind="late", rewind_epoch=9))
 
     @pytest.mark.parametrize("method", ["rp", "rp_x0"])
     @pytest.mark.parametrize("rewind", ["reinit", "continue", "late"])
     def test_random_pruning_rewinds_to_nothing(self, store, method, rewind):
         with pytest.raises(ConfigError, match=r"rewind: found .* random pruning reads no trained"):
-            climbed(store, Ladder(method, rewind=rewind))
+            searched(store, Schedule(method, rewind=rewind))
 
     @pytest.mark.parametrize("method", ["rp", "rp_x0"])
     def test_random_pruning_has_no_other_criterion(self, store, method):
         with pytest.raises(ConfigError, match="criterion: found 'row_rank' with method 'rp"):
-            climbed(store, Ladder(method, criterion="row_rank"))
+            searched(store, Schedule(method, criterion="row_rank"))
 
 
 # Planted taste: does pruning find it?
@@ -281,7 +281,7 @@ PLANTED = {
 
 @pytest.fixture(scope="module")
 def planted(tmp_path_factory):
-    """The mask at density 0.17 of an IMP ladder, for planted data and for data without taste."""
+    """The mask at density 0.17 of an IMP search, for planted data and for data without taste."""
     kept = {}
     # The last epoch's weights, evaluated but once: the question is what training finds.
     length = {"epochs": 40, "patience": 40, "evaluate_every": 40}
@@ -289,7 +289,7 @@ def planted(tmp_path_factory):
     for name, options in (("planted", {}), ("flat", {"informative": 0.0})):
         data = sources.load("synthetic", **{**PLANTED, **options})
         store = Store(tmp_path_factory.mktemp(name), results=None)
-        kept[name] = climbed(store, Ladder("imp", 0.3, 5), spec, data)[-1].mask.kept
+        kept[name] = searched(store, Schedule("imp", 0.3, 5), spec, data)[-1].mask.kept
     return kept
 
 

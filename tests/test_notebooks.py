@@ -12,7 +12,7 @@ from lthnb.book.clean import clean_notebook
 from lthnb.book.parameters import KINDS
 
 NOTEBOOKS = sorted((Path(__file__).resolve().parents[1] / "notebooks").glob("*.ipynb"))
-TRAINS = {"train", "climb", "train_search", "imp", "omp", "random_pruning", "backward", "step"}
+TRAINS = {"train", "rounds_of", "train_search", "imp", "omp", "random_pruning", "backward", "step"}
 LONGEST, IN_ALL = 25, 1500  # lines of a code cell, and of all notebooks' code
 BY_HAND = "by-hand"  # it shows the whole method, and so defines functions and trains in loops
 DEFINES = {BY_HAND, "summary"}  # the second a function that puts a number into its text
@@ -53,7 +53,7 @@ def nodes(path: Path, first: int = 0) -> list[ast.AST]:
 
 
 def called(node: ast.AST) -> set[str]:
-    """The last names of the functions called under a node: `lottery.climb(…)` → climb."""
+    """The last names of the functions called under a node: `lottery.rounds_of(…)` → rounds_of."""
     functions = [n.func for n in ast.walk(node) if isinstance(n, ast.Call)]
     return {f.attr if isinstance(f, ast.Attribute) else getattr(f, "id", "") for f in functions}
 

@@ -62,8 +62,8 @@ def test_old_name_is_refused_with_the_one_of_today(old, now):
 
 def test_old_name_may_be_a_name_here_or_plainly_unknown():
     assert checked({"source": "a"}, {"source": "str", "dataset": "str"}) == {"source": "a"}
-    with pytest.raises(ParameterError, match=r"rung\. The notebook has seeds$"):
-        checked({"rung": 1}, {"seeds": "list[int]"})
+    with pytest.raises(ParameterError, match=r"round\. The notebook has seeds$"):
+        checked({"round": 1}, {"seeds": "list[int]"})
 
 
 def namespace(**changes):

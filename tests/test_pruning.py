@@ -1,4 +1,4 @@
-"""Masks: how many entries go at each rung, which ones, and what is refused."""
+"""Masks: how many entries go at each round, which ones, and what is refused."""
 
 import itertools
 
@@ -76,9 +76,9 @@ class TestMask:
 
 class TestTargets:
     @given(st.integers(1, 10**7), st.floats(0.001, 0.999), st.integers(0, 40))
-    def test_each_rung_prunes_its_rate_of_what_survives(self, entries, rate, rungs):
-        left = [entries, *(n for (n,) in targets_by_rate((entries,), rate, rungs))]
-        assert len(left) == rungs + 1
+    def test_each_rung_prunes_its_rate_of_what_survives(self, entries, rate, rounds):
+        left = [entries, *(n for (n,) in targets_by_rate((entries,), rate, rounds))]
+        assert len(left) == rounds + 1
         for before, after in itertools.pairwise(left):
             assert before - after == round(rate * before)
             assert 0 <= after <= before
@@ -87,8 +87,8 @@ class TestTargets:
         """1 − 0.9^i of Yelp2018's table at size 32: 27.1, 65.13 and 95.29 % (Table 2)."""
         entries = (31_668 + 38_048) * 32
         kept = [n for (n,) in targets_by_rate((entries,), 0.1, 30)]
-        for rung, sparsity in ((3, 0.271), (10, 0.6513), (29, 0.9529)):
-            assert 1 - kept[rung - 1] / entries == pytest.approx(sparsity, abs=5e-5)
+        for round, sparsity in ((3, 0.271), (10, 0.6513), (29, 0.9529)):
+            assert 1 - kept[round - 1] / entries == pytest.approx(sparsity, abs=5e-5)
 
     def test_by_density(self):
         assert targets_by_density((1000, 10), (0.5, 0.25)) == [(500, 5), (250, 2)]
@@ -102,7 +102,7 @@ class TestPrune:
     @settings(max_examples=150)
     @given(st.data(), SHAPES, st.sampled_from(list(SCOPES)), st.floats(0.01, 0.99), st.booleans())
     def test_ladder_of_rungs(self, data, shape, scope, rate, few_values):
-        """Down a ladder: exact counts, the lowest go, ties by flat index, and nothing returns."""
+        """Down a schedule: exact counts, the lowest go, ties by flat index, and nothing returns."""
         rows, size = shape
         users = data.draw(st.integers(1, rows - 1))
         mask = Mask.dense(rows, size)
@@ -169,7 +169,7 @@ class TestCriteria:
 
     @pytest.mark.parametrize("scope", ["join", "user_item"])
     def test_row_rank_takes_the_smallest_of_each_row(self, scope):
-        """Down a ladder, rows of very different size keep as many entries, to within one."""
+        """Down a schedule, rows of very different size keep as many entries, to within one."""
         rng = np.random.default_rng(0)
         weights = rng.normal(size=(30, 8)) * rng.lognormal(0, 3, size=(30, 1))
         mask = Mask.dense(30, 8)

@@ -7,10 +7,10 @@ import pytest
 from toys import BRIEF, TINY, command, half, quiet, toy_data, toy_spec, trained
 
 from lthnb import config
-from lthnb.config import Compressed, Ladder, Rotated, Seeded, Snapshot
+from lthnb.config import Compressed, Rotated, Schedule, Seeded, Snapshot
 from lthnb.data import DataError
 from lthnb.datasets.sources import load_again
-from lthnb.lottery import climb
+from lthnb.lottery import rounds_of
 from lthnb.replays import compare, reopen, replay
 from lthnb.sampling import initial_table
 from lthnb.store import adding
@@ -22,8 +22,8 @@ from lthnb.store.runs import Store
 DATA, SPEC = toy_data(), toy_spec(step="cpu")
 
 
-def searched(ladder, store):
-    return list(climb(ladder, SPEC, DATA, quiet(store)))
+def searched(schedule, store):
+    return list(rounds_of(schedule, SPEC, DATA, quiet(store)))
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def test_a_run_whose_mask_and_weights_are_not_kept_is_made_again_to_the_same_bit
     store, bare, method
 ):
     """With the chain of trainings and prunings that it comes from."""
-    last = searched(Ladder(method, 0.4, 3), store)[-1]
+    last = searched(Schedule(method, 0.4, 3), store)[-1]
     only = bare(store)
     assert method == "rp" or not only.has_mask(last.mask.about)
     assert replay(only.find(last.record.key), DATA, quiet(only)).same_bits
@@ -55,8 +55,8 @@ def test_a_run_whose_mask_and_weights_are_not_kept_is_made_again_to_the_same_bit
 
 @pytest.mark.parametrize("rewind", ["reinit", "continue", "late"])
 def test_every_start_is_found_again(store, bare, rewind):
-    ladder = Ladder("imp", 0.4, 2, rewind=rewind, rewind_epoch=2)
-    rounds, only = searched(ladder, store), bare(store)
+    schedule = Schedule("imp", 0.4, 2, rewind=rewind, rewind_epoch=2)
+    rounds, only = searched(schedule, store), bare(store)
     for one in reversed(rounds):
         done = replay(only.find(one.record.key), DATA, quiet(only))
         assert (done.same_bits, done.agrees, done.loss, done.users) == (True, True, 0.0, 0)
@@ -79,7 +79,7 @@ def test_lcm_is_made_again_within_the_tolerances(store, bare):
 
 
 def test_weights_and_masks_that_are_not_kept_are_said_and_made_on_demand(store, bare):
-    last = searched(Ladder("imp", 0.4, 2), store)[-1]
+    last = searched(Schedule("imp", 0.4, 2), store)[-1]
     only = bare(store)
     run = reopen(only.find(last.record.key), DATA, quiet(only))
     assert (run.mask.density, run.mask.there()) == (last.density, False)
@@ -94,7 +94,7 @@ def test_weights_and_masks_that_are_not_kept_are_said_and_made_on_demand(store, 
 
 
 def test_a_mask_that_comes_out_otherwise_is_not_trained(store, bare, monkeypatch):
-    last = searched(Ladder("imp", 0.4, 1), store)[-1]
+    last = searched(Schedule("imp", 0.4, 1), store)[-1]
     only = bare(store)
     monkeypatch.setattr("lthnb.kept.ensure_weights", lambda *a: initial_table(3, 70, 4))
     with pytest.raises(StoreError, match=f"mask {last.mask.digest[:8]}: pruned again from run"):

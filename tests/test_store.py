@@ -28,9 +28,9 @@ from toys import (
 )
 
 from lthnb import training
-from lthnb.config import Ladder, digest_text
+from lthnb.config import Schedule, digest_text
 from lthnb.control import Stopped
-from lthnb.lottery import climb
+from lthnb.lottery import rounds_of
 from lthnb.pruning import Mask
 from lthnb.store import adding
 from lthnb.store.files import DamagedFile, StoreError, write_file
@@ -43,7 +43,7 @@ KEY = "0123456789abcdef0123456789abcdef"
 
 
 def search(store: Store, seed: int, rounds: int) -> list:
-    return list(climb(*seeded(Ladder("imp", 0.5, rounds), SPEC, seed), DATA, quiet(store)))
+    return list(rounds_of(*seeded(Schedule("imp", 0.5, rounds), SPEC, seed), DATA, quiet(store)))
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +138,7 @@ def test_masks_read_back_the_same_and_random_ones_are_drawn_again(store):
     assert np.array_equal(store.find_mask(about, mask.shape).kept, mask.kept)
     other = {**about, "digest": Mask(~mask.kept).digest}  # that this pruning gave elsewhere
     assert store.find_mask(other, mask.shape) is None
-    [*_, last] = climb(Ladder("rp", 0.5, 1), SPEC, DATA, quiet(store))
+    [*_, last] = rounds_of(Schedule("rp", 0.5, 1), SPEC, DATA, quiet(store))
     shutil.rmtree(store.folder / "masks")
     assert store.find_mask(about, mask.shape) is None
     assert store.find_mask(last.mask.about, mask.shape).digest == last.record.row["mask_digest"]

@@ -14,7 +14,7 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
-from lthnb.config import Ladder, Model, Seeded, Spec, Training, digest_text
+from lthnb.config import Model, Schedule, Seeded, Spec, Training, digest_text
 from lthnb.control import Control
 from lthnb.data import Interactions, pick_per_user, to_csr
 from lthnb.pruning import Mask
@@ -81,9 +81,9 @@ def half(data: Interactions, spec: Spec, seed: int = 0) -> Mask:
     return Mask(rng.random((data.rows, spec.model.embedding_size)) < 0.5)
 
 
-def seeded(ladder: Ladder, spec: Spec, seed: int) -> tuple[Ladder, Spec]:
-    """Ladder and spec of one seed, which sets both X⁰ and the order of triplets."""
-    return replace(ladder, seed=seed), spec.with_training(order_seed=seed)
+def seeded(schedule: Schedule, spec: Spec, seed: int) -> tuple[Schedule, Spec]:
+    """Schedule and spec of one seed, which sets both X⁰ and the order of triplets."""
+    return replace(schedule, seed=seed), spec.with_training(order_seed=seed)
 
 
 def quiet(store: Store, **settings) -> Control:

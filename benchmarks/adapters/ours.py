@@ -12,12 +12,12 @@ import torch
 from worker import ranking, timed
 
 from lthnb import steps
-from lthnb.config import Ladder, Model, Spec, Training
+from lthnb.config import Model, Schedule, Spec, Training
 from lthnb.control import Control
 from lthnb.datasets import sources
 from lthnb.evaluation import evaluate
 from lthnb.kept import REPLAY_TOLERANCE, initialise
-from lthnb.lottery import climb
+from lthnb.lottery import rounds_of
 from lthnb.pruning import magnitude, prune
 from lthnb.replays import reopen
 from lthnb.sampling import Sampler, initial_table
@@ -126,8 +126,8 @@ def _run(job) -> TrainedRun:
     if job.run is None:
         training = Training(epochs=3, patience=3, batch_size=256, learning_rate=0.01)
         spec = Spec(Model("mf", 8), training).with_training(protocol="paper", step="cpu")
-        ladder = Ladder(job.method, job.rate, job.prunings)
-        return list(climb(ladder, spec, data, control))[-1].run
+        schedule = Schedule(job.method, job.rate, job.prunings)
+        return list(rounds_of(schedule, spec, data, control))[-1].run
     record = store.find(job.run)
     if record is None:
         raise LookupError(f"run {job.run}: not in results/ of this project, nor in its store")

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from lthnb.config import ConfigError, Ladder, Model, Spec, Training, nearest
+from lthnb.config import ConfigError, Model, Schedule, Spec, Training, nearest
 from lthnb.store.records import ONE_SHOT
 
 GRID = Path(__file__).with_name("grid.yaml")
@@ -21,7 +21,7 @@ SETTINGS += ("patience", "evaluate_every")
 TAGS = ("method", "rate", "rewind", "rewind_epoch", "prune_from")
 AGAIN = ("other_start", "other_order")  # tickets trained again with half of their seed changed
 PRUNES = ("imp", "omp", *AGAIN)  # methods that read weights
-LADDERS = {"random": "rp", "random_x0": "rp_x0"}  # method → what `config.Ladder` calls it
+METHOD_NAMES = {"random": "rp", "random_x0": "rp_x0"}  # method → what `config.Schedule` calls it
 RECORDED = "recorded"  # the profile that trains nothing, beside those of the grid
 EMPTY = ""  # a tag that a method does not read
 
@@ -61,7 +61,7 @@ class Search:
         return Spec(model, Training(**settings, order_seed=self.seed))
 
     @property
-    def ladder(self) -> Ladder:
+    def schedule(self) -> Schedule:
         """How its masks are found; of a dense model or an LCM one without prunings."""
         method = "imp" if self.method in ("dense", "lcm", *AGAIN) else self.method
         how = {"rewind": self.rewind, "rewind_epoch": self.rewind_epoch or 1}
@@ -69,9 +69,9 @@ class Search:
         if self.densities and self.method != "lcm":
             how["densities"] = self.densities
         else:
-            how["pruning_rate"] = self.rate or 0.1
-            how["rungs"] = max(self.rounds, default=0) if self.method != "lcm" else 0
-        return Ladder(LADDERS.get(method, method), **how)
+            how["rate"] = self.rate or 0.1
+            how["rounds"] = max(self.rounds, default=0) if self.method != "lcm" else 0
+        return Schedule(METHOD_NAMES.get(method, method), **how)
 
     def rows(self) -> Iterable[dict[str, Any]]:
         """One row a run, with what the recorded tables tell it by; `place` tells the rounds of a

@@ -15,14 +15,14 @@ import pandas as pd
 from joblib import Parallel, cpu_count, delayed, parallel_config
 from tqdm import tqdm
 
-from lthnb.config import Compressed, ConfigError, Init, Ladder, Seeded, Spec
+from lthnb.config import Compressed, ConfigError, Init, Schedule, Seeded, Spec
 from lthnb.control import Control, Stopped
 from lthnb.data import Interactions
 from lthnb.datasets import sources
 from lthnb.experiments import rows_of, table, tuned
 from lthnb.experiments.grid import RECORDED, Grid, Search
 from lthnb.kept import StoredMask
-from lthnb.lottery import climb, derived_seed, start_of, tags_of, train_dense
+from lthnb.lottery import derived_seed, rounds_of, start_of, tags_of, train_dense
 from lthnb.replays import reopen, replay
 from lthnb.store.files import say
 from lthnb.store.records import search_row, search_tags
@@ -145,7 +145,7 @@ def train_search(one: Search, data: Interactions, control: Control) -> None:
     elif one.method in CHANGED:
         _train_changed(one, data, control)
     else:
-        for _ in climb(one.ladder, one.spec, data, control):
+        for _ in rounds_of(one.schedule, one.spec, data, control):
             pass
 
 
@@ -169,27 +169,30 @@ def _train_lcm(one: Search, data: Interactions, control: Control) -> None:
 
 # Method → spec and start of a ticket's training with one half of its seed changed. The other start
 # is the one that `reinit` has at this round.
-CHANGED: dict[str, Callable[[Ladder, Spec, int], tuple[Spec, Init]]] = {
-    "other_start": lambda ladder, spec, number: (
+CHANGED: dict[str, Callable[[Schedule, Spec, int], tuple[Spec, Init]]] = {
+    "other_start": lambda schedule, spec, number: (
         spec,
-        start_of(replace(ladder, rewind="reinit"), number, "", ""),
+        start_of(replace(schedule, rewind="reinit"), number, "", ""),
     ),
-    "other_order": lambda ladder, spec, number: (
-        spec.with_training(order_seed=derived_seed(ladder.seed, "another order")),
-        Seeded(ladder.seed),
+    "other_order": lambda schedule, spec, number: (
+        spec.with_training(order_seed=derived_seed(schedule.seed, "another order")),
+        Seeded(schedule.seed),
     ),
 }
 
 
 def _train_changed(one: Search, data: Interactions, control: Control) -> None:
     """A search's tickets again, under their own masks, with half of their seed changed."""
-    tags, dense = {**tags_of(one.ladder), "method": one.method}, ""
-    for rung in climb(one.ladder, one.spec, data, control):
-        dense = dense or rung.run.key
-        if rung.number in one.rounds:
-            spec, init = CHANGED[one.method](one.ladder, one.spec, rung.number)
-            ticket = train(spec, data, init, rung.mask, control, one.seed)
-            for number, density, key in ((0, 1.0, dense), (rung.number, rung.density, ticket.key)):
+    tags, dense = {**tags_of(one.schedule), "method": one.method}, ""
+    for found in rounds_of(one.schedule, one.spec, data, control):
+        dense = dense or found.run.key
+        if found.number in one.rounds:
+            spec, init = CHANGED[one.method](one.schedule, one.spec, found.number)
+            ticket = train(spec, data, init, found.mask, control, one.seed)
+            for number, density, key in (
+                (0, 1.0, dense),
+                (found.number, found.density, ticket.key),
+            ):
                 control.store.put_search(search_row(tags, dense, number, density, key))
 
 
