@@ -35,6 +35,6 @@ def runs(case, data, folder):
 def values(record):
     """What must stay the same of a training."""
     names = ("best_epoch", "epochs", "losses", "evaluations", "test", "valid")
-    return {"key": record.key, "mask": record.mask["digest"]} | {
+    return {"key": record.key, "mask": record.row["mask_digest"]} | {
         name: record.results[name] for name in names
     }

@@ -101,11 +101,11 @@ def read_all(folder) -> None:
     """Ask recorded tables for all that they hold."""
     recorded = Recorded(folder)
     assert recorded.searches.num_rows > 0
-    for record in map(recorded.find, recorded.keys):
+    for record in map(recorded.find, recorded.places):
         assert record.nested is not None
         if record.pruning:
             assert recorded.mask(record.row["mask_digest"]) is not None
-    assert any(recorded.table(key) is not None for key in recorded.keys)
+    assert any(recorded.table(key) is not None for key in recorded.places)
 
 
 @pytest.mark.parametrize("count", MANY)

@@ -110,7 +110,7 @@ class Project:
         runs = {key: self.store.find(key) for key in self.store.run_keys()}
         return {
             **{path.name: path.read_bytes() for path in self.executed.glob("*.ipynb")},
-            **{key: (run.results_digest, run.mask["digest"]) for key, run in runs.items()},
+            **{key: (run.results_digest, run.row["mask_digest"]) for key, run in runs.items()},
         }
 
     def checkpoints(self) -> list[Path]:

@@ -37,6 +37,12 @@ from lthnb.store.results import (
 from lthnb.store.runs import Store
 
 UNLISTED = (MANIFEST, "README.md", "findings.csv")  # what the manifest does not list
+SCHEMAS = {  # of the parts, by their kind
+    "runs": RUNS,
+    "nested": pa.schema({"key": pa.string(), **LISTS}),
+    "searches": SEARCHES,
+    "masks": MASKS,
+}
 # The bytes of numbers apart from each other compress better by a third.
 APART = [f"{name}.list.element" for name in HISTORY]
 
@@ -97,25 +103,28 @@ def write_parts(
     """Write runs by key, rows of searches whose runs are among these or recorded before, and masks,
     a group and a row of :func:`nest` each: one part for each data set and backbone. The manifest is
     for the caller. Returns the files."""
-    recorded, written = Recorded(folder), []
-    groups: dict[str, dict[str, list]] = defaultdict(lambda: defaultdict(list))
+    recorded, tables, written = Recorded(folder), defaultdict(list), []
     for key in sorted(runs):
-        groups[group_of(runs[key].row)]["runs"].append(runs[key])
+        one = runs[key]
+        nested = {"key": key, **{name: one.nested[name] for name in LISTS}}
+        tables[group_of(one.row), "runs"].append(one.row)
+        tables[group_of(one.row), "nested"].append(nested)
     for row in sorted(searches, key=lambda r: (r["search"], r["round"], -r["density"])):
         record = runs.get(row["key"]) or recorded.find(row["key"])
-        groups[group_of(record.row)]["searches"].append(row)
+        tables[group_of(record.row), "searches"].append(row)
     for name, chain in masks:
-        groups[name]["masks"].append(chain)
-    for name in sorted(groups):
-        number = _next(folder / name)
-        for kind, table in _tables(**groups[name]):
-            written.append(write_parquet(folder / name / f"{number}.{kind}.parquet", table))
-    for record in runs.values():
-        path = folder / "splits" / f"{record.row['data_digest']}.parquet"
-        listed = path.is_file() and f"splits/{path.name}" in recorded.sums
-        if path not in written and not listed:  # else it is what a kill left behind
-            arrays = [pa.array(record.nested[part]) for part in SPLIT_PART]
-            written.append(write_parquet(path, pa.Table.from_arrays(arrays, schema=SPLIT)))
+        tables[name, "masks"].append(chain)
+    number = {name: _next(folder / name) for name, _ in tables}
+    for (name, kind), rows in sorted(tables.items()):
+        path = folder / name / f"{number[name]}.{kind}.parquet"
+        written.append(write_parquet(path, pa.Table.from_pylist(rows, SCHEMAS[kind])))
+    splits = {record.row["data_digest"]: record for record in runs.values()}
+    for digest, record in splits.items():
+        path = folder / "splits" / f"{digest}.parquet"
+        # One that is there and not listed is what a kill left behind.
+        if not (path.is_file() and f"splits/{path.name}" in recorded.sums):
+            arrays = {part: record.nested[part] for part in SPLIT_PART}
+            written.append(write_parquet(path, pa.table(arrays, SPLIT)))
     return written
 
 
@@ -138,22 +147,6 @@ def add(store: Store, keys: Sequence[str], *, masks: bool = True) -> list[Path]:
     if written:
         _also_list(store, written)
     return written
-
-
-def _tables(
-    runs: Sequence[Record] = (), searches: Sequence[Mapping] = (), masks: Sequence[Mapping] = ()
-) -> Iterator[tuple[str, pa.Table]]:
-    """The tables of a part by their kind, those that have rows."""
-    if runs:
-        yield "runs", pa.Table.from_pylist([one.row for one in runs], RUNS)
-        columns = {"key": pa.array([one.key for one in runs])}
-        for name, kind in LISTS.items():
-            columns[name] = pa.array([one.nested[name] for one in runs], kind)
-        yield "nested", pa.table(columns)
-    if searches:
-        yield "searches", pa.Table.from_pylist(list(searches), SEARCHES)
-    if masks:
-        yield "masks", pa.Table.from_pylist(list(masks), MASKS)
 
 
 def _next(folder: Path) -> str:
@@ -200,22 +193,21 @@ def compact(folder: Path) -> list[Path]:
     """Merge the parts of each data set and backbone into one, under the next number. Returns the
     files that went; they go once the manifest lists the new ones in their place."""
     recorded, gone, made = Recorded(folder), [], []
-    parts: dict[tuple[str, str], list[str]] = defaultdict(list)
-    for kind in ("runs", "searches", "nested", "masks"):
-        for name in recorded.parts(kind):
-            parts[name.partition("/")[0], kind].append(name)
+    parts = defaultdict(list)
+    for name in sorted(recorded.sums):
+        group, _, file = name.rpartition("/")
+        if (kind := file.split(".")[1]) in SCHEMAS:
+            parts[group, kind].append(name)
     number = {group: _next(folder / group) for group, _ in parts}
     for (group, kind), names in parts.items():
         if len(names) > 1:
-            tables = [recorded.part(name) for name in names]
-            path = folder / group / f"{number[group]}.{kind}.parquet"
-            made.append(write_parquet(path, pa.concat_tables(tables, promote_options="default")))
-            gone += [folder / name for name in names]
-    stay = {n: digest for n, digest in recorded.sums.items() if folder / n not in gone}
-    write_manifest(folder, stay, made)
-    for path in gone:
-        path.unlink()
-    return gone
+            table = pa.concat_tables(map(recorded.part, names), promote_options="default")
+            made.append(write_parquet(folder / group / f"{number[group]}.{kind}.parquet", table))
+            gone += names
+    write_manifest(folder, {n: s for n, s in recorded.sums.items() if n not in gone}, made)
+    for name in gone:
+        (folder / name).unlink()
+    return [folder / name for name in gone]
 
 
 def verify(folder: Path) -> Iterator[str]:
@@ -224,17 +216,17 @@ def verify(folder: Path) -> Iterator[str]:
     A key follows from its text, and settings from that too; metrics follow from the hits, and the
     digest of the results from all; each row of a search has its run, and each mask its digest.
     """
-    recorded, bad = Recorded(folder), False
+    recorded, bad = Recorded(folder), []
     try:
         for name in sorted(recorded.sums):
             try:
                 recorded.content(name)
             except DamagedFile as error:
-                bad = True
-                yield str(error)
-        listed = {folder / name for name in recorded.sums}
+                bad.append(str(error))
+        yield from bad
         for path in sorted(folder.rglob("*")):
-            if path.is_file() and path not in listed and path.name not in UNLISTED:
+            name = path.relative_to(folder).as_posix()
+            if path.is_file() and name not in recorded.sums and path.name not in UNLISTED:
                 yield f"{path}: {MANIFEST} does not list it; it was left behind, so delete it."
         if not bad:
             yield from _contradictions(recorded)
@@ -244,25 +236,22 @@ def verify(folder: Path) -> Iterator[str]:
 
 def _contradictions(recorded: Recorded) -> Iterator[str]:
     """What does not fit together in tables whose files are all good."""
-    in_searches = set(recorded.searches["key"].to_pylist())
-    for key in sorted(in_searches - set(recorded.places)):
-        yield f"{recorded.folder}: a search names run {key}, which is not recorded."
-    for key in sorted(set(recorded.places) - in_searches):
-        yield f"{recorded.folder}: run {key} belongs to no search."
+    for key in sorted(set(recorded.searches["key"].to_pylist()) ^ set(recorded.places)):
+        yield f"{recorded.folder}: run {key} is not both recorded and in a search."
     for digest, (name, *_) in recorded.masks.items():
         if Mask(recorded.mask(digest)).digest != digest:
             yield f"{recorded.folder / name}: holds another mask than {digest}."
-    for record in map(recorded.find, recorded.keys):
-        row, name = record.row, f"run {record.key}"
-        if digest_text(row["key_text"]) != record.key:
-            yield f"{name}: its text gives the key {digest_text(row['key_text'])}."
-        told = {**record.spec["model"], **record.spec["training"]}
-        for column in told.keys() & row.keys() - {"epochs"}:  # those set; a row's are those run
-            if row[column] != told[column]:
-                yield f"{name}: {column} is {row[column]} in its row, {told[column]} in its text."
-        hits = hits_of(record.nested).means()
-        for metric in METRIC_NAMES:
-            if hits.get(metric) != row[metric]:
-                yield f"{name}: {metric} is {row[metric]}, and {hits.get(metric)} by its hits."
-        if results_digest(row, record.nested) != row["results_digest"]:
-            yield f"{name}: its results are not those of its digest."
+    for key in recorded.places:
+        record = recorded.find(key)
+        row, told = record.row, {**record.spec["model"], **record.spec["training"]}
+        told = {name: told[name] for name in told.keys() & row.keys() - {"epochs"}}  # as set
+        means = hits_of(record.nested).means()
+        expected = {
+            **{name: means.get(name) for name in METRIC_NAMES},
+            **told,
+            "key": digest_text(row["key_text"]),
+            "results_digest": results_digest(row, record.nested),
+        }
+        for name, value in expected.items():
+            if row[name] != value:
+                yield f"run {key}: {name} is {row[name]}, expected {value} by the rest of the run."

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import io
 import json
 import os
 import sys
@@ -59,12 +58,11 @@ def explained(path: Path) -> Iterator[None]:
     """What the operating system refuses is a StoreError that names the file and what to do."""
     try:
         yield
-    except (OSError, NotImplementedError) as error:  # the latter where locks do not work
-        why = getattr(error, "strerror", None) or str(error)
+    except OSError as error:
         raise StoreError(
-            f"{path}: {why}. Nothing half-written is left. Free space there, or point LTHNB_STORE "
-            "to a folder on a local disk that can be written, such as a copy of this one; the same "
-            "command then goes on from the last checkpoint."
+            f"{path}: {error.strerror or error}. Nothing half-written is left. Free space there, "
+            "or point LTHNB_STORE to a folder on a local disk that can be written, such as a copy "
+            "of this one; the same command then goes on from the last checkpoint."
         ) from error
 
 
@@ -126,8 +124,8 @@ def read_row(path: Path) -> dict[str, Any] | None:
     """A row of JSON, None where there is none. Raises as :func:`read_checked` does, and where its
     folder is not called by its key or its search, as a copied one is not."""
     content = read_checked(path)
-    row = None if content is None else json.loads(content)
-    if row is not None and path.parent.name not in (row["key"], row.get("search")):
+    row = content and json.loads(content)
+    if row and path.parent.name not in (row["key"], row.get("search")):
         raise DamagedFile(f"{path}: is of {row.get('search', row['key'])}; delete the folder.")
     return row
 
@@ -136,14 +134,7 @@ def read_arrays(path: Path) -> tuple[dict[str, np.ndarray], Any] | None:
     """What :func:`pack` packed into a file, None where there is none. Raises as
     :func:`read_checked` does."""
     content = read_checked(path)
-    return None if content is None else unpack(content)
-
-
-def npz(arrays: dict[str, np.ndarray]) -> bytes:
-    """Named arrays as the bytes of a compressed npz, which numpy alone can read."""
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)
-    return buffer.getvalue()
+    return content and unpack(content)
 
 
 def pack(arrays: dict[str, np.ndarray], about: Any) -> bytes:

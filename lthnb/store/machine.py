@@ -18,8 +18,6 @@ from lthnb.store.files import project_folder
 def provenance(seconds: float, device: str, threads: int) -> dict[str, Any]:
     """The machine, the versions and the moment: the columns of a row that may differ between two
     computations of the same run."""
-    versions = {"lthnb": __version__, "python": platform.python_version()}
-    versions |= {name: metadata.version(name) for name in PACKAGES}
     return {
         "seconds": round(seconds, 3),
         "device": device,
@@ -29,28 +27,30 @@ def provenance(seconds: float, device: str, threads: int) -> dict[str, Any]:
         "cores": os.cpu_count(),
         "system": f"{platform.system()} {platform.machine()}",
         "commit": commit("lthnb"),
-        **{f"{name}_version": version for name, version in versions.items()},
+        "lthnb_version": __version__,
+        "python_version": platform.python_version(),
+        **{f"{name}_version": metadata.version(name) for name in PACKAGES},
     }
 
 
 def processor() -> str:
     """The name of the processor, as Linux tells it; elsewhere what Python knows."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.processor())
+    told = Path("/proc/cpuinfo")
+    _, _, rest = (told.read_text() if told.exists() else "").partition("model name")
+    return rest.partition("\n")[0].strip("\t: ") or platform.processor()
 
 
 def commit(*folders: str) -> str | None:
-    """The checkout's commit, with a `+` behind it where one of its folders was changed since."""
+    """The checkout's commit, with a `+` behind it where one of its folders was changed since; None
+    outside a checkout, or without git."""
     if not (project_folder() / ".git").exists():
         return None
-    run = {"cwd": project_folder(), "capture_output": True, "text": True, "check": True}
+    git = ["git", "-C", str(project_folder())]
     try:
-        found = subprocess.run(["git", "rev-parse", "HEAD"], timeout=10, **run).stdout.strip()
-        words = ["git", "status", "--porcelain", "--", *folders]
-        return found + ("+" if subprocess.run(words, timeout=60, **run).stdout.strip() else "")
-    except (OSError, subprocess.SubprocessError):
+        found = subprocess.check_output(
+            [*git, "rev-parse", "HEAD"], text=True, stderr=subprocess.DEVNULL
+        ).strip()
+        changed = subprocess.check_output([*git, "status", "--porcelain", "--", *folders])
+    except (OSError, subprocess.CalledProcessError):
         return None
+    return found + ("+" if changed else "")

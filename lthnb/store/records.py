@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -96,14 +97,15 @@ def make_row(
     base = init
     while "of" in base:  # a start that is made from another one
         base = base["of"]
-    row: dict[str, Any] = dict.fromkeys(RUN_COLUMNS)
-    settings = {"compression": "none", **model, **training}
-    row |= {name: value for name, value in settings.items() if name in row}
-    row |= {f"{part}_pairs": data[part] for part in ("train", "valid", "test")}
-    row |= {name: scores["test"].get(name) for name in METRIC_NAMES}
-    row |= {f"valid_{name}": scores["valid"].get(name) for name in METRIC_NAMES}
-    row |= made
-    row |= {
+    pruning = dict(pruning or {})
+    found = {
+        "compression": "none",
+        **model,
+        **training,
+        **{f"{part}_pairs": data[part] for part in ("train", "valid", "test")},
+        **scores["test"],
+        **{f"valid_{name}": value for name, value in scores["valid"].items()},
+        **made,
         "key": digest_text(key_text),
         "key_text": key_text,
         "dataset": data["name"],
@@ -126,10 +128,11 @@ def make_row(
         "mask_digest": about["mask"],
         "entries": entries,
         "density": entries / ((data["users"] + data["items"]) * model["embedding_size"]),
+        "mask_seed": pruning.get("seed"),
+        "mask_from": pruning.get("run"),
+        "pruning": canonical(pruning) if pruning else None,
     }
-    if pruning:
-        row |= {"mask_seed": pruning.get("seed"), "mask_from": pruning.get("run")}
-        row["pruning"] = canonical(dict(pruning))
+    row = {name: found.get(name) for name in RUN_COLUMNS}
     row["results_digest"] = results_digest(row, nested)
     return row
 
@@ -175,27 +178,20 @@ def _column(name: str, meaning: str) -> property:
     return property(lambda record: record.row[name], doc=meaning)
 
 
+@dataclass(repr=False)
 class Record:
-    """One finished training: its row, and on demand its nested part, the arrays of :data:`NESTED`.
+    """One finished training. row: its columns. load: reads its nested part, the arrays of
+    :data:`NESTED`, when they are asked for.
 
     `spec`, `init`, `data` and `results` are parts of the row as plain data.
     """
 
-    def __init__(self, row: Mapping[str, Any], nested: Callable[[], dict[str, np.ndarray]]) -> None:
-        self.row, self._nested = dict(row), nested
+    row: dict[str, Any]
+    load: Callable[[], dict[str, np.ndarray]] = field(compare=False)
 
     @cached_property
     def nested(self) -> dict[str, np.ndarray]:
-        return self._nested()
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Record) and self.row == other.row  # it has a digest of all results
-
-    def __hash__(self) -> int:
-        return hash(self.key)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"row": self.row, "nested": self.nested, "_nested": None}
+        return self.load()
 
     key = _column("key", "Of the run: see :func:`config.run_key`.")
     density = _column("density", "Share of the table's entries that are kept.")
@@ -225,29 +221,23 @@ class Record:
         """The top-20 hits of every test user."""
         return hits_of(self.nested)
 
-    @cached_property
+    @property
     def spec(self) -> dict[str, Any]:
         """The settings, as :func:`config.spec_from` reads them."""
         return json.loads(self.row["key_text"])["spec"]
 
-    @cached_property
+    @property
     def init(self) -> dict[str, Any]:
         """The start, as :func:`config.init_from` reads it."""
         return json.loads(self.row["key_text"])["init"]
 
-    @cached_property
+    @property
     def data(self) -> dict[str, Any]:
         """As :meth:`Interactions.summary` has it."""
         names = {"name": "dataset", "digest": "data_digest", "users": "users", "items": "items"}
         names |= {part: f"{part}_pairs" for part in ("train", "valid", "test")}
         found = {name: self.row[column] for name, column in names.items()}
         return {**found, "origin": json.loads(self.row["origin"])}
-
-    @property
-    def mask(self) -> dict[str, Any]:
-        """Its digest, the entries that it keeps, and their share."""
-        columns = {"digest": "mask_digest", "entries": "entries", "density": "density"}
-        return {name: self.row[column] for name, column in columns.items()}
 
     @cached_property
     def results(self) -> dict[str, Any]:
@@ -261,11 +251,3 @@ class Record:
             "losses": nested["losses"].tolist(),
             "evaluations": [list(entry) for entry in zip(*history, strict=True)],
         }
-
-    def __repr__(self) -> str:
-        recall = self.row["recall@20"]
-        shown = "–" if recall is None else f"{recall:.4f}"
-        return (
-            f"Record({self.key[:8]}, {self.row['dataset']}, {self.row['backbone']}, density "
-            f"{self.density:.4f}, Recall@20 {shown} at epoch {self.best_epoch})"
-        )

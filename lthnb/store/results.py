@@ -83,11 +83,9 @@ class Recorded:
     def content(self, name: str) -> bytes:
         """The bytes of a file that the manifest lists, checked."""
         path = self.folder / name
-        if not path.is_file():
-            raise DamagedFile(f"{path}: is not there, and {MANIFEST} lists it. {REMEDY}")
-        content = path.read_bytes()
+        content = path.read_bytes() if path.is_file() else b""
         if sha256(content) != self.sums.get(name):
-            raise DamagedFile(f"{path}: its content does not fit {MANIFEST}. {REMEDY}")
+            raise DamagedFile(f"{path}: is not there or not as {MANIFEST} has it. {REMEDY}")
         return content
 
     def parts(self, kind: str) -> list[str]:
@@ -127,11 +125,6 @@ class Recorded:
     def places(self) -> dict[str, int]:
         """Key → its place in :attr:`runs`."""
         return {key: place for place, key in enumerate(self.runs["key"].to_pylist())}
-
-    @property
-    def keys(self) -> list[str]:
-        """Keys of the recorded runs, sorted."""
-        return sorted(self.places)
 
     def find(self, key: str) -> Record | None:
         """The record of a run, or None."""
@@ -179,10 +172,6 @@ class Recorded:
             for place, digest in enumerate(digests, start=1)
         }
 
-    def has_mask(self, digest: str) -> bool:
-        """Whether the bits of a mask are kept."""
-        return digest in self.masks
-
     def mask(self, digest: str) -> np.ndarray | None:
         """The bits of a mask, bool (rows, F), or None where they are not kept."""
         if digest not in self.masks:
@@ -218,11 +207,9 @@ def live_rows(folder: Path, kind: str) -> Iterator[dict[str, Any]]:
 
 def to_frame(table: pa.Table) -> pd.DataFrame:
     """A table of runs or searches as pandas has it; whole numbers that may be empty stay exact."""
-    exact = [name for name in MAY_BE_EMPTY if name in table.column_names]
-    frame = table.drop_columns(exact).to_pandas()
-    for name in exact:
-        frame[name] = pd.array(table[name].to_pylist(), dtype="Int64")
-    return frame[table.column_names]
+    exact = table.select([name for name in MAY_BE_EMPTY if name in table.column_names])
+    exact = exact.to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get)
+    return table.to_pandas().assign(**exact)
 
 
 def results(
@@ -250,17 +237,20 @@ def results(
         searches = pa.concat_tables([searches, pa.Table.from_pylist(more, SEARCHES)])
     frame = to_frame(runs)
     if live:
-        frame["live"] = ~frame["key"].isin(recorded.keys)
+        frame["live"] = ~frame["key"].isin(list(recorded.places))
     if nested:
-        found = [_nested_of(recorded, own, row) for row in frame.itertuples()]
+        both = zip(frame["key"], frame["data_digest"], strict=True)
+        found = [
+            recorded.nested(key, data) if key in recorded.places else own_nested(own, key)
+            for key, data in both
+        ]
         frame = frame.assign(**{name: [one[name] for one in found] for name in NESTED})
     return frame if unique else join(to_frame(searches), frame)
 
 
-def _nested_of(recorded: Recorded, own: Path, row: Any) -> dict[str, np.ndarray]:
-    if row.key in recorded.places:
-        return recorded.nested(row.key, row.data_digest)
-    path = own / "runs" / row.key / "nested.safetensors"
+def own_nested(folder: Path, key: str) -> dict[str, np.ndarray]:
+    """The nested part of a run of a store. Raises DamagedFile, also where it is missing."""
+    path = folder / "runs" / key / "nested.safetensors"
     found = read_arrays(path)
     if found is None:
         raise DamagedFile(f"{path}: is not there; train the run again.")

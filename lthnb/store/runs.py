@@ -25,7 +25,6 @@ from lthnb.store.files import (
     TEMPORARY,
     DamagedFile,
     StoreError,
-    checksum_file,
     default_folder,
     explained,
     pack,
@@ -78,6 +77,9 @@ class Store:
     def _run(self, key: str, name: str = "") -> Path:
         return self.folder / "runs" / key / name
 
+    def _arrays(self, kind: str, key: str) -> Path:
+        return self.folder / kind / f"{key}.safetensors"
+
     # Runs
 
     def find(self, key: str) -> Record | None:
@@ -100,18 +102,13 @@ class Store:
         """Keys of one's own finished trainings, sorted."""
         return sorted(path.parent.name for path in self.folder.glob("runs/*/row.json"))
 
-    def is_recorded_result(self, key: str) -> bool:
-        """Whether the run comes with the project, in `results/`."""
-        return key in self.recorded_tables.places
-
     def resolve(self, prefix: str) -> str:
         """The one key that starts with `prefix`. Raises StoreError where none or several do."""
         found = [key for key in self.run_keys() if prefix and key.startswith(prefix)]
         if len(found) != 1:
-            some = ", ".join(key[:12] for key in found[:5])
             raise StoreError(
-                f"run {prefix!r}: found {len(found)} runs"
-                + (f" ({some} …); give more digits." if found else "; `results list` shows them.")
+                f"run {prefix!r}: found {len(found)} runs that start so, expected one; "
+                "`python -m lthnb results list` shows all."
             )
         return found[0]
 
@@ -153,9 +150,8 @@ class Store:
 
     def drop_checkpoint(self, key: str, but: Path | None = None) -> None:
         """Remove the checkpoints of a run, but one."""
-        stay = () if but is None else (but, checksum_file(but))
         for path in self._run(key).glob("checkpoint-*"):
-            if path not in stay:
+            if but is None or not path.name.startswith(but.name):
                 with contextlib.suppress(OSError):  # in a read-only store it may stay
                     path.unlink()
 
@@ -164,7 +160,7 @@ class Store:
         values = np.ascontiguousarray(values)
         shape = repr((values.shape, values.dtype.str)).encode()
         key = sha256(shape + values.tobytes())[:32]
-        path = self.folder / "arrays" / f"{key}.safetensors"
+        path = self._arrays("arrays", key)
         with self.lock(key):
             if _good(read_arrays, path) is None:
                 write_checked(path, pack({"values": values}, {"key": key}))
@@ -172,15 +168,12 @@ class Store:
 
     def get_array(self, key: str) -> np.ndarray:
         """The array kept under a digest. Raises StoreError where it is missing."""
-        found = _good(read_arrays, self.folder / "arrays" / f"{key}.safetensors")
+        found = _good(read_arrays, self._arrays("arrays", key))
         if found is None:
             raise StoreError(f"array {key}: not in the store {self.folder}; put it there first.")
         return found[0]["values"]
 
     # Masks
-
-    def _mask(self, key: str) -> Path:
-        return self.folder / "masks" / f"{key}.safetensors"
 
     def put_mask(self, mask: Mask, about: Mapping[str, Any]) -> dict[str, Any]:
         """Keep what a pruning gave: the mask, and the plain data `about` it: what the pruning
@@ -188,29 +181,27 @@ class Store:
         key, about = pruning_key(about), {**about, "digest": mask.digest, "entries": mask.entries}
         bits = {"bits": np.packbits(mask.kept), "shape": np.array(mask.shape)}
         with self.lock(key):
-            if self._own_pruning(key) != about:
-                write_checked(self._mask(key), pack(bits, {"key": key, "pruning": about}))
+            if self._own_mask(key)[1] != about:
+                write_checked(self._arrays("masks", key), pack(bits, {"pruning": about}))
         return about
 
-    def _own_pruning(self, key: str) -> dict[str, Any] | None:
-        found = _good(read_arrays, self._mask(key))
-        return found and found[1]["pruning"]
+    def _own_mask(self, key: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        arrays, about = _good(read_arrays, self._arrays("masks", key)) or ({}, {"pruning": {}})
+        return arrays, about["pruning"]
 
     def find_pruning(self, key: str) -> dict[str, Any] | None:
         """The plain data about a mask: its digest and entries among them; or None."""
-        return self._own_pruning(key) or self.recorded_tables.prunings.get(key)
+        return self._own_mask(key)[1] or self.recorded_tables.prunings.get(key)
 
     def find_mask(self, about: Mapping[str, Any] | None, shape: tuple[int, int]) -> Mask | None:
         """The mask that a pruning gave, None where its bits are not kept. about: the plain data
         about it, None for the dense mask. A random one is drawn again."""
         if about is None or about["digest"] == DENSE:
             return Mask.dense(*shape)
-        key = pruning_key(about)
-        found = _good(read_arrays, self._mask(key))
-        if found is not None and found[1]["pruning"]["digest"] == about["digest"]:
-            rows, size = (int(n) for n in found[0]["shape"])
-            kept = np.unpackbits(found[0]["bits"], count=rows * size).reshape(rows, size)
-            return Mask(kept.astype(bool))
+        arrays, own = self._own_mask(pruning_key(about))
+        if own and own["digest"] == about["digest"]:
+            bits = np.unpackbits(arrays["bits"], count=shape[0] * shape[1])
+            return Mask(bits.reshape(shape).astype(bool))
         kept = self.recorded_tables.mask(about["digest"])
         if kept is not None:
             return Mask(kept)
@@ -223,8 +214,8 @@ class Store:
         return (
             about["digest"] == DENSE
             or about["criterion"] == "random"
-            or self.recorded_tables.has_mask(about["digest"])
-            or self._mask(pruning_key(about)).is_file()
+            or about["digest"] in self.recorded_tables.masks
+            or self._arrays("masks", pruning_key(about)).is_file()
         )
 
     # Searches
@@ -253,20 +244,23 @@ class Store:
         ends the wait with StoreBusy. A wait of more than two seconds is said on standard error.
         The operating system releases the lock of a process that is killed.
         """
-        path, wait = self.folder / "locks" / f"{key}.lock", SAY_AFTER
+        path = self.folder / "locks" / f"{key}.lock"
         lock = FileLock(path)
         with explained(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            while not _acquired(lock, wait):
+            with contextlib.suppress(Timeout):
+                lock.acquire(SAY_AFTER, POLL)
+            if not lock.is_locked:
+                say(f"run {key[:8]}: another process is training it; waiting for its end.")
+            while not lock.is_locked:
                 if reason := stop():
                     raise StoreBusy(key, reason)
-                if wait == SAY_AFTER:
-                    say(f"run {key[:8]}: another process is training it; waiting for its end.")
-                wait = POLL
+                with contextlib.suppress(Timeout):
+                    lock.acquire(POLL, POLL)
         try:
             # What a killed process left half written: whoever writes these holds this lock.
-            for name in ("runs/{}/{}", "searches/{}/{}", "masks/{1}{0}", "arrays/{1}{0}"):
-                for left in self.folder.glob(name.format(key, TEMPORARY) + "*"):
+            for pattern in (f"*/{key}/{TEMPORARY}*", f"*/{TEMPORARY}{key}*"):
+                for left in self.folder.glob(pattern):
                     left.unlink(missing_ok=True)
             yield
         finally:
@@ -282,11 +276,3 @@ class Store:
                 (read_row if path.suffix == ".json" else read_checked)(path)
             except StoreError as error:
                 yield f"{error} Delete it, or run its training again, which makes it anew."
-
-
-def _acquired(lock: FileLock, wait: float) -> bool:
-    try:
-        lock.acquire(timeout=wait, poll_interval=POLL)
-    except Timeout:
-        return False
-    return True
