@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +31,11 @@ def load(path: Path) -> dict[str, Any]:
     """A record as plain data. Raises RecordError where its checksum does not fit."""
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-        good = record["checksum"] == checksum(record)
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        raise RecordError(f"{path.name}: no benchmark record: {error}.") from error
-    if not good:
-        raise RecordError(f"{path.name}: its checksum does not fit; it was altered.")
-    return record
+        if record["checksum"] == checksum(record):
+            return record
+    except (OSError, ValueError, LookupError, TypeError):
+        pass
+    raise RecordError(f"{path.name}: no benchmark record, or damaged; take it anew.")
 
 
 def recorded(names: Sequence[str] = ()) -> list[dict[str, Any]]:
@@ -56,14 +55,21 @@ def frame(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
     or ours was not measured). Facts that are numbers are measures of one repeat. Rows "scaling
     BACKBONE SETTING" are the sweeps, with the setting's value as `at`; it is nan elsewhere."""
     names = ["record", "row", "title", "unit", "who", "at", "measure", "repeat", "value"]
-    lines = [
-        (record["name"], *about, measure, repeat, value)
-        for record in records
-        for *about, entry in _measured(record)
-        for measure, values in (entry["facts"] | entry["measures"]).items()
-        for repeat, value in enumerate(values if isinstance(values, list) else [values])
-        if isinstance(value, int | float)
-    ]
+    lines = []
+    for record in records:
+        entries = [
+            (name, row["title"], row["unit"], who, np.nan, entry)
+            for name, row in record["rows"].items()
+            for who, entry in row["who"].items()
+        ]
+        for sweep in record["scaling"] or ():
+            about = (f"scaling {sweep['backbone']} {sweep['over']}", "", "seconds a batch", "ours")
+            entries += [(*about, point["at"], point) for point in sweep["points"]]
+        for *about, entry in entries:
+            for measure, values in (entry["facts"] | entry["measures"]).items():
+                for repeat, value in enumerate(np.atleast_1d(values)):
+                    if isinstance(value, int | float | np.number):
+                        lines.append((record["name"], *about, measure, repeat, value))
     table = pd.DataFrame(lines, columns=names)
     same = ["record", "row", "measure", "at", "repeat"]
     ours = table[table["who"] == "ours"].set_index(same)["value"].rename("ours")
@@ -71,23 +77,16 @@ def frame(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
     return table.assign(ratio=(table["value"] / beside).where((table["value"] > 0) & (beside > 0)))
 
 
-def _measured(record: dict[str, Any]) -> Iterator[tuple]:
-    """Row, title, unit, who, at and entry of what was measured, rows and sweeps."""
-    for name, row in record["rows"].items():
-        for who, entry in row["who"].items():
-            yield name, row["title"], row["unit"], who, np.nan, entry
-    for sweep in record["scaling"] or ():
-        name = f"scaling {sweep['backbone']} {sweep['over']}"
-        for point in sweep["points"]:
-            yield name, "", "seconds a batch", "ours", point["at"], point
-
-
 def costs(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
     """What packed tickets cost, one line a file: `record`, `title`, `run` (key), `values` (their
     type), `forms` of the supports, `density`, `file` and `resident` (bytes), and Recall@20 of what
     is served, named as in :func:`lthnb.results`."""
-    about = [(record["name"], record["costs"]) for record in records if "costs" in record]
-    lines = [{"record": n, "title": c["title"]} | one for n, c in about for one in c["tickets"]]
+    lines = [
+        {"record": record["name"], "title": record["costs"]["title"], **one}
+        for record in records
+        if "costs" in record
+        for one in record["costs"]["tickets"]
+    ]
     parts = {"metrics.valid.recall@20": "valid_recall@20", "metrics.test.recall@20": "recall@20"}
     names = ["record", "title", "run", "values", "density", "file", "resident", "forms"]
     table = pd.json_normalize(lines).rename(columns=parts)

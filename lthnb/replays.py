@@ -10,7 +10,7 @@ import math
 import tempfile
 from dataclasses import dataclass, replace
 
-from lthnb.config import Compressed, Init, Rotated, Snapshot, init_from, run_key, spec_from
+from lthnb.config import Compressed, Rotated, Snapshot, init_from, run_key, spec_from
 from lthnb.control import Control
 from lthnb.data import Interactions
 from lthnb.kept import REPLAY_TOLERANCE, StoredMask, check_data, ensure_mask, ensure_start
@@ -53,10 +53,9 @@ class Replay:
         judged = "within the tolerances" if self.agrees else "NOT within the tolerances"
         there, here = self.best_epoch
         return (
-            f"run {self.key[:8]}: other bits, {judged}: losses differ by up to {self.loss:.2g} "
-            f"(at most {REPLAY_TOLERANCE:g}), Recall@20 on test by {self.recall:+.2%} (at most "
-            f"{RECALL_TOLERANCE:.0%}), the top 20 of {self.users} users hit otherwise, best epoch "
-            f"{here} instead of {there}; in {self.seconds:.1f} s"
+            f"run {self.key[:8]}: other bits, {judged}: losses differ by up to {self.loss:.2g}, "
+            f"Recall@20 on test by {self.recall:+.2%}, the top 20 of {self.users} users hit "
+            f"otherwise, best epoch {here} instead of {there}; in {self.seconds:.1f} s"
         )
 
 
@@ -73,36 +72,29 @@ def replay(record: Record, data: Interactions, control: Control) -> Replay:
     key = run_key(run.spec, data.digest, run.init, record.row["mask_digest"], device)
     if key != record.key:
         raise StoreError(
-            f"run {record.key[:8]}: from what its record says the key is {key[:8]} now: components "
-            "compute otherwise since then (`numerics`), or it ran on another device, so there is "
-            "nothing to compare."
+            f"run {record.key[:8]}: its record gives the key {key[:8]} now, since components "
+            "compute otherwise or the device is another; there is nothing to compare."
         )
-    mask = ensure_mask(run.mask, data, control)
-    ensure_start(run.init, data, control)
+    mask, store, start = ensure_mask(run.mask, data, control), control.store, run.init
+    ensure_start(start, data, control)
     with tempfile.TemporaryDirectory() as folder:
         apart = Store(folder, results=None)
         if record.pruning:
             apart.put_mask(mask, record.pruning)
-        _copy_start(run.init, control.store, apart)
+        while isinstance(start, Rotated):
+            apart.put_array(store.get_array(start.rotation))
+            start = start.of
+        if isinstance(start, Compressed):
+            start = Snapshot(start.teacher, "best")
+        if isinstance(start, Snapshot):
+            apart.put_weights(start.run, start.epoch, store.find_weights(start.run, start.epoch))
         stored = StoredMask(record.pruning, record.shape, apart)
         alone = replace(control, store=apart)
         again = train(run.spec, data, run.init, stored, alone, record.row["seed"])
         found = compare(record, again.record)
         if found.same_bits:
-            control.store.put_weights(record.key, "best", again.weights())
+            store.put_weights(record.key, "best", again.weights())
         return found
-
-
-def _copy_start(init: Init, store: Store, to: Store) -> None:
-    """Copy the weights and arrays that a run starts from into another store."""
-    match init:
-        case Rotated(of=base, rotation=rotation):
-            to.put_array(store.get_array(rotation))
-            _copy_start(base, store, to)
-        case Compressed(teacher=key):
-            _copy_start(Snapshot(key, "best"), store, to)
-        case Snapshot(run=key, epoch=epoch):
-            to.put_weights(key, epoch, store.find_weights(key, epoch))
 
 
 def reopen(record: Record, data: Interactions, control: Control) -> TrainedRun:
