@@ -18,7 +18,7 @@ import scipy.sparse as sp
 
 from lthnb import shown
 from lthnb.config import PROTOCOLS, LthnbError, nearest
-from lthnb.stream import stream_bits
+from lthnb.rng import stream_bits
 
 PARTS = ("train", "valid", "test")
 VALID_SHARE_OF_TRAIN = 1 / 8  # of a published train part, so that 8:2 becomes 7:1:2 (§4.1)

@@ -16,9 +16,9 @@ import numba as nb
 import numpy as np
 import torch
 
-from lthnb.evaluation import rank
+from lthnb.kernels import batches, lazy, spread
+from lthnb.kernels.ranking import rank
 from lthnb.sampling import Sampler, initial_table
-from lthnb.steps import batches, lazy, spread
 
 COPIED = 1 << 26  # numbers in an array of the roof: 256 MiB
 

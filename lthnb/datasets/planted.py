@@ -19,7 +19,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from lthnb.datasets.options import Options, checked
-from lthnb.stream import stream_bits, stream_uniform
+from lthnb.rng import stream_bits, stream_uniform
 
 CELLS = 1 << 22  # of users × items, drawn at once: what bounds the memory
 

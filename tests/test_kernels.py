@@ -17,9 +17,9 @@ from lthnb.config import BACKBONES, ConfigError, Model, Spec, Training
 from lthnb.config import STEPS as CHOICES
 from lthnb.data import Interactions
 from lthnb.datasets import sources
+from lthnb.kernels import STEPS, device_of, new_step, resolve, step_class
+from lthnb.kernels.mf import BETA_1, BETA_2, EPSILON, LONGEST, STEPWISE, Decay, _series
 from lthnb.sampling import initial_table
-from lthnb.steps import STEPS, device_of, new_step, resolve, step_class
-from lthnb.steps.lazy import BETA_1, BETA_2, EPSILON, LONGEST, STEPWISE, Decay, _series
 
 DENSITIES = (1.0, 0.5, 0.05)
 TOLERANCE = {"float64": 1e-9, "float32": 1e-4}  # of ‖X − X_ref‖ / ‖X_ref − X⁰‖
