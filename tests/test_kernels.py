@@ -45,7 +45,7 @@ def test_auto_is_resolved_and_a_name_is_kept():
 
 def test_a_backbone_that_the_fast_step_does_not_know():
     """It falls to the reference, and is refused in words where the fast step is named."""
-    spec = Spec()
+    spec = Spec(Model())  # of its own: what is changed here is frozen, and shared by default
     object.__setattr__(spec.model, "backbone", "another")
     assert resolve(spec, "cpu").training.step == "reference"
     data, shape = toy_data(), (70, 32)
