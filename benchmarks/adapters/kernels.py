@@ -60,7 +60,7 @@ def roof(job):
     return {"bytes copy": 8 * COPIED}, repeat
 
 
-def mf(job, data, training):
+def mf_kernels(job, data, training):
     """`job.batches` steps of MF, kernel by kernel, and the end of an epoch after them."""
     rows, dtype = data.rows, np.dtype(training.dtype)
     table, mask = initial_table(0, rows, job.size), np.ones((rows, job.size), bool)
@@ -101,7 +101,7 @@ def mf(job, data, training):
     return facts, repeat
 
 
-def lightgcn(job, data, training):
+def lightgcn_kernels(job, data, training):
     """`job.batches` steps of LightGCN, kernel by kernel."""
     table, mask = initial_table(0, data.rows, job.size), np.ones((data.rows, job.size), bool)
     stream = batches.Stream.of(Sampler.of(data.train, 0), lightgcn.by_degree(data.train))

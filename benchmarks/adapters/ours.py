@@ -222,7 +222,7 @@ def _kernels(backbone: str):
 
     def task(job):
         training = Training(batch_size=job.batch, protocol="paper")
-        return getattr(_beside("kernels"), backbone)(job, _data(job), training)
+        return getattr(_beside("kernels"), f"{backbone}_kernels")(job, _data(job), training)
 
     return task
 
