@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import io
 import json
 import os
 import sys
@@ -137,13 +136,6 @@ def read_arrays(path: Path) -> tuple[dict[str, np.ndarray], Any] | None:
     :func:`read_checked` does."""
     content = read_checked(path)
     return None if content is None else unpack(content)
-
-
-def npz(arrays: dict[str, np.ndarray]) -> bytes:
-    """Named arrays as the bytes of a compressed npz, which numpy alone can read."""
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)
-    return buffer.getvalue()
 
 
 def pack(arrays: dict[str, np.ndarray], about: Any) -> bytes:
