@@ -10,10 +10,13 @@ PROFILE ?= recorded
 JOBS    ?= 0
 ARGS    ?=
 
+CORE_TESTS := $(addprefix tests/test_,$(addsuffix .py,config stream data sampling models pruning \
+  evaluation stats training lottery steps replays face sources))
+
 BIN   := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help book count test test-long lint format bench lab lock clean
+.PHONY: help book count test test-long coverage lint format bench lab lock clean
 
 help:  ## show this
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' \
@@ -33,6 +36,12 @@ test: $(READY)  ## the tests that take minutes together
 
 test-long: $(READY)  ## all tests, the slow ones too
 	@$(BIN)/python -m pytest -m '' -n auto --dist loadgroup $(ARGS)
+
+coverage: $(READY)  ## lines of the core that the tests of the core run, without compiled bodies
+	@rm -f .coverage*
+	@$(BIN)/coverage run -m pytest -q -p no:xdist $(CORE_TESTS)
+	@$(BIN)/coverage combine -q
+	@$(BIN)/coverage report
 
 lint: $(READY)  ## style, and notebooks without outputs or noise
 	@$(BIN)/ruff check .

@@ -30,7 +30,8 @@ class Worker:
         self.log = log
         numbers = {f"{name}_NUM_THREADS": str(threads) for name in THREAD_VARIABLES}
         # What runs this must not leak into an environment of its own.
-        kept = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONHOME")}
+        apart = () if command[0] == sys.executable else ("PYTHONPATH", "PYTHONHOME")
+        kept = {name: value for name, value in os.environ.items() if name not in apart}
         with log.open("w") as printed:
             self.process = subprocess.Popen(
                 command,

@@ -1,4 +1,4 @@
-"""Writing a benchmark record; README.md tells its layout, and :mod:`lthnb.measured` reads it."""
+"""Writing a benchmark record; README.md tells its layout, `lthnb.experiments.measured` reads it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.plan import ROOT
-from lthnb.measured import RecordError, checksum
+from lthnb.experiments.measured import RecordError, checksum
 from lthnb.store.files import write_file
 from lthnb.store.machine import processor
 

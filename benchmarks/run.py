@@ -12,7 +12,7 @@ from typing import Any
 from benchmarks import peers, plan
 from benchmarks.pool import Lane, Worker, WorkerError, say
 from benchmarks.record import FORMAT, load_average, machine, short, write
-from lthnb.measured import frame
+from lthnb.experiments.measured import frame
 from lthnb.store.machine import commit
 
 OURS = "ours"

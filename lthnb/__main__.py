@@ -200,7 +200,7 @@ def data_describe(
 ) -> None:
     """Load a data set or a table of your own, count it, and say what is worth knowing first."""
     from lthnb.datasets import sources
-    from lthnb.evaluation import evaluate_popularity
+    from lthnb.kernels.ranking import evaluate_popularity
 
     if source in sources.SOURCES:
         known = sources.describe(source)

@@ -151,7 +151,7 @@ def findings() -> None:
 def replay(run: Runs, source: Source = None, device: Device = "auto", quiet: Quiet = False) -> None:
     """Train recorded runs again and compare; exit 1 where one does not agree."""
     from lthnb.datasets.sources import load_again
-    from lthnb.replays import replay
+    from lthnb.experiments.replays import replay
     from lthnb.store.files import StoreError
 
     control, agree = control_of(None, quiet, device), True
@@ -177,8 +177,8 @@ def ticket(
 ) -> None:
     """Write a run's ticket as one file; weights that are not kept are trained again."""
     from lthnb.datasets.sources import load_again
+    from lthnb.experiments.replays import reopen
     from lthnb.face import Ticket
-    from lthnb.replays import reopen
 
     control = control_of(None, False, "auto")
     record = _found(control.store, run)

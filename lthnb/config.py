@@ -302,7 +302,7 @@ def run_text(
     step = spec.training.step
     if step == "auto":
         raise ConfigError(
-            "Training.step: found 'auto', expected a step by name; call steps.resolve(spec) first."
+            "Training.step: found 'auto', expected a step by name: kernels.resolve(spec)."
         )
     return canonical(
         {

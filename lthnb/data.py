@@ -9,7 +9,7 @@ in a file never matters. Reading data is in :mod:`lthnb.datasets`.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -18,7 +18,7 @@ import scipy.sparse as sp
 
 from lthnb import shown
 from lthnb.config import PROTOCOLS, LthnbError, nearest
-from lthnb.stream import stream_bits
+from lthnb.rng import stream_bits
 
 PARTS = ("train", "valid", "test")
 VALID_SHARE_OF_TRAIN = 1 / 8  # of a published train part, so that 8:2 becomes 7:1:2 (§4.1)
@@ -28,30 +28,6 @@ GROUPS = 10  # of rows with about equally many interactions, as in the authors' 
 
 class DataError(LthnbError, ValueError):
     """Data that cannot be used: says where, what was found, what was expected, what to do."""
-
-
-@dataclass(frozen=True)
-class Shape:
-    """What a record says of its data: enough to look a schedule up without a single pair.
-
-    origin: as in :class:`Interactions`.
-    """
-
-    name: str
-    digest: str
-    users: int
-    items: int
-    origin: dict[str, Any]
-
-    @classmethod
-    def of(cls, summary: dict[str, Any]) -> Shape:
-        """From what :meth:`Interactions.summary` gave."""
-        return cls(**{f.name: summary[f.name] for f in fields(cls)})
-
-    @property
-    def rows(self) -> int:
-        """Rows of the table: users, then items."""
-        return self.users + self.items
 
 
 @dataclass(frozen=True, eq=False)

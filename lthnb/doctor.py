@@ -21,8 +21,8 @@ from joblib import cpu_count
 
 from lthnb.config import LthnbError, Model, Spec, Training
 from lthnb.datasets import sources
+from lthnb.kernels import new_step
 from lthnb.sampling import initial_table
-from lthnb.steps import new_step
 from lthnb.store import adding
 from lthnb.store.files import default_folder, project_folder, results_folder
 from lthnb.store.results import MANIFEST

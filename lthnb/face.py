@@ -26,8 +26,8 @@ from lthnb.config import ConfigError, Model, Schedule, Spec, Training, nearest
 from lthnb.control import Control, Stopped
 from lthnb.data import DataError, Interactions
 from lthnb.datasets import sources
-from lthnb.evaluation import asked, judge, rank
 from lthnb.experiments.choice import chosen_on, sparsest
+from lthnb.kernels.ranking import asked, judge, rank
 from lthnb.lottery import Criterion, Round, rounds_of, tags_of
 from lthnb.models import BACKBONES
 from lthnb.packing import bundle

@@ -24,10 +24,10 @@ from lthnb.config import (
 )
 from lthnb.control import Control, Stopped
 from lthnb.data import DataError, Interactions
+from lthnb.kernels import new_step
 from lthnb.models import LinearStart
 from lthnb.pruning import CRITERIA, Mask, pruned
 from lthnb.sampling import initial_maps, initial_table
-from lthnb.steps import new_step
 from lthnb.store.files import StoreError
 from lthnb.store.records import Record
 from lthnb.store.runs import Store

@@ -18,10 +18,10 @@ from lthnb.config import NUMERICS, ConfigError, Init, Schedule, Seeded, Snapshot
 from lthnb.control import Control
 from lthnb.data import Interactions
 from lthnb.kept import StoredMask, ensure_mask
+from lthnb.kernels import resolve
 from lthnb.pruning import Score, drawn, pruned, range_sizes, targets_by_density, targets_by_rate
-from lthnb.steps import resolve
+from lthnb.rng import stream_start
 from lthnb.store.records import Record, pruning_key, search_row, search_tags
-from lthnb.stream import stream_start
 from lthnb.training import TrainedRun, train
 
 RANDOM = {"rp": "random", "rp_x0": "random_x0"}  # methods that read no weights: what rows call them

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from lthnb.config import DENSE, LthnbError
-from lthnb.stream import stream_bits
+from lthnb.rng import stream_bits
 
 Score = Callable[[np.ndarray, int], np.ndarray]  # weights (rows, F) and a seed → scores (rows, F)
 

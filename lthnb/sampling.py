@@ -16,7 +16,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from lthnb.data import DataError
-from lthnb.stream import below, bits_at, stream_start, stream_uniform
+from lthnb.rng import below, bits_at, stream_start, stream_uniform
 
 LANE = 1 << 40  # distance between the counters of one triplet's draws; positions stay below it
 

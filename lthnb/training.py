@@ -28,7 +28,6 @@ from lthnb.config import (
 )
 from lthnb.control import Control, Stopped
 from lthnb.data import DataError, Interactions
-from lthnb.evaluation import evaluate
 from lthnb.kept import (
     StoredMask,
     ensure_mask,
@@ -39,8 +38,9 @@ from lthnb.kept import (
     new_start,
     progress_bar,
 )
+from lthnb.kernels import device_of, new_step, resolve
+from lthnb.kernels.ranking import evaluate
 from lthnb.pruning import Mask
-from lthnb.steps import device_of, new_step, resolve
 from lthnb.store.files import say
 from lthnb.store.machine import provenance
 from lthnb.store.records import Record, make_nested, make_row

@@ -16,7 +16,7 @@ sys.path.insert(0, str(ROOT))  # benchmarks is a folder of the checkout, not an 
 
 from benchmarks import __main__ as command
 from benchmarks import agreement, peers, plan, pool, record, run
-from lthnb import measured
+from lthnb.experiments import measured
 from lthnb.store.runs import Store
 
 FAKE = """

@@ -9,8 +9,8 @@ import pytest
 from toys import ROOT
 
 from lthnb.config import Model, Spec, Training
+from lthnb.kernels import new_step
 from lthnb.sampling import initial_table
-from lthnb.steps import new_step
 
 CELLS = json.loads((ROOT / "notebooks/by-hand.ipynb").read_text(encoding="utf-8"))["cells"]
 SOURCES = ["".join(cell["source"]) for cell in CELLS]

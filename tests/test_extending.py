@@ -155,7 +155,7 @@ def test_a_backbone(extended):
         "from toys import toy_data\n"
         "from lthnb.config import ConfigError, Model, Seeded, Spec, run_key\n"
         "from lthnb.models import BACKBONES, adjacency\n"
-        "from lthnb.steps import new_step, resolve\n"
+        "from lthnb.kernels import new_step, resolve\n"
         "data, model = toy_data(), Model('sgc', 4, 2)\n"
         "x, a = np.random.default_rng(0).normal(size=(data.rows, 4)), adjacency(data.train)\n"
         "made = BACKBONES['sgc'](model, data, torch.float64, 'cpu').outputs(torch.from_numpy(x))\n"

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from lthnb import measured
+from lthnb.experiments import measured
 
 
 def entry(facts=None, **measures):

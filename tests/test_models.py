@@ -9,9 +9,9 @@ from toys import half, interactions, toy_data, toy_spec
 
 from lthnb import config
 from lthnb.config import Model
+from lthnb.kernels import step_class
 from lthnb.models import BACKBONES, MF, LightGCN, adjacency, bpr_loss, propagate
 from lthnb.sampling import Sampler, initial_table
-from lthnb.steps import step_class
 
 
 def lonely_data():

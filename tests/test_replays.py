@@ -10,8 +10,8 @@ from lthnb import config
 from lthnb.config import Compressed, Rotated, Schedule, Seeded, Snapshot
 from lthnb.data import DataError
 from lthnb.datasets.sources import load_again
+from lthnb.experiments.replays import compare, reopen, replay
 from lthnb.lottery import rounds_of
-from lthnb.replays import compare, reopen, replay
 from lthnb.sampling import initial_table
 from lthnb.store import adding
 from lthnb.store.files import StoreError

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from lthnb.data import DataError, to_csr
+from lthnb.rng import stream_bits
 from lthnb.sampling import LANE, Sampler, initial_table, xavier_bound
-from lthnb.stream import stream_bits
 
 
 def train_of(users=50, items=20, share=0.4, seed=0):

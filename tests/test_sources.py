@@ -11,13 +11,12 @@ import pickle
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from scipy import stats
 
 from lthnb.config import ConfigError
 from lthnb.data import PARTS, DataError
 from lthnb.datasets.pickles import ALLOWED_IN_PICKLE, read_matrix
-from lthnb.datasets.planted import synthetic_pairs
-from lthnb.datasets.sources import SOURCES, Source, describe, load, options_of, synthetic_truth
+from lthnb.datasets.planted import Planted, planted_pairs
+from lthnb.datasets.sources import SOURCES, Source, describe, load, options_of
 
 TRAIN = b"0 1 2 3 4 5 6 7 8\n1 0 2\n2\n5 3 4\n"
 TEST = b"0 9\n1 3\n"
@@ -309,85 +308,31 @@ class TestNeverReleased:
 SMALL = {"users": 300, "items": 120, "interactions": 4000}
 
 
-class TestSynthetic:
+class TestPlanted:
     def test_size_is_exact_and_no_pair_twice(self):
-        users, items = synthetic_pairs(**SMALL, noise=0.2)
+        users, items = planted_pairs(Planted(**SMALL))
         assert len(users) == len(items) == 4000
         assert len(np.unique(users * 120 + items)) == 4000
         degree = np.bincount(users, minlength=300)
-        np.testing.assert_array_equal(degree, synthetic_truth(**SMALL).user_degree)
-        assert degree.min() >= 5
-        assert degree.max() <= 60
+        assert (degree.min() >= 5, degree.max() <= 60) == (True, True)
 
     def test_seeds_differ_and_repeat(self):
         digests = [load("synthetic", **SMALL, seed=s).digest for s in (0, 1, 0)]
         assert digests[0] == digests[2] != digests[1]
 
-    def test_pinned(self):
-        assert load("synthetic", **SMALL).digest == "2bd48ad9d0738c89242b952bf5965411"
-
-    def test_blocks_of_users_do_not_matter(self, monkeypatch):
-        expected = synthetic_pairs(**SMALL, noise=0.3)[1]
-        monkeypatch.setattr("lthnb.datasets.planted.CELLS", 500)
-        np.testing.assert_array_equal(synthetic_pairs(**SMALL, noise=0.3)[1], expected)
-
-    def test_truth(self):
-        truth = synthetic_truth(**SMALL, informative=0.25, rank=5)
-        for factors, informative in (
-            (truth.user_factors, truth.informative_users),
-            (truth.item_factors, truth.informative_items),
-        ):
-            assert factors.shape == (len(informative), 5)
-            assert informative.mean() == 0.25
-            np.testing.assert_allclose(np.linalg.norm(factors, axis=1), informative, atol=1e-12)
-        assert truth.item_popularity.sum() == pytest.approx(1)
-
-    def test_informative_users_choose_what_is_near_them_and_others_do_not(self):
-        options = {**SMALL, "informative": 0.5, "popularity": 0.0}
-        truth = synthetic_truth(**options)
-        users, items = synthetic_pairs(**options)
-        item_factors = truth.item_factors[items]
-        direction = np.where(  # where a user has no taste, any other direction will do
-            truth.informative_users[users][:, None],
-            truth.user_factors[users],
-            np.roll(truth.user_factors, 1, axis=0)[users],
-        )
-        cosine = (direction * item_factors).sum(axis=1)
-        assert cosine[truth.informative_users[users]].mean() > 0.15
-        assert abs(cosine[~truth.informative_users[users]].mean()) < 0.03
-
-    @pytest.mark.parametrize(("popularity", "items"), [(1.0, 10), (9.0, 10)])
-    def test_draws_follow_the_law_without_replacement(self, popularity, items):
-        """The first and second item of 4000 users, against the exact chances."""
-        options = {
-            **{"users": 4000, "items": items, "interactions": 20_000, "activity": 0.0},
-            **{"popularity": popularity, "informative": 0.0},
-        }
-        p = synthetic_truth(**options).item_popularity
-        drawn = synthetic_pairs(**options)[1].reshape(4000, 5)
-        second = np.array(
-            [sum(p[j] * p[i] / (1 - p[j]) for j in range(items) if j != i) for i in range(items)]
-        )
-        for column, chance in ((0, p), (1, second)):
-            expected = chance * 4000
-            common = expected > 5
-            found = np.bincount(drawn[:, column], minlength=items)
-            cells = np.append(found[common], found[~common].sum())
-            wanted = np.append(expected[common], expected[~common].sum())
-            keep = wanted > 0.5
-            assert (
-                stats.chisquare(
-                    cells[keep], wanted[keep] * cells[keep].sum() / wanted[keep].sum()
-                ).pvalue
-                > 1e-4
-            )
+    def test_popular_items_are_chosen_more_often_and_taste_spreads_them(self):
+        shares = []
+        for taste, popularity in ((0.0, 0.0), (0.0, 1.0), (3.0, 1.0)):
+            made = planted_pairs(Planted(**SMALL, taste=taste, popularity=popularity))
+            counts = np.sort(np.bincount(made[1], minlength=120))
+            shares.append(counts[-12:].sum() / 4000)  # of the tenth that is chosen most
+        assert shares[0] < 0.15 < shares[2] < shares[1]
 
     @pytest.mark.parametrize(
         ("option", "value", "words"),
         [
             ("interactions", 10, "found 10, expected 1500 to 18000"),
             ("interactions", 20_000, "found 20000, expected 1500 to 18000"),
-            ("informative", 1.5, "less than or equal to 1"),
             ("users", 0, "greater than or equal to 1"),
             ("rank", 2.5, "integer"),
             ("seed", "one", "integer"),

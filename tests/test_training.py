@@ -30,10 +30,10 @@ from lthnb.__main__ import main
 from lthnb.config import Rotated, Seeded, Snapshot
 from lthnb.control import Stopped
 from lthnb.data import DataError, to_csr
-from lthnb.evaluation import evaluate
 from lthnb.kept import initialise
+from lthnb.kernels import resolve, step_class
+from lthnb.kernels.ranking import evaluate
 from lthnb.sampling import initial_table
-from lthnb.steps import resolve, step_class
 from lthnb.store.files import StoreError
 from lthnb.store.records import Record
 from lthnb.store.runs import Store
@@ -155,7 +155,7 @@ class TestResuming:
     )
     def test_a_signal_ends_it_at_the_epochs_end(self, store, tmp_path, monkeypatch, number, reason):
         whole = trained(Store(tmp_path / "b", None), toy_data(), toy_spec())
-        from lthnb.steps.reference import ReferenceStep
+        from lthnb.kernels.reference import ReferenceStep
 
         original = ReferenceStep.run_epoch
 
@@ -175,7 +175,7 @@ class TestResuming:
         assert again.record.results_digest == whole.record.results_digest
 
     def test_a_second_signal_ends_it_at_once(self, store, monkeypatch):
-        from lthnb.steps.reference import ReferenceStep
+        from lthnb.kernels.reference import ReferenceStep
 
         def impatient(self, epoch):
             os.kill(os.getpid(), signal.SIGINT)
@@ -194,7 +194,7 @@ LONG = ["--set", "epochs=100000", "--set", "patience=100000"]
 SAY_WHEN = """
 import sys
 from lthnb.__main__ import main
-from lthnb.steps.cpu import CpuStep
+from lthnb.kernels.cpu import CpuStep
 original = CpuStep.run_epoch
 def run_epoch(self, epoch):
     if epoch == 1:

@@ -17,8 +17,8 @@ import torch
 from lthnb.config import Model, Schedule, Seeded, Spec, Training, digest_text
 from lthnb.control import Control
 from lthnb.data import Interactions, pick_per_user, to_csr
+from lthnb.kernels import STEPS, step_class
 from lthnb.pruning import Mask
-from lthnb.steps import STEPS, step_class
 from lthnb.store.runs import Store
 from lthnb.training import TrainedRun, train
 

@@ -16,9 +16,9 @@ import numba as nb
 import numpy as np
 import torch
 
-from lthnb.evaluation import rank
+from lthnb.kernels import batches, lightgcn, mf
+from lthnb.kernels.ranking import rank
 from lthnb.sampling import Sampler, initial_table
-from lthnb.steps import batches, lazy, spread
 
 COPIED = 1 << 26  # numbers in an array of the roof: 256 MiB
 
@@ -60,33 +60,33 @@ def roof(job):
     return {"bytes copy": 8 * COPIED}, repeat
 
 
-def mf(job, data, training):
+def mf_kernels(job, data, training):
     """`job.batches` steps of MF, kernel by kernel, and the end of an epoch after them."""
     rows, dtype = data.rows, np.dtype(training.dtype)
     table, mask = initial_table(0, rows, job.size), np.ones((rows, job.size), bool)
     stream = batches.Stream.of(Sampler.of(data.train, 0), np.arange(rows, dtype=np.int32))
-    t = lazy.LazyTable(stream, table, mask, training, dtype)
+    t = mf.LazyTable(stream, table, mask, training, dtype)
     t.run(0, data.train.nnz)  # past the steps that are taken one by one
-    clock, near = Clock(), np.zeros((lazy.NEAR + 1, 5))
+    clock, near = Clock(), np.zeros((mf.NEAR + 1, 5))
     found = []
 
     def repeat():
         first, size, count = data.train.nnz, job.batch, job.batches
-        decay = lazy.Decay.of(t.done, count, training.learning_rate, dtype)
-        clock("begin an epoch", lazy._begin, t.pieces)
+        decay = mf.Decay.of(t.done, count, training.learning_rate, dtype)
+        clock("begin an epoch", mf._begin, t.pieces)
         for e in range(count):
             g = e % batches.AT_ONCE
             if g == 0:
                 some = min(batches.AT_ONCE, count - e)
                 at = first + e * size
                 clock("draw and group", batches.prepare, stream, t.batches, at, 1 << 62, size, some)
-            for gap in range(1, min(lazy.NEAR, e) + 1):
-                lazy._series(decay.sums, decay.powers, e - gap, e, near[gap])
-            clock("catch up and read", lazy._read, t.batches, g, t.pieces, decay, near, e)
+            for gap in range(1, min(mf.NEAR, e) + 1):
+                mf._series(decay.sums, decay.powers, e - gap, e, near[gap])
+            clock("catch up and read", mf._read, t.batches, g, t.pieces, decay, near, e)
             clock("score", batches.score, t.batches, g, size, training.l2)
-            clock("write", lazy._write, t.batches, g, t.pieces, decay, e, size, training.l2)
+            clock("write", mf._write, t.batches, g, t.pieces, decay, e, size, training.l2)
             found.append(int(t.batches.counts[g, 1]))
-        clock("end an epoch", lazy._catch_up_all, t.pieces, decay, count)
+        clock("end an epoch", mf._catch_up_all, t.pieces, decay, count)
         t.done += count
         return clock.means(count)
 
@@ -101,19 +101,19 @@ def mf(job, data, training):
     return facts, repeat
 
 
-def lightgcn(job, data, training):
+def lightgcn_kernels(job, data, training):
     """`job.batches` steps of LightGCN, kernel by kernel."""
     table, mask = initial_table(0, data.rows, job.size), np.ones((data.rows, job.size), bool)
-    stream = batches.Stream.of(Sampler.of(data.train, 0), spread.by_degree(data.train))
+    stream = batches.Stream.of(Sampler.of(data.train, 0), lightgcn.by_degree(data.train))
     k, share = job.layers, 1.0 / (job.layers + 1)
-    t = spread.SpreadTable(
+    t = lightgcn.SpreadTable(
         stream, data.train, table, mask, training, np.dtype(training.dtype), k, share
     )
     d, graph, b, clock = t.dense, t.graph, t.batches, Clock()
-    spread._scale(d.table, graph.down, d.layer[0])
+    lightgcn._scale(d.table, graph.down, d.layer[0])
 
     def product(name, x, add, out):
-        clock(name, spread._spread, graph, x, d.back, d.slot_of, add, out)
+        clock(name, lightgcn._spread, graph, x, d.back, d.slot_of, add, out)
 
     def repeat():
         for e in range(job.batches):
@@ -124,20 +124,20 @@ def lightgcn(job, data, training):
             for layer in range(1, k):
                 product("spread", d.layer[layer - 1], False, d.layer[layer])
             out = (b, g, graph, d.table, d.layer, k, share)
-            clock("last layer, batch only", spread._outputs, *out)
+            clock("last layer, batch only", lightgcn._outputs, *out)
             clock("score", batches.score, b, g, job.batch, training.l2)
-            clock("score", spread._gradient, b, g, d.back, share, d.slot_of)
+            clock("score", lightgcn._gradient, b, g, d.back, share, d.slot_of)
             back = (b, g, graph, d.back, k > 1, d.layer[1])
-            clock("first back, batch only", spread._first_back, *back)
+            clock("first back, batch only", lightgcn._first_back, *back)
             come = 1
             for _ in range(k - 2):
                 product("spread back", d.layer[come], True, d.layer[3 - come])
                 come = 3 - come
             t.done += 1
-            rate = training.learning_rate / (1 - lazy.BETA_1**t.done)
-            bias = 1.0 / np.sqrt(1 - lazy.BETA_2**t.done)
+            rate = training.learning_rate / (1 - mf.BETA_1**t.done)
+            bias = 1.0 / np.sqrt(1 - mf.BETA_2**t.done)
             last = (b, g, graph, d, d.layer[come], k, training.l2 / job.batch, 0.0, rate, bias)
-            clock("last product and Adam", spread._finish, *last)
+            clock("last product and Adam", lightgcn._finish, *last)
         return clock.means(job.batches)
 
     repeat()

@@ -11,15 +11,15 @@ import numpy as np
 import torch
 from worker import ranking, timed
 
-from lthnb import steps
+from lthnb import kernels
 from lthnb.config import Model, Schedule, Spec, Training
 from lthnb.control import Control
 from lthnb.datasets import sources
-from lthnb.evaluation import evaluate
+from lthnb.experiments.replays import reopen
 from lthnb.kept import REPLAY_TOLERANCE, initialise
+from lthnb.kernels.ranking import evaluate
 from lthnb.lottery import rounds_of
 from lthnb.pruning import magnitude, prune
-from lthnb.replays import reopen
 from lthnb.sampling import Sampler, initial_table
 from lthnb.store.runs import Store
 from lthnb.training import TrainedRun
@@ -40,13 +40,13 @@ def _data(job) -> sources.Interactions:
 def _step(job, data, backbone: str):
     """A step of the kind asked for, and its name; of its table, `density` lives."""
     training = Training(batch_size=job.batch, protocol="paper", step=job.step)
-    spec = steps.resolve(Spec(Model(backbone, job.size, job.layers), training))
+    spec = kernels.resolve(Spec(Model(backbone, job.size, job.layers), training))
     table = initial_table(0, data.rows, job.size)
     mask = np.ones(table.shape, bool)
     if job.settings.get("density", 1) < 1:
         mask = np.random.default_rng(0).random(table.shape) < job.density
     name = spec.training.step
-    return name, steps.step_class(name)(spec, data, table, mask, "cpu")
+    return name, kernels.step_class(name)(spec, data, table, mask, "cpu")
 
 
 def hand_over(job):
@@ -164,7 +164,7 @@ def agreement(job):
     np.save(folder / "start.npy", start)
     np.save(folder / "mask.npy", mask)
     both = {
-        who: steps.new_step(spec.with_training(step=step), data, start, mask, "cpu")
+        who: kernels.new_step(spec.with_training(step=step), data, start, mask, "cpu")
         for who, step in (("ours", "cpu"), ("reference", "reference"))
     }
     sampler, epochs = Sampler.of(data.train, spec.training.order_seed), iter(range(1 << 30))
@@ -222,7 +222,7 @@ def _kernels(backbone: str):
 
     def task(job):
         training = Training(batch_size=job.batch, protocol="paper")
-        return getattr(_beside("kernels"), backbone)(job, _data(job), training)
+        return getattr(_beside("kernels"), f"{backbone}_kernels")(job, _data(job), training)
 
     return task
 

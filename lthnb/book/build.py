@@ -335,6 +335,7 @@ def build_book(
     before stays until the new one is there.
     """
     root = (root or project_folder()).resolve()
+    notebook_names(root)  # says so where this is no checkout
     names = book_notebooks(root)
     run_notebooks(names, profile, jobs, parameters, force, root)
     folder, executed = root / "_build" / profile, root / "_executed" / profile

@@ -26,12 +26,12 @@ from lthnb.data import PARTS, DataError, Interactions
 from lthnb.datasets.assembling import Raw, Split, assemble
 from lthnb.datasets.fetching import cache_folder, file_sha256, retrieve
 from lthnb.datasets.options import TableOptions, checked, explained
-from lthnb.datasets.planted import Planted, synthetic_pairs, synthetic_truth
+from lthnb.datasets.planted import Planted, planted_pairs
 from lthnb.datasets.reading import SUFFIXES
 from lthnb.datasets.tables import looks_like_table, parts_of, read_parts
 from lthnb.paper import TABLE1
 
-__all__ = ["SOURCES", "Source", "describe", "fetch", "load", "synthetic_truth"]
+__all__ = ["SOURCES", "Source", "describe", "fetch", "load"]
 
 
 @dataclass(frozen=True)
@@ -347,5 +347,5 @@ def _read_movielens(chosen: TableOptions) -> Raw:
 
 def _read_planted(chosen: Planted) -> Raw:
     """All planted rows, also an item that nobody chose: rows are those of the truth."""
-    pairs = synthetic_pairs(**chosen.model_dump())
+    pairs = planted_pairs(chosen)
     return Raw({"all": pairs}, np.arange(chosen.users), np.arange(chosen.items))

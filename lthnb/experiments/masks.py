@@ -14,16 +14,16 @@ import scipy.sparse as sp
 from lthnb import stats
 from lthnb.config import ConfigError, Model
 from lthnb.data import DataError, popularity_groups, to_csr
-from lthnb.evaluation import evaluate, rank
 from lthnb.experiments import choice, running
+from lthnb.kernels import new_step
+from lthnb.kernels.ranking import evaluate, rank
 from lthnb.metrics import TOP
 from lthnb.models import adjacency
 from lthnb.pruning import Mask
+from lthnb.rng import stream_bits
 from lthnb.sampling import initial_table
-from lthnb.steps import new_step
 from lthnb.store.files import say
 from lthnb.store.runs import Store
-from lthnb.stream import stream_bits
 from lthnb.training import TrainedRun
 
 # --- Cost (§3.5) ---------------------------------------------------------------------------------

@@ -21,9 +21,9 @@ from lthnb.data import Interactions
 from lthnb.datasets import sources
 from lthnb.experiments import rows_of, table, tuned
 from lthnb.experiments.grid import RECORDED, Grid, Search
+from lthnb.experiments.replays import reopen, replay
 from lthnb.kept import StoredMask
 from lthnb.lottery import derived_seed, rounds_of, start_of, tags_of, train_dense
-from lthnb.replays import reopen, replay
 from lthnb.store.files import say
 from lthnb.store.records import search_row, search_tags
 from lthnb.store.results import results

@@ -134,7 +134,7 @@ def read_arrays(path: Path) -> tuple[dict[str, np.ndarray], Any] | None:
     """What :func:`pack` packed into a file, None where there is none. Raises as
     :func:`read_checked` does."""
     content = read_checked(path)
-    return content and unpack(content)
+    return None if content is None else unpack(content)
 
 
 def pack(arrays: dict[str, np.ndarray], about: Any) -> bytes:

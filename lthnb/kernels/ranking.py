@@ -12,7 +12,7 @@ import scipy.sparse as sp
 import torch
 
 from lthnb.data import Interactions
-from lthnb.lanes import fma, load, reaching, splat, store
+from lthnb.kernels.simd import fma, load, reaching, splat, store
 from lthnb.metrics import TOP, Hits
 
 GPU_BLOCK = 1024  # users scored at once on a GPU

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from lthnb.config import ConfigError
+from lthnb.kernels.reference import ReferenceStep
 from lthnb.models import LinearMaps, LinearStart
-from lthnb.steps.reference import ReferenceStep
 
 
 class LinearStep(ReferenceStep):

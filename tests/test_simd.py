@@ -4,7 +4,7 @@ import numba as nb
 import numpy as np
 import pytest
 
-from lthnb.lanes import fma, keep, load, prefetch, reaching, root, splat, store, total
+from lthnb.kernels.simd import fma, keep, load, prefetch, reaching, root, splat, store, total
 
 
 @nb.njit

@@ -21,10 +21,10 @@ import numpy as np
 
 from lthnb.config import ConfigError, Spec, nearest
 from lthnb.data import Interactions
+from lthnb.kernels.cpu import WRITTEN_FOR, CpuStep
+from lthnb.kernels.linear import LinearStep
+from lthnb.kernels.reference import ReferenceStep
 from lthnb.models import LinearStart
-from lthnb.steps.cpu import WRITTEN_FOR, CpuStep
-from lthnb.steps.linear import LinearStep
-from lthnb.steps.reference import ReferenceStep
 
 STEPS = {"reference": ReferenceStep, "cpu": CpuStep}
 

@@ -11,10 +11,10 @@ import torch
 
 from lthnb.config import ConfigError, Spec
 from lthnb.data import Interactions
+from lthnb.kernels.batches import Stream
+from lthnb.kernels.lightgcn import SpreadTable, by_degree
+from lthnb.kernels.mf import LazyTable
 from lthnb.sampling import Sampler
-from lthnb.steps.batches import Stream
-from lthnb.steps.lazy import LazyTable
-from lthnb.steps.spread import SpreadTable, by_degree
 
 WRITTEN_FOR = ("mf", "lightgcn")  # the backbones for whose gradients there are kernels
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numba as nb
 import numpy as np
 
-from lthnb.lanes import aligned, fma, load, prefetch, splat, total, zeros
+from lthnb.kernels.simd import aligned, fma, load, prefetch, splat, total, zeros
 from lthnb.sampling import Sampler, draw_one, user_of
 
 AT_ONCE = 4  # batches prepared together, since triplets need no weights: one for a thread

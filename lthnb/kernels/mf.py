@@ -27,8 +27,7 @@ from typing import NamedTuple
 import numba as nb
 import numpy as np
 
-from lthnb.lanes import fma, keep, load, prefetch, root, splat, store, total, zeros
-from lthnb.steps.batches import (
+from lthnb.kernels.batches import (
     AT_ONCE,
     BLOCK,
     LANES,
@@ -38,6 +37,7 @@ from lthnb.steps.batches import (
     score,
     slot_gradient,
 )
+from lthnb.kernels.simd import fma, keep, load, prefetch, root, splat, store, total, zeros
 
 BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-8  # torch's defaults
 STEPWISE = 400  # steps from the start during which the bias correction still changes quickly

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from lthnb.stream import (
+from lthnb.rng import (
     below,
     bits_at,
     stream_bits,

@@ -14,7 +14,7 @@ from lthnb.config import Compressed, Rotated, Snapshot, init_from, run_key, spec
 from lthnb.control import Control
 from lthnb.data import Interactions
 from lthnb.kept import REPLAY_TOLERANCE, StoredMask, check_data, ensure_mask, ensure_start
-from lthnb.steps import device_of
+from lthnb.kernels import device_of
 from lthnb.store.files import StoreError
 from lthnb.store.records import Record
 from lthnb.store.runs import Store

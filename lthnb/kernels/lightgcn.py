@@ -21,8 +21,7 @@ import numba as nb
 import numpy as np
 import scipy.sparse as sp
 
-from lthnb.lanes import aligned, fma, keep, load, root, splat, store, total, zeros
-from lthnb.steps.batches import (
+from lthnb.kernels.batches import (
     AT_ONCE,
     BLOCK,
     LANES,
@@ -31,7 +30,8 @@ from lthnb.steps.batches import (
     score,
     slot_gradient,
 )
-from lthnb.steps.lazy import BETA_1, BETA_2, EPSILON
+from lthnb.kernels.mf import BETA_1, BETA_2, EPSILON
+from lthnb.kernels.simd import aligned, fma, keep, load, root, splat, store, total, zeros
 
 WIDE = 16  # columns in a vector of the products, two of which are in work at once
 PAIR = 2 * WIDE
@@ -422,7 +422,7 @@ def _finish(batches, g, graph, dense, x, layers, l2, decay, rate, bias):
 @nb.njit(cache=True)
 def _step(batches, g, size, graph, dense, layers, share, l2, whole, rate, bias):
     """One step; returns the summed loss. l2: weight of the L2 term over the batch's rows, whole:
-    over the whole table. rate, bias: α and ρ of :mod:`lthnb.steps.lazy`."""
+    over the whole table. rate, bias: α and ρ of :mod:`lthnb.kernels.mf`."""
     layer, back, slot_of = dense.layer, dense.back, dense.slot_of
     for k in range(1, layers):
         _spread(graph, layer[k - 1], back, slot_of, False, layer[k])

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from toys import interactions
 
 from lthnb.data import to_csr
-from lthnb.evaluation import (
+from lthnb.kernels.ranking import (
     TILE,
     TILES_AT_ONCE,
     USERS_AT_ONCE,
