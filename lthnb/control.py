@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lthnb.config import LthnbError
-from lthnb.store.runs import Store, StoreBusy
+from lthnb.store.runs import Store
 
 SIGNALS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 
@@ -95,9 +95,10 @@ class Control:
     def locked(self, key: str) -> Iterator[None]:
         """Hold a key of the store. Raises Stopped where there is a reason to stop while another
         process holds it."""
-        with contextlib.ExitStack() as held:
-            try:
-                held.enter_context(self.store.lock(key, self.why_stop))
-            except StoreBusy as busy:
-                raise Stopped(busy.reason, key, None) from busy
+
+        def check() -> None:
+            if reason := self.why_stop():
+                raise Stopped(reason, key, None)
+
+        with self.store.lock(key, check):
             yield

@@ -12,15 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lthnb.config import DENSE, digest_text
 from lthnb.pruning import Mask
-from lthnb.store.columns import METRIC_NAMES, SEARCH_COLUMNS
+from lthnb.store.columns import METRIC_NAMES
 from lthnb.store.files import DamagedFile, StoreError, pack, sha256, write_file
-from lthnb.store.records import TAGS, Record, hits_of, results_digest
+from lthnb.store.records import Record, hits_of, results_digest
 from lthnb.store.results import (
     HISTORY,
     LISTS,
@@ -132,9 +131,9 @@ def add(store: Store, keys: Sequence[str], *, masks: bool = True) -> list[Path]:
     """Copy finished runs of a store into the recorded tables, with their rows of searches.
 
     keys: of one's own runs; those that are recorded already are passed over, and so their searches
-    may still be new. masks: with the bits of masks, of the lowest seed of each search, by which a
-    run can be replayed at once; random ones are never kept, since their seed tells them. Returns
-    the files written. Raises StoreError for a run that is not in the store.
+    may still be new. masks: with the masks of seed 0, by which a run can be replayed at once;
+    random ones are never kept, since their seed tells them. Returns the files written. Raises
+    StoreError for a run that is not in the store.
     """
     recorded, found = store.recorded_tables, {key: store.find(key) for key in keys}
     for key, record in found.items():
@@ -155,26 +154,22 @@ def _next(folder: Path) -> str:
     return f"{max(numbers, default=0) + 1:03d}"
 
 
-# What searches share that differ in their seed alone, beside their tags: settings of their runs.
-SETTINGS = ["data_digest", "backbone", "embedding_size", "l2"]
-
-
 def _masks_of(
     store: Store, found: Mapping[str, Record], searches: Sequence[Mapping[str, Any]]
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Group and nested masks of some runs, search by search: of each search of the lowest seed."""
-    names = ["key", "mask_digest", *SETTINGS]
-    runs = pd.DataFrame([{n: one.row[n] for n in names} for one in found.values()], columns=names)
-    frame = pd.DataFrame(searches, columns=list(SEARCH_COLUMNS)).merge(runs, on="key")
-    lowest = frame.groupby(["method", *TAGS, *SETTINGS], dropna=False)["seed"].transform("min")
-    frame = frame[(frame["seed"] == lowest) & (frame["criterion"] != "random")]
-    frame = frame[frame["mask_digest"] != DENSE].drop_duplicates("mask_digest")
-    for _, rows in frame.groupby("search", sort=False):
-        records = [found[key] for key in rows["key"]]
-        masks = {one.row["mask_digest"]: store.find_mask(one.pruning, one.shape) for one in records}
-        kept = {digest: mask.kept for digest, mask in masks.items() if mask is not None}
-        for chain in nest(kept):
-            yield group_of(records[0].row), chain
+    """Group and nested masks of some runs, search by search."""
+    kept, known = defaultdict(dict), set(store.recorded_tables.masks)
+    for row in searches:
+        one = found.get(row["key"]) if row["seed"] == 0 and row["criterion"] != "random" else None
+        if one is None or one.row["mask_digest"] in {DENSE, *known}:
+            continue
+        mask = store.find_mask(one.pruning, one.shape)
+        if mask is not None:
+            kept[row["search"], group_of(one.row)][mask.digest] = mask.kept
+            known.add(mask.digest)
+    for (_, group), masks in kept.items():
+        for chain in nest(masks):
+            yield group, chain
 
 
 def add_table(store: Store, key: str) -> Path:

@@ -19,12 +19,3 @@ COLUMNS: dict[str, dict[str, tuple[str, str]]] = {
     ).items()
 }
 RUN_COLUMNS, SEARCH_COLUMNS = COLUMNS["runs"], COLUMNS["searches"]
-
-
-def explained() -> str:
-    """The columns of both tables as Markdown, as `results/README.md` has them."""
-    lines = []
-    for title, columns in COLUMNS.items():
-        lines += [f"\n### {title}\n", "| column | type | meaning |", "|---|---|---|"]
-        lines += [f"| `{name}` | {kind} | {text} |" for name, (kind, text) in columns.items()]
-    return "\n".join(lines) + "\n"

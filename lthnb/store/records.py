@@ -183,7 +183,7 @@ class Record:
     """One finished training. row: its columns. load: reads its nested part, the arrays of
     :data:`NESTED`, when they are asked for.
 
-    `spec`, `init`, `data` and `results` are parts of the row as plain data.
+    `spec`, `init` and `data` are parts of the row as plain data.
     """
 
     row: dict[str, Any]
@@ -239,7 +239,7 @@ class Record:
         found = {name: self.row[column] for name, column in names.items()}
         return {**found, "origin": json.loads(self.row["origin"])}
 
-    @cached_property
+    @property
     def results(self) -> dict[str, Any]:
         """Scores by part, losses by epoch, and evaluations: [epoch, Recall@20, NDCG@20] each."""
         row, nested = self.row, self.nested

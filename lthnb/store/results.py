@@ -241,20 +241,13 @@ def results(
     if nested:
         both = zip(frame["key"], frame["data_digest"], strict=True)
         found = [
-            recorded.nested(key, data) if key in recorded.places else own_nested(own, key)
+            recorded.nested(key, data)
+            if key in recorded.places
+            else read_arrays(own / "runs" / key / "nested.safetensors")[0]
             for key, data in both
         ]
         frame = frame.assign(**{name: [one[name] for one in found] for name in NESTED})
     return frame if unique else join(to_frame(searches), frame)
-
-
-def own_nested(folder: Path, key: str) -> dict[str, np.ndarray]:
-    """The nested part of a run of a store. Raises DamagedFile, also where it is missing."""
-    path = folder / "runs" / key / "nested.safetensors"
-    found = read_arrays(path)
-    if found is None:
-        raise DamagedFile(f"{path}: is not there; train the run again.")
-    return found[0]
 
 
 def join(searches: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:

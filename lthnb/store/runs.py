@@ -42,17 +42,6 @@ from lthnb.store.results import Recorded, identity, live_rows
 SAY_AFTER, POLL = 2.0, 0.1  # seconds of a wait for a lock: until it is said, and between two looks
 
 
-class StoreBusy(StoreError):
-    """Another process holds a key, and who waited for it was told to stop, for a `reason`."""
-
-    def __init__(self, key: str, reason: str) -> None:
-        super().__init__(key, reason)  # the same arguments, so that it pickles
-        self.key, self.reason = key, reason
-
-    def __str__(self) -> str:
-        return f"run {self.key[:8]}: another process is training it; stopped waiting: {self.reason}"
-
-
 def _good(read: Callable[[Path], Any], path: Path) -> Any:
     """What a file holds, None where it is missing; a damaged one is named and counts as missing."""
     try:
@@ -237,12 +226,12 @@ class Store:
     # Sharing
 
     @contextlib.contextmanager
-    def lock(self, key: str, stop: Callable[[], str | None] = lambda: None) -> Iterator[None]:
+    def lock(self, key: str, check: Callable[[], None] = lambda: None) -> Iterator[None]:
         """Hold a key: a second process that asks for the same training waits, then finds it done.
 
-        stop: asked again and again while another process holds the key; a reason that it returns
-        ends the wait with StoreBusy. A wait of more than two seconds is said on standard error.
-        The operating system releases the lock of a process that is killed.
+        check: called again and again while another process holds the key; what it raises ends the
+        wait. A wait of more than two seconds is said on standard error. The operating system
+        releases the lock of a process that is killed.
         """
         path = self.folder / "locks" / f"{key}.lock"
         lock = FileLock(path)
@@ -253,8 +242,7 @@ class Store:
             if not lock.is_locked:
                 say(f"run {key[:8]}: another process is training it; waiting for its end.")
             while not lock.is_locked:
-                if reason := stop():
-                    raise StoreBusy(key, reason)
+                check()
                 with contextlib.suppress(Timeout):
                     lock.acquire(POLL, POLL)
         try:
