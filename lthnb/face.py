@@ -33,7 +33,7 @@ from lthnb.models import BACKBONES
 from lthnb.packing import bundle
 from lthnb.shown import card
 from lthnb.store.records import search_row
-from lthnb.store.results import RUNS, SEARCHES, join, to_frame
+from lthnb.store.results import SCHEMAS, join, to_frame
 from lthnb.store.runs import Store
 from lthnb.training import TrainedRun
 
@@ -214,8 +214,9 @@ class Search:
                 density = one.mask.density
                 rows.append(search_row(tags, dense, one.number, density, one.run.key))
                 runs[one.run.key] = one.record.row
-        searches = pa.Table.from_pylist(rows, SEARCHES)
-        frame = join(to_frame(searches), to_frame(pa.Table.from_pylist([*runs.values()], RUNS)))
+        searches = pa.Table.from_pylist(rows, SCHEMAS["searches"])
+        found = pa.Table.from_pylist([*runs.values()], SCHEMAS["runs"])
+        frame = join(to_frame(searches), to_frame(found))
         rest = [name for name in frame.columns if name not in FIRST]
         return frame[[*FIRST, *rest]]
 

@@ -35,7 +35,7 @@ from lthnb.pruning import Mask
 from lthnb.store import adding
 from lthnb.store.files import DamagedFile, StoreError, write_file
 from lthnb.store.records import NESTED, RUN_COLUMNS, SEARCH_COLUMNS, results_digest
-from lthnb.store.results import IDENTITY, RUNS, SEARCHES, Recorded, results
+from lthnb.store.results import IDENTITY, SCHEMAS, Recorded, results
 from lthnb.store.runs import Store
 
 DATA, SPEC = toy_data(), toy_spec()
@@ -265,8 +265,7 @@ def rewrite(kind, change):
         [path] = folder.glob(f"*/*.{kind}.parquet")
         rows = pq.read_table(path).to_pylist()
         change(rows)
-        schema = {"runs": RUNS, "searches": SEARCHES}[kind]
-        adding.write_parquet(path, pa.Table.from_pylist(rows, schema))
+        adding.write_parquet(path, pa.Table.from_pylist(rows, SCHEMAS[kind]))
         adding.write_manifest(folder, sums := Recorded(folder).sums, map(folder.joinpath, sums))
 
     return spoil

@@ -20,28 +20,10 @@ from lthnb.pruning import Mask
 from lthnb.store.columns import METRIC_NAMES
 from lthnb.store.files import DamagedFile, StoreError, pack, sha256, write_file
 from lthnb.store.records import Record, hits_of, results_digest
-from lthnb.store.results import (
-    HISTORY,
-    LISTS,
-    MANIFEST,
-    MARK,
-    MASKS,
-    RUNS,
-    SEARCHES,
-    SPLIT,
-    SPLIT_PART,
-    Recorded,
-    identity,
-)
+from lthnb.store.results import HISTORY, MANIFEST, MARK, SCHEMAS, SPLIT_PART, Recorded, identity
 from lthnb.store.runs import Store
 
 UNLISTED = (MANIFEST, "README.md", "findings.csv")  # what the manifest does not list
-SCHEMAS = {  # of the parts, by their kind
-    "runs": RUNS,
-    "nested": pa.schema({"key": pa.string(), **LISTS}),
-    "searches": SEARCHES,
-    "masks": MASKS,
-}
 # The bytes of numbers apart from each other compress better by a third.
 APART = [f"{name}.list.element" for name in HISTORY]
 
@@ -77,7 +59,7 @@ def group_of(row: Mapping[str, Any]) -> str:
 
 
 def nest(masks: Mapping[str, np.ndarray]) -> Iterator[dict[str, Any]]:
-    """Masks of one shape by digest, as few rows of :data:`results.MASKS` as they lie within each
+    """Masks of one shape by digest, as few rows of :data:`results.SCHEMAS` as they lie within each
     other."""
     left = sorted(masks, key=lambda digest: -np.count_nonzero(masks[digest]))
     while left:
@@ -105,7 +87,7 @@ def write_parts(
     recorded, tables, written = Recorded(folder), defaultdict(list), []
     for key in sorted(runs):
         one = runs[key]
-        nested = {"key": key, **{name: one.nested[name] for name in LISTS}}
+        nested = {"key": key, **{name: one.nested[name] for name in HISTORY}}
         tables[group_of(one.row), "runs"].append(one.row)
         tables[group_of(one.row), "nested"].append(nested)
     for row in sorted(searches, key=lambda r: (r["search"], r["round"], -r["density"])):
@@ -123,7 +105,7 @@ def write_parts(
         # One that is there and not listed is what a kill left behind.
         if not (path.is_file() and f"splits/{path.name}" in recorded.sums):
             arrays = {part: record.nested[part] for part in SPLIT_PART}
-            written.append(write_parquet(path, pa.table(arrays, SPLIT)))
+            written.append(write_parquet(path, pa.table(arrays, SCHEMAS["splits"])))
     return written
 
 

@@ -38,16 +38,22 @@ MARK = b"# SHA-256 of the lines above: "  # how its last line begins; `sha256sum
 REMEDY = "Take it anew from where the project came from (`git checkout -- results`)."
 
 TYPES = {"str": pa.string(), "int": pa.int64(), "float": pa.float64()}
-RUNS = pa.schema([(name, TYPES[kind]) for name, (kind, _) in RUN_COLUMNS.items()])
-SEARCHES = pa.schema([(name, TYPES[kind]) for name, (kind, _) in SEARCH_COLUMNS.items()])
 HISTORY = [name for name in NESTED if name not in SPLIT_PART]
-LISTS = {name: pa.list_(pa.from_numpy_dtype(NESTED[name])) for name in HISTORY}
-SPLIT = pa.schema([(name, pa.uint32()) for name in SPLIT_PART])
-# `fell`: for each entry, row by row, the place in `digests` of the first mask that lacks it, from
-# 1, or 0 where all keep it: masks that lie within each other, in one array.
-MASKS = pa.schema(
-    {"digests": pa.list_(pa.string()), "rows": pa.int64(), "size": pa.int64(), "fell": pa.binary()}
-)
+# Of the files, by their kind. `fell`: for each entry, row by row, the place in `digests` of the
+# first mask that lacks it, from 1, or 0 where all keep it: masks that lie within each other.
+SCHEMAS = {
+    "runs": pa.schema([(name, TYPES[kind]) for name, (kind, _) in RUN_COLUMNS.items()]),
+    "searches": pa.schema([(name, TYPES[kind]) for name, (kind, _) in SEARCH_COLUMNS.items()]),
+    "nested": pa.schema(
+        {"key": pa.string()}
+        | {name: pa.list_(pa.from_numpy_dtype(NESTED[name])) for name in HISTORY}
+    ),
+    "masks": pa.schema(
+        {"digests": pa.list_(pa.string()), "rows": pa.int64()}
+        | {"size": pa.int64(), "fell": pa.binary()}
+    ),
+    "splits": pa.schema([(name, pa.uint32()) for name in SPLIT_PART]),
+}
 FIRST = ["dataset", "backbone", "embedding_size", "protocol", "l2", "method", "rate", "rewind"]
 FIRST += ["seed", "round", "density", "recall@20", "ndcg@20", "valid_recall@20", "best_epoch"]
 FIRST += ["epochs", "seconds", "key"]  # columns of the join, in front
@@ -98,28 +104,27 @@ class Recorded:
             self._parts[name] = pq.read_table(pa.BufferReader(self.content(name)))
         return self._parts[name]
 
-    def _all(self, kind: str, schema: pa.Schema, unique: list[str]) -> pa.Table:
+    def _all(self, kind: str, unique: list[str]) -> pa.Table:
         """The parts of a kind as one table; a column that a part was written without is empty."""
+        schema = SCHEMAS[kind]
         parts = [schema.empty_table(), *map(self.part, self.parts(kind))]
         table = pa.concat_tables(parts, promote_options="default").select(schema.names)
         rows = table.select(unique).to_pandas()
         if rows.duplicated().any():
-            raise DamagedFile(
-                f"{self.folder}: rows of the {kind} stand twice, such as "
-                f"{rows[rows.duplicated()].iloc[0].to_dict()}; expected one of each. {REMEDY}"
-            )
+            twice = rows[rows.duplicated()].iloc[0].to_dict()
+            raise DamagedFile(f"{self.folder}: {kind} stand twice, such as {twice}. {REMEDY}")
         return table.combine_chunks()
 
     @cached_property
     def runs(self) -> pa.Table:
         """One row a run, :data:`columns.RUN_COLUMNS`. Raises DamagedFile where a key stands
         twice."""
-        return self._all("runs", RUNS, ["key"])
+        return self._all("runs", ["key"])
 
     @cached_property
     def searches(self) -> pa.Table:
         """One row for each round of each search, :data:`columns.SEARCH_COLUMNS`."""
-        return self._all("searches", SEARCHES, IDENTITY)
+        return self._all("searches", IDENTITY)
 
     @cached_property
     def places(self) -> dict[str, int]:
@@ -230,11 +235,11 @@ def results(
     recorded, own = Recorded(folder), default_folder()
     runs, searches = recorded.runs, recorded.searches
     if live:
-        mine = [row for row in live_rows(own, "runs") if row["key"] not in recorded.places]
+        more = [row for row in live_rows(own, "runs") if row["key"] not in recorded.places]
+        runs = pa.concat_tables([runs, pa.Table.from_pylist(more, runs.schema)])
         more = live_rows(own, "searches")
         more = [row for row in more if identity(row) not in recorded.identities]
-        runs = pa.concat_tables([runs, pa.Table.from_pylist(mine, RUNS)])
-        searches = pa.concat_tables([searches, pa.Table.from_pylist(more, SEARCHES)])
+        searches = pa.concat_tables([searches, pa.Table.from_pylist(more, searches.schema)])
     frame = to_frame(runs)
     if live:
         frame["live"] = ~frame["key"].isin(list(recorded.places))
