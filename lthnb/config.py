@@ -1,13 +1,10 @@
 """What a run is: its settings, their canonical text, and the key made from it.
 
-A run is described by four things, and its key is a hash of exactly those four: a :class:`Spec`
-(what is trained, and how), the digest of the data as split, an initialisation, and the digest of
-a mask. Two runs with one key are the same computation; whatever must not change a result (the
-number of threads, a profile's name, the Ks reported) is kept out of here.
+The key is a hash of four things: a :class:`Spec` (what is trained, and how), the digest of the data
+as split, an initialisation, and the digest of a mask. Two runs with one key are the same
+computation; what must not change a result (the number of threads, the Ks reported) is not in here.
 
-Settings are frozen pydantic dataclasses: bounds, meaning, unit and source stand beside each, and
-:func:`explain` gives them to the command line and the book. The names of the settings are part of
-the canonical text, so they stay what they are.
+The names of the settings are part of the canonical text, so they stay what they are.
 """
 
 from __future__ import annotations
@@ -25,8 +22,7 @@ import pydantic
 from pydantic import ConfigDict, Field, ValidationError
 
 NUMERICS = {
-    # Raise a number when a change alters what that component computes. Old records stay readable;
-    # they answer to another key from then on.
+    # Raise a number when a change alters what that component computes: keys change from then on.
     "sampling": 1,  # X⁰ and the triplet stream
     "model": 1,  # propagation, loss
     "pruning": 1,  # criteria and the choice among ties; part of a pruning's key alone
@@ -58,25 +54,26 @@ class LthnbError(Exception):
 
 
 class ConfigError(LthnbError, ValueError):
-    """A setting that cannot be: names it, what was found and what is allowed."""
+    """A setting that cannot be."""
 
 
 def nearest(name: str, known: Iterable[Any]) -> str:
-    """`` Did you mean 'x'?`` when one of `known` is close to `name`, else an empty string."""
+    """`` Did you mean 'x'?`` where one of `known` is close to `name`, else nothing."""
     close = difflib.get_close_matches(str(name), [str(k) for k in known], n=1)
     return f" Did you mean {close[0]!r}?" if close else ""
 
 
+RULES = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
+
+
+RULES = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
+
+
 @dataclass_transform(frozen_default=True, field_specifiers=(Field,))
 def settings(cls: type) -> type:
-    """A frozen dataclass whose values pydantic checks; a wrong one raises ConfigError.
-
-    An integer given for a float is that float; nothing else is converted.
-    """
-    rules = ConfigDict(
-        extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
-    )
-    made = pydantic.dataclasses.dataclass(cls, frozen=True, config=rules)
+    """A frozen dataclass whose values pydantic checks; a wrong one raises ConfigError. An integer
+    given for a float is that float; nothing else is converted."""
+    made = pydantic.dataclasses.dataclass(cls, frozen=True, config=RULES)
     check = made.__init__
 
     @functools.wraps(check)
@@ -104,18 +101,12 @@ def _in_one_line(cls: type, error: ValidationError) -> str:
     ways = [one["msg"].removeprefix("Input should be ") for one in found if one["loc"][0] == at]
     expected = re.sub(r"\b(greater|less)\b", r"a number \1", " or ".join(ways), count=1)
     meant = nearest(value, get_args(known[name].annotation))
-    about = explain(cls).get(name, "")
+    about = " ".join((known[name].description or "").split())
     return f"{cls.__name__}.{name}: found {value!r}, expected {expected}.{meant} {about}".strip()
 
 
-def explain(cls: type) -> dict[str, str]:
-    """Setting → its meaning, unit and source in one line, for a command line or a page."""
-    fields = cls.__pydantic_fields__.items()
-    return {n: f"{n}: {' '.join(f.description.split())}" for n, f in fields if f.description}
-
-
 class Described:
-    """What all settings share: they can be told as plain data."""
+    """What all settings share."""
 
     def described(self) -> dict[str, Any]:
         """The settings as plain data: what the canonical text is made of."""
@@ -134,15 +125,14 @@ class Model(Described):
     layers: Count = 3
     """K, propagation layers of LightGCN (the authors' commands)."""
     layer_combination: Literal["mean", "sum"] = "mean"
-    """How the K+1 layers become one output: their mean, as in the authors' code, or their sum, as
-    Eq. 6 with α = 1."""
+    """How the K+1 layers become one: their mean (the authors' code) or sum (Eq. 6, α = 1)."""
     compression: Literal["none", "linear"] = "none"
-    """What is trained: the table itself (none), or linear maps from a dense teacher's frozen table
-    to one of F columns (linear: LCM, §4.4, after LightEmb in gusye1234/KD_on_Ranking)."""
+    """What is trained: the table (none), or maps from a dense teacher's frozen table to one of F
+    columns (linear: LCM, §4.4, after LightEmb in gusye1234/KD_on_Ranking)."""
 
     def described(self) -> dict[str, Any]:
-        """Without what the backbone does not read, which changes nothing; and without what came
-        later while it has its default, so that older keys stay what they are."""
+        """Without what the backbone does not read; and without what came later while it has its
+        default, so that older keys stay what they are."""
         given = super().described()
         if self.backbone not in PROPAGATING:
             del given["layers"], given["layer_combination"]
@@ -160,22 +150,19 @@ class Training(Described):
     l2: float = Field(1e-4, ge=0)
     """λ, weight of the L2 term (§4.1)."""
     l2_scope: Literal["batch", "table"] = "batch"
-    """Rows that the L2 term covers: those of the batch, as in the code, or the whole table, as
-    Eqs. 4 and 7 are written."""
+    """Rows that the L2 term covers: the batch's (the code), or all (Eqs. 4 and 7 as written)."""
     batch_size: Count = 2048
     """Triplets in a step (§4.1)."""
     epochs: Count = 1000
     """J, most epochs; an epoch is as many triplets as there are training pairs (§4.1)."""
     patience: Count = 100
-    """Epochs without a better Recall@20 after which training stops (the authors' code). Algorithm 1
-    as printed has none: give as many as `epochs`."""
+    """Epochs without a better Recall@20 after which training stops (the authors' code)."""
     evaluate_every: Count = 1
     """Epochs between two evaluations (the authors' code)."""
     protocol: Protocol = "validated"
-    """On which part the best epoch is chosen: `validated` on valid; `paper` on test with valid
-    joined into train, as the authors' code does."""
+    """Where the best epoch is chosen: on valid; or on test, valid joined into train (the code)."""
     order_seed: Seed = 0
-    """Seed of the triplet stream, apart from that of X⁰."""
+    """Seed of the triplet stream."""
     step: Step = "auto"
     """What computes a step; `auto` is resolved before anything is keyed."""
     dtype: Literal["float32", "float64"] = "float32"
@@ -188,10 +175,8 @@ class Training(Described):
 
     def __post_init__(self) -> None:
         if self.evaluate_every > self.patience < self.epochs:
-            raise ConfigError(
-                f"Training.evaluate_every: found {self.evaluate_every}, expected at most patience "
-                f"= {self.patience}; training would stop before the first evaluation."
-            )
+            found = f"Training.evaluate_every: found {self.evaluate_every}"
+            raise ConfigError(f"{found}, expected at most the patience, {self.patience}.")
 
 
 @settings
@@ -202,19 +187,16 @@ class Spec(Described):
     training: Training = Training()
 
     def with_model(self, **changes: Any) -> Spec:
-        """The same, with some settings of :class:`Model` changed."""
+        """The same, with some settings of the model changed."""
         return dataclasses.replace(self, model=dataclasses.replace(self.model, **changes))
 
     def with_training(self, **changes: Any) -> Spec:
-        """The same, with some settings of :class:`Training` changed."""
+        """The same, with some settings of the training changed."""
         return dataclasses.replace(self, training=dataclasses.replace(self.training, **changes))
 
 
-# Where a table starts: objects of their own, since two runs with one mask may start differently.
-
-
 class Start(Described):
-    """What all initialisations share: their kind is told beside their settings."""
+    """Where a table starts: what all initialisations share."""
 
     def described(self) -> dict[str, Any]:
         return {"init": type(self).__name__.lower(), **super().described()}
@@ -238,20 +220,16 @@ class Snapshot(Start):
 
 @settings
 class Compressed(Start):
-    """LCM's start: the best table of another run, its teacher, frozen; and maps from a seed."""
+    """LCM's start: the best table of a dense run, the teacher, of any size; maps from a seed."""
 
     teacher: str
-    """Key of a dense run, which may have any embedding size."""
     seed: Seed = 0
 
 
 @settings
 class Rotated(Start):
-    """Another start times an orthogonal F × F matrix, which the store keeps under `rotation`.
-
-    The matrix is named by its digest and stored, never recomputed: an eigenvector's sign is no
-    constant of nature.
-    """
+    """Another start times an orthogonal F × F matrix, which the store keeps under `rotation`, its
+    digest. It is never recomputed: an eigenvector's sign is no constant of nature."""
 
     of: Seeded | Snapshot | Rotated
     rotation: str
@@ -262,28 +240,20 @@ STARTS = {cls.__name__.lower(): cls for cls in get_args(Init)}
 
 
 def init_from(described: dict[str, Any]) -> Init:
-    """The initialisation that ``described()`` gave, as read back from a record."""
-    given = dict(described)
-    kind = given.pop("init", None)
-    if kind not in STARTS:
-        raise ConfigError(f"initialisation: found {kind!r}, expected one of {', '.join(STARTS)}.")
-    if "of" in given:
-        given["of"] = init_from(given["of"])
-    return STARTS[kind](**given)
+    """The initialisation that ``described()`` gave, from a record."""
+    given = {n: init_from(v) if n == "of" else v for n, v in described.items()}
+    return STARTS[given.pop("init")](**given)
 
 
 def spec_from(described: dict[str, Any]) -> Spec:
-    """The spec that ``described()`` gave, as read back from a record; an unknown setting is refused
-    with the nearest known name."""
+    """The spec that ``described()`` gave, as read back from a record."""
     parts = {"model": Model, "training": Training}
     return Spec(**{n: parts[n](**v) if n in parts else v for n, v in described.items()})
 
 
 def canonical(described: Any) -> str:
     """One text for one description: sorted JSON, no white space, floats as Python prints them."""
-    return json.dumps(
-        described, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False
-    )
+    return json.dumps(described, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def digest_text(text: str) -> str:
@@ -296,24 +266,18 @@ def run_text(
 ) -> str:
     """The canonical text of a training, from which its key is made.
 
-    device: where it runs; elsewhere than on a CPU bits differ, so that its kind is in the text.
-    Raises ConfigError where the step is still ``auto``: a key names the step that runs.
+    device: bits differ elsewhere than on a CPU, so that its kind is in the text then. Raises
+    ConfigError where the step is still ``auto``: a key names the step that runs.
     """
     step = spec.training.step
     if step == "auto":
-        raise ConfigError(
-            "Training.step: found 'auto', expected a step by name: kernels.resolve(spec)."
-        )
-    return canonical(
-        {
-            "spec": spec.described(),
-            "data": data_digest,
-            "init": init.described(),
-            "mask": mask_digest,
-            "numerics": {k: NUMERICS[k] for k in ("sampling", "model", "selection", step)},
-            **({} if device == "cpu" else {"device": device.partition(":")[0]}),
-        }
-    )
+        raise ConfigError("Training.step: found 'auto', expected a name: kernels.resolve(spec).")
+    about = {"spec": spec.described(), "init": init.described()}
+    about |= {"data": data_digest, "mask": mask_digest}
+    about["numerics"] = {k: NUMERICS[k] for k in ("sampling", "model", "selection", step)}
+    if device != "cpu":
+        about["device"] = device.partition(":")[0]
+    return canonical(about)
 
 
 def run_key(spec: Spec, data_digest: str, init: Init, mask_digest: str, device: str = "cpu") -> str:
@@ -323,15 +287,12 @@ def run_key(spec: Spec, data_digest: str, init: Init, mask_digest: str, device: 
 
 @settings
 class Schedule(Described):
-    """A schedule: how masks are found, round by round (Algorithm 1 and its rivals).
-
-    A schedule goes by rate (`rate`, `rounds`) or, where `densities` is not empty, by those.
-    """
+    """How masks are found, round by round (Algorithm 1 and its rivals): by `rate` and `rounds` or,
+    where `densities` is not empty, by those."""
 
     method: Literal["imp", "omp", "rp", "rp_x0"] = "imp"
-    """imp: prune the last round's weights; omp: prune the dense model's, once per density; rp: a
-    random mask over a start of its own, as the paper's code has it; rp_x0: the same mask over X⁰
-    (§3.4, §4.3)."""
+    """imp: prune the last round's weights; omp: the dense model's, once per density; rp: a random
+    mask over a start of its own, as in the paper's code; rp_x0: over X⁰ (§3.4, §4.3)."""
     rate: float = Field(0.1, gt=0, lt=1)
     """pr, share of the kept entries pruned at each round (§4.1)."""
     rounds: int = Field(30, ge=0)
@@ -339,31 +300,27 @@ class Schedule(Described):
     densities: tuple[float, ...] = Field((), strict=False)
     """Densities to visit instead, falling, each in (0, 1)."""
     scope: Literal["join", "user", "item", "user_item"] = "join"
-    """One threshold over users and items (join), users or items alone, or one threshold a side (the
-    authors' code)."""
+    """One threshold over users and items (join), users or items alone, or one threshold a side."""
     rewind: Literal["rewind", "reinit", "continue", "late"] = "rewind"
-    """Where a round starts: X⁰ (rewind), a fresh X⁰ (reinit), the last round's trained weights
-    (continue), or the dense model's after `rewind_epoch` epochs (late; §4.5, Renda 2020)."""
+    """Where a round starts: X⁰ (rewind), a fresh X⁰ (reinit), the last round's weights (continue),
+    or the dense model's after `rewind_epoch` epochs (late; §4.5, Renda 2020)."""
     rewind_epoch: Count = 1
     """Epoch of late rewinding; read by `late` alone."""
     prune_from: Literal["best", "last"] = "best"
-    """Weights that are pruned: the best epoch's, as in the authors' code, or the last epoch's, as
-    Algorithm 1 is printed."""
+    """Weights that are pruned: the best epoch's (the authors' code) or the last's (Algorithm 1)."""
     seed: int = Field(0, ge=0, le=2**62 - 1)
     """Seed of X⁰ and, for random pruning, of the mask."""
     criterion: Criterion = "magnitude"
-    """What is pruned first: entries of the smallest magnitude (Algorithm 1), or row_rank: those
-    that are smallest in their own row, so that all rows keep about as many."""
+    """What is pruned first: entries of the smallest magnitude (Algorithm 1), or those that are
+    smallest in their own row, so that all rows keep about as many (row_rank)."""
 
     @property
     def trainings(self) -> int:
-        """Trainings of the whole schedule, the dense one among them."""
+        """Of the whole schedule, the dense one among them."""
         return 1 + (len(self.densities) or self.rounds)
 
     def __post_init__(self) -> None:
         for before, after in zip((1.0, *self.densities), self.densities, strict=False):
             if not 0.0 < after < before:
-                raise ConfigError(
-                    f"Schedule.densities: found {self.densities!r}, expected falling numbers, each "
-                    "> 0 and < 1 (the dense model is round 0 and needs no entry)."
-                )
+                found = f"Schedule.densities: found {self.densities!r}"
+                raise ConfigError(f"{found}, expected falling numbers, each > 0 and < 1.")

@@ -22,8 +22,7 @@ class Stopped(LthnbError):
     """A training stopped in order, its checkpoint written; the same call goes on from there.
 
     reason: ``interrupted`` (Ctrl-C), ``terminated`` (SIGTERM) or ``time budget``. epoch: epochs
-    done; None where it only waited for another process that trains the same. key: empty where no
-    training was under way.
+    done; None where it only waited for another process. key: empty where nothing was trained.
     """
 
     def __init__(self, reason: str, key: str, epoch: int | None) -> None:
@@ -33,9 +32,7 @@ class Stopped(LthnbError):
     def __str__(self) -> str:
         when = f"after epoch {self.epoch} of run {self.key[:8]}"
         if self.epoch is None:
-            when = f"while another process trains run {self.key[:8]}"
-        if not self.key:
-            when = "between two trainings"
+            when = "between two trainings, or waiting for another process"
         return f"stopped ({self.reason}) {when}; run the same command again to go on."
 
 
@@ -43,15 +40,12 @@ class Stopped(LthnbError):
 class Control:
     """How a training is watched and ended, and where it runs: no part of its key.
 
-    Nothing here but `device` can change a bit of a result, and that one is in the record.
-
     store: where runs are kept. progress: a bar for trainings over two seconds. report: called after
-    each epoch with a few words on where the training stands. deadline: a moment of
-    ``time.monotonic()`` after which trainings stop at the next epoch's end, or None.
-    checkpoint_seconds: between two checkpoints; that much work, and one epoch, is lost to a kill.
-    device: ``auto``, ``cpu``, ``cuda`` or ``cuda:1``: which step ``auto`` means, and where the
-    reference step computes. keep: epochs (from 1, or ``"last"``) whose tables are stored beside the
-    best one's. owner: the process that waits for the result; without it a training stops.
+    each epoch with a few words on where the training stands. deadline: ``time.monotonic()`` after
+    which trainings stop at an epoch's end. checkpoint_seconds: between two checkpoints. device:
+    ``auto``, ``cpu``, ``cuda`` or ``cuda:1``, see :func:`kernels.resolve`. keep: epochs (from 1, or
+    ``"last"``) whose tables are stored beside the best one's. owner: the process that waits for the
+    result; without it a training stops.
     """
 
     store: Store
@@ -73,8 +67,7 @@ class Control:
     @contextlib.contextmanager
     def stopping(self) -> Iterator[Callable[[], str | None]]:
         """While a training runs: a function that gives the reason to stop at the epoch's end, be it
-        SIGINT, SIGTERM or :meth:`why_stop`. A second signal ends the training at once. In a thread,
-        where no handlers can be set, signals do as they did."""
+        SIGINT, SIGTERM or :meth:`why_stop`. A second signal ends the training at once."""
         caught: list[str] = []
 
         def catch(number: int, frame: Any) -> None:
@@ -83,7 +76,7 @@ class Control:
             caught.append(SIGNALS[number])
             print("\nlthnb: stopping at the end of this epoch …", file=sys.stderr)
 
-        main = threading.current_thread() is threading.main_thread()
+        main = threading.current_thread() is threading.main_thread()  # others set no handlers
         before = {number: signal.signal(number, catch) for number in SIGNALS if main}
         try:
             yield lambda: caught[0] if caught else self.why_stop()

@@ -1,5 +1,5 @@
 """What a training needs of others: masks, and weights to start from. They are kept in the store, or
-made again when they are asked for by name (`ensure_…`), which may take as long as they took first.
+made again by `ensure_…`, which may take as long as they took first.
 """
 
 from __future__ import annotations
@@ -37,8 +37,7 @@ REPLAY_TOLERANCE = 1e-3  # relative, on each epoch's mean loss: other machines r
 
 @dataclass(frozen=True, eq=False)
 class StoredMask:
-    """A mask in the store, so that a search whose runs are all recorded is walked without a single
-    table of weights.
+    """A mask in the store, whose bits may not be kept.
 
     about: what the pruning depended on, and the mask's `digest` and `entries`; None for the dense
     mask. shape: (rows, F).
@@ -69,40 +68,31 @@ class StoredMask:
 
     @property
     def kept(self) -> np.ndarray:
-        """bool (rows, F). Raises StoreError where they are not kept: :func:`ensure_mask`
-        makes them again."""
+        """bool (rows, F). Raises StoreError where they are not kept."""
         mask = self.store.find_mask(self.about, self.shape)
         if mask is None:
-            raise StoreError(
-                f"mask {self.digest[:8]}: its bits are not kept; `kept.ensure_mask` prunes "
-                "again, from weights that are trained again where they are not kept either."
-            )
+            which = f"mask {self.digest[:8]}: its bits are not kept"
+            raise StoreError(f"{which}; `kept.ensure_mask` prunes again, which may train again.")
         return mask.kept
 
 
 def initialise(init: Init, data: Interactions, size: int, store: Store) -> np.ndarray | LinearStart:
     """What a training starts from, before its mask: the table (rows, F), or for a compression the
-    teacher's table and the maps.
-
-    Raises StoreError where it needs a run's weights or an array that the store does not have.
-    """
+    teacher's table and the maps. Raises StoreError for what the store does not have."""
     match init:
         case Rotated(of=start, rotation=digest):
             rotation = store.get_array(digest)
             if rotation.shape != (size, size):
-                raise StoreError(
-                    f"rotation {digest[:8]}: shape {rotation.shape}, expected {(size, size)}."
-                )
+                found = f"rotation {digest[:8]}: shape {rotation.shape}"
+                raise StoreError(f"{found}, expected {(size, size)}.")
             return initialise(start, data, size, store) @ rotation
         case Snapshot(run=key, epoch=epoch):
             return kept_weights(store, key, epoch)
         case Compressed(teacher=key, seed=seed):
             teacher = kept_weights(store, key, "best")
             if len(teacher) != data.rows:
-                raise StoreError(
-                    f"teacher {key[:8]}: its table has {len(teacher)} rows, expected {data.rows}, "
-                    f"the users and items of {data.name}; name a run on these data."
-                )
+                found = f"teacher {key[:8]}: its table has {len(teacher)} rows"
+                raise StoreError(f"{found}, expected {data.rows}; name a run on {data.name}.")
             return LinearStart(teacher, initial_maps(seed, teacher.shape[1], size))
     return initial_table(init.seed, data.rows, size)
 
@@ -124,11 +114,8 @@ def new_start(spec: Spec, data: Interactions, init: Init, mask: Mask, control: C
     return new_step(spec, data, table, mask.kept, control.device)
 
 
-def progress_bar(
-    spec: Spec, data: Interactions, mask: Mask, control: Control, total: int, done: int = 0
-) -> tqdm:
+def progress_bar(title: str, control: Control, total: int, done: int = 0) -> tqdm:
     """A progress bar over epochs, shown once two seconds have passed."""
-    title = f"{data.name} {spec.model.backbone} density {mask.density:.3f}"
     words = {"total": total, "initial": done, "unit": "epoch", "delay": 2, "leave": False}
     return tqdm(desc=title, disable=not control.progress, **words)
 
@@ -137,20 +124,15 @@ def epoch_of(record: Record, epoch: int | str) -> int | str:
     """``best``, or the number of an epoch that was run; ``last`` is one. Raises ConfigError."""
     number = record.epochs if epoch == "last" else epoch
     if number != "best" and not (isinstance(number, int) and 1 <= number <= record.epochs):
-        raise ConfigError(
-            f"run {record.key[:8]}: found epoch {epoch!r}, expected 'best', 'last' or 1 … "
-            f"{record.epochs}, the epochs that were run."
-        )
+        found = f"run {record.key[:8]}: found epoch {epoch!r}"
+        raise ConfigError(f"{found}, expected 'best', 'last' or 1 … {record.epochs}.")
     return number
 
 
 def ensure_mask(mask: Mask | StoredMask, data: Interactions, control: Control) -> Mask:
     """A mask with its bits; pruned again where they are not kept, from weights that are trained
-    again where they are not kept either.
-
-    Raises StoreError where a run that it comes from is not recorded, or the mask comes out
-    otherwise here.
-    """
+    again where they are not kept either. Raises StoreError where a run that it comes from is not
+    recorded, or the mask comes out otherwise here."""
     if isinstance(mask, Mask):
         return mask
     about, store = mask.about, control.store
@@ -159,10 +141,8 @@ def ensure_mask(mask: Mask | StoredMask, data: Interactions, control: Control) -
         return found
     source = store.find(about.get("run", ""))
     if source is None or about["criterion"] not in CRITERIA:
-        raise StoreError(
-            f"mask {mask.digest[:8]}: its bits are not kept, and it cannot be pruned again: "
-            f"criterion {about['criterion']!r}, from run {about.get('run', '')[:8] or 'none'}."
-        )
+        whence = f"criterion {about['criterion']!r}, from run {about.get('run', '')[:8] or 'none'}"
+        raise StoreError(f"mask {mask.digest[:8]}: not kept, and cannot be pruned again: {whence}.")
     earlier = None if about["mask"] == DENSE else source.pruning
     before = ensure_mask(replace(mask, about=earlier), data, control)
     found = pruned(about, before, ensure_weights(source, data, control, about["weights"]))
@@ -170,8 +150,8 @@ def ensure_mask(mask: Mask | StoredMask, data: Interactions, control: Control) -
         # Going on would train one mask under the key of another.
         raise StoreError(
             f"mask {mask.digest[:8]}: pruned again from run {source.key[:8]} it is "
-            f"{found.digest[:8]}, since weights come out in other bits here, as on another kind of "
-            "processor. Replay a run whose mask is kept, or search in an empty store."
+            f"{found.digest[:8]}: weights come out in other bits on this processor. Replay a run "
+            "whose mask is kept, or search in an empty store."
         )
     store.put_mask(found, about)
     return found
@@ -182,10 +162,9 @@ def ensure_weights(
 ) -> np.ndarray:
     """The table of a run after an epoch: ``best``, ``last``, or a number from 1; (rows, F).
 
-    One that is not kept is computed by training again up to there, after the runs that this one
-    comes from, and is then kept. Raises ConfigError for an epoch that was not run, DataError where
-    the data are others, StoreError where the losses are not those of the record, to
-    :data:`REPLAY_TOLERANCE`, and Stopped on a signal.
+    One that is not kept is trained again up to there, after the runs that it comes from, and kept.
+    Raises ConfigError for an epoch that was not run, DataError where the data are others,
+    StoreError where losses are not those of the record, and Stopped on a signal.
     """
     epoch, store = epoch_of(record, epoch), control.store
     table = store.find_weights(record.key, epoch)
@@ -198,26 +177,24 @@ def ensure_weights(
     with control.locked(record.key):
         table = store.find_weights(record.key, epoch)  # another process may have been faster
         if table is None:
-            count = record.best_epoch if epoch == "best" else epoch
             step = new_start(spec, data, init, mask, control)
-            with progress_bar(spec, data, mask, control, count) as bar:
-                _replay(record, step, count, control, bar)
+            _replay(record, step, record.best_epoch if epoch == "best" else epoch, control)
             table = step.weights()
             store.put_weights(record.key, epoch, table)
     return table
 
 
-def _replay(record: Record, step: Any, count: int, control: Control, bar: tqdm) -> None:
+def _replay(record: Record, step: Any, count: int, control: Control) -> None:
     """The first epochs of a run again, compared with its losses; nothing is evaluated."""
     # Not at the deadline: nothing of a replay is kept, so it would never come to its end.
-    with replace(control, deadline=None).stopping() as why_stop:
+    bar = progress_bar(f"again: {record.key[:8]}", control, count)
+    with bar, replace(control, deadline=None).stopping() as why_stop:
         for number, recorded in enumerate(record.nested["losses"][:count].tolist()):
             loss = step.run_epoch(number)
             if not math.isclose(loss, recorded, rel_tol=REPLAY_TOLERANCE):
                 raise StoreError(
                     f"run {record.key[:8]}: replayed, epoch {number + 1} has loss {loss:.6g}, "
-                    f"recorded is {recorded:.6g}; the record is from other code or data. Remove it "
-                    "and train again."
+                    f"recorded is {recorded:.6g}. Remove the record and train again."
                 )
             bar.update()
             if reason := why_stop():

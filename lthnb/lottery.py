@@ -1,7 +1,7 @@
 """Searches: train, prune, rewind, repeat (Algorithm 1), and its rivals OMP and random pruning.
 
-A search is a short loop over :func:`training.train` and a memoised pruning, so that resuming it,
-making it longer, or sharing its dense run with another method needs no code of its own.
+Trainings and prunings are memoised, so that resuming a search, making it longer, or sharing its
+dense run with another method needs no code of its own.
 """
 
 from __future__ import annotations
@@ -24,22 +24,21 @@ from lthnb.rng import stream_start
 from lthnb.store.records import Record, pruning_key, search_row, search_tags
 from lthnb.training import TrainedRun, train
 
+Keep = tuple[int, ...]  # entries to keep, in each row range of a scope
 RANDOM = {"rp": "random", "rp_x0": "random_x0"}  # methods that read no weights: what rows call them
 
 
 @dataclass(frozen=True)
 class Criterion:
-    """A pruning criterion of one's own: its name, by which a pruning is keyed, and the function
-    from weights (rows, F) and a seed to scores of the same shape, of which the lowest go first."""
+    """A pruning criterion of one's own: its name, by which a pruning is keyed, and its function."""
 
     name: str
     score: Score
 
     @classmethod
     def of(cls, score: Score) -> Criterion:
-        """Named by the function's name and a digest of its source. Where the source cannot be read,
-        the name is new at each call, so that no pruning by it is taken for one that was done
-        before."""
+        """Named by the function's name and a digest of its source; where that cannot be read, the
+        name is new at each call, so that no pruning by it is taken for an earlier one."""
         name = getattr(score, "__name__", type(score).__name__)
         try:
             source = inspect.getsource(score)
@@ -65,7 +64,7 @@ class Round:
 
     @property
     def density(self) -> float:
-        """Share of the table's entries that are kept; the sparsity is one minus this."""
+        """Share of the table's entries that are kept."""
         return self.mask.density
 
 
@@ -79,16 +78,14 @@ def rounds_of(
     """The rounds of a search, trained one after the other from the dense model (round 0) down; a
     row of the search is kept for each.
 
-    data: as the spec's protocol wants it. criterion: one's own, in place of the schedule's. What is
-    in the store already is not trained again. Raises what :func:`training.train` raises, and
-    ConfigError where method and rewinding do not go together.
+    data: as the spec's protocol wants it. criterion: one's own, in place of the schedule's. Raises
+    what :func:`training.train` raises, and ConfigError where settings do not go together.
     """
     check(schedule, spec)
     spec, size = resolve(spec, control.device), spec.model.embedding_size
     # Tables that a later round will ask for are kept on the way rather than computed twice.
-    wanted = (schedule.rewind_epoch,) if schedule.rewind == "late" else ()
-    wanted += ("last",) if schedule.prune_from == "last" else ()
-    control = replace(control, keep=(*control.keep, *wanted))
+    late = (schedule.rewind_epoch,) if schedule.rewind == "late" else ()
+    control = replace(control, keep=(*control.keep, *late, schedule.prune_from))
     tags = tags_of(schedule, criterion)
 
     def done(number: int, mask: StoredMask, run: TrainedRun) -> Round:
@@ -117,16 +114,15 @@ def train_dense(spec: Spec, data: Interactions, seed: int, control: Control) -> 
 
 def check(schedule: Schedule, spec: Spec) -> None:
     """Refuse what does not go together: a random mask comes from no weights."""
-    if schedule.rewind == "late" and schedule.rewind_epoch > spec.training.epochs:
-        raise ConfigError(
-            f"Schedule.rewind_epoch: found {schedule.rewind_epoch}, expected at most "
-            f"Training.epochs = {spec.training.epochs}."
-        )
+    late, epochs = schedule.rewind_epoch, spec.training.epochs
+    if schedule.rewind == "late" and late > epochs:
+        raise ConfigError(f"Schedule.rewind_epoch: found {late}, expected at most {epochs = }.")
     for name, usual in (("rewind", "rewind"), ("criterion", "magnitude")):
-        if schedule.method in RANDOM and getattr(schedule, name) != usual:
+        found = getattr(schedule, name)
+        if schedule.method in RANDOM and found != usual:
+            found = f"Schedule.{name}: found {found!r} with method {schedule.method!r}"
             raise ConfigError(
-                f"Schedule.{name}: found {getattr(schedule, name)!r} with method "
-                f"{schedule.method!r}, expected {usual!r}: random pruning reads no trained weights."
+                f"{found}, expected {usual!r}: random pruning reads no trained weights."
             )
 
 
@@ -145,7 +141,7 @@ def tags_of(schedule: Schedule, criterion: Criterion | None = None) -> dict[str,
     )
 
 
-def targets(schedule: Schedule, data: Interactions, size: int) -> list[tuple[int, ...]]:
+def targets(schedule: Schedule, data: Interactions, size: int) -> list[Keep]:
     """Entries that are kept at rounds 1 …, in each row range of the scope."""
     sizes = range_sizes(schedule.scope, data.users, data.rows, size)
     if schedule.densities:
@@ -154,15 +150,13 @@ def targets(schedule: Schedule, data: Interactions, size: int) -> list[tuple[int
 
 
 def derived_seed(seed: int, purpose: str) -> int:
-    """A seed for something else than X⁰, apart from it and from all others; 62 bits."""
+    """A seed for something else than X⁰; 62 bits."""
     return stream_start(seed, purpose) >> 2
 
 
 def start_of(schedule: Schedule, number: int, dense: str, last: str) -> Init:
     """Where round `number` starts (§4.5); dense, last: keys of round 0 and of the round before.
-
-    `rp` starts from a table of its own, the same at every round, as its mask is nested too.
-    """
+    `rp` starts from a table of its own, the same at every round."""
     if schedule.method == "rp":
         return Seeded(derived_seed(schedule.seed, "rp start"))
     match schedule.rewind:
@@ -176,17 +170,12 @@ def start_of(schedule: Schedule, number: int, dense: str, last: str) -> Init:
 
 
 def pruning_of(
-    schedule: Schedule,
-    data: Interactions,
-    size: int,
-    source: str,
-    before: str,
-    keep: tuple[int, ...],
+    schedule: Schedule, data: Interactions, size: int, source: str, before: str, keep: Keep
 ) -> dict[str, Any]:
     """What a pruning depends on, as plain data; its digest is the key under which it is stored.
 
     source: key of the run whose weights are pruned. before: digest of the mask that is pruned. A
-    random mask depends on neither, so it is the same whatever the data hold.
+    random mask depends on neither.
     """
     about = {"scope": schedule.scope, "users": data.users, "shape": [data.rows, size]}
     about |= {"criterion": schedule.criterion, "keep": list(keep)}
@@ -203,7 +192,7 @@ def _pruned(
     schedule: Schedule,
     source: TrainedRun,
     before: StoredMask,
-    keep: tuple[int, ...],
+    keep: Keep,
     criterion: Criterion | None,
 ) -> StoredMask:
     """Line 5 of Algorithm 1: the mask of the next round, from the store where it is there."""

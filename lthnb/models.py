@@ -1,8 +1,7 @@
 """The backbones: what the table becomes before it is scored, the loss, and LCM's linear maps.
 
-Both score a user and an item by the inner product of their output rows; MF's outputs are the table
-itself (§3.2.1), LightGCN's are the table spread over the graph (§3.2.2). `BACKBONES` is a dict: a
-new backbone is a class with `outputs`, and one line.
+Both score a user and an item by the inner product of their output rows. A new backbone is a class
+with `outputs`, and one line in `BACKBONES`.
 """
 
 from __future__ import annotations
@@ -24,8 +23,7 @@ DTYPES = {"float32": torch.float32, "float64": torch.float64}
 def adjacency(train: sp.csr_matrix) -> sp.csr_matrix:
     """D^-½ A D^-½ of Eqs. 3 and 5: float64 CSR with int32 indices, (users + items) squared.
 
-    train: users × items. A node without a neighbour keeps an empty row, and so the output 0 in
-    every layer but the first.
+    train: users × items. A node without a neighbour keeps an empty row.
     """
     r = train.astype(np.float64)
     a = sp.bmat([[None, r], [r.T, None]], format="csr")
@@ -34,13 +32,13 @@ def adjacency(train: sp.csr_matrix) -> sp.csr_matrix:
     np.divide(1.0, np.sqrt(degree), out=scale, where=degree > 0)
     a = sp.csr_matrix(sp.diags(scale) @ a @ sp.diags(scale))
     a.sort_indices()
-    # int32 indices take MKL's fast path in torch (measured: 7–10 ms against 14 with int64).
+    # int32 indices take MKL's fast path in torch.
     a.indices, a.indptr = a.indices.astype(np.int32), a.indptr.astype(np.int32)
     return a
 
 
 class _Spread(torch.autograd.Function):
-    """A @ x for a symmetric A, whose gradient is A @ g: no transposed copy is ever made."""
+    """A @ x for a symmetric A, whose gradient is A @ g."""
 
     @staticmethod
     def forward(ctx, a, x):
@@ -77,8 +75,7 @@ def bpr_loss(
 
     mean softplus(s_uj − s_ui) + L2, where s is the inner product of output rows, and L2 is
     λ·½·(‖x_u‖² + ‖x_i‖² + ‖x_j‖²)/B over the batch's rows of the table (`l2_scope="batch"`, the
-    authors' code, which takes layer 0 for LightGCN too) or λ·‖X‖²/B over all of it (`"table"`, the
-    equations as written).
+    authors' code, of LightGCN too) or λ·‖X‖²/B (`"table"`, the equations as written).
 
     outputs, table: (rows, F). triplets: int64 (3, B), users, positives, negatives; items count
     from 0 and lie behind the `users` rows of users.
@@ -96,11 +93,8 @@ def bpr_loss(
 
 
 def _total(values: torch.Tensor) -> torch.Tensor:
-    """The sum of all values, in an order that does not depend on the number of threads.
-
-    From 32,768 elements on, torch cuts a sum to a single number into a part for each thread; a sum
-    within a row is never cut.
-    """
+    """The sum of all values, in an order that does not depend on the number of threads: from 32,768
+    elements on, torch gives each thread a part, but a sum within a row is never cut."""
     values = values.reshape(-1)
     while len(values) > 8192:
         values = functional.pad(values, (0, -len(values) % 256)).view(-1, 256).sum(1)
@@ -114,7 +108,7 @@ class MF:
         pass
 
     def outputs(self, table: torch.Tensor) -> torch.Tensor:
-        """(rows, F) → (rows, F): the table itself."""
+        """(rows, F) → (rows, F)."""
         return table
 
 
@@ -125,16 +119,10 @@ class LightGCN:
         a = adjacency(data.train)
         self.layers, self.combination = model.layers, model.layer_combination
         with warnings.catch_warnings():
-            # torch says "beta" of CSR tensors at each first use; the product is tested here.
             warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
-            self.adjacency = torch.sparse_csr_tensor(
-                torch.from_numpy(a.indptr),
-                torch.from_numpy(a.indices),
-                torch.from_numpy(a.data).to(dtype),
-                size=a.shape,
-                device=device,
-                check_invariants=False,
-            )
+            parts = map(torch.from_numpy, (a.indptr, a.indices, a.data))
+            how = {"dtype": dtype, "device": device, "check_invariants": False}
+            self.adjacency = torch.sparse_csr_tensor(*parts, a.shape, **how)
 
     def outputs(self, table: torch.Tensor) -> torch.Tensor:
         """(rows, F) → (rows, F), Eqs. 5 and 6."""
@@ -158,15 +146,12 @@ class LinearStart(NamedTuple):
 class LinearMaps:
     """A teacher's frozen table, ready to be sent through maps to F columns (LCM, §4.4)."""
 
-    # Rows of a block. The gradient of the maps is a sum over all rows, and a library may cut so
-    # long a product by the number of threads; blocks of one size, summed in order, leave no choice.
-    BLOCK = 256
+    BLOCK = 256  # rows that are multiplied at once, so that no library cuts sums by its threads
 
     def __init__(self, teacher: np.ndarray, users: int, dtype: torch.dtype, device: str) -> None:
         self.sides = []
         for rows in (teacher[:users], teacher[users:]):
-            # A column of ones takes the bias into the product; what fills up the last block is
-            # zero, so that it changes no gradient.
+            # A column of ones takes the bias into the product; the last block is filled with zeros.
             filled = np.zeros((-(-len(rows) // self.BLOCK) * self.BLOCK, rows.shape[1] + 1))
             filled[: len(rows), :-1], filled[: len(rows), -1] = rows, 1.0
             blocks = torch.from_numpy(filled).to(device, dtype)

@@ -1,8 +1,6 @@
 """Masks, and how they shrink: criteria, scopes, and the one function that prunes.
 
 A criterion gives every entry a score; :func:`prune` removes the lowest among those that are kept.
-A new criterion is a function, a line in `CRITERIA`, and its name in `config.Criterion` (the book's
-page on extending has the steps).
 """
 
 from __future__ import annotations
@@ -20,6 +18,7 @@ from lthnb.config import DENSE, LthnbError
 from lthnb.rng import stream_bits
 
 Score = Callable[[np.ndarray, int], np.ndarray]  # weights (rows, F) and a seed → scores (rows, F)
+DIVERGED = "the training diverged. Lower the learning rate."
 
 
 class MaskError(LthnbError, ValueError):
@@ -30,8 +29,7 @@ class MaskError(LthnbError, ValueError):
 class Mask:
     """Which entries of the table are kept: bool, shape (rows, size), never changed in place.
 
-    Refuses anything but booleans or the numbers 0 and 1, so that no mask scales a table by accident
-    (Frankle's open_lth does the same).
+    Refuses anything but booleans or the numbers 0 and 1, so that no mask scales a table.
     """
 
     kept: np.ndarray
@@ -91,14 +89,11 @@ def magnitude(weights: np.ndarray, seed: int) -> np.ndarray:
 def row_rank(weights: np.ndarray, seed: int) -> np.ndarray:
     """Place of each entry in its own row, by magnitude: 0 for the smallest, F − 1 for the largest.
 
-    Whatever is pruned, rows then differ by one entry at most: no user or item gets more than
-    another, as they do by magnitude alone (§4.4). int64, the shape of `weights`; of equal
-    magnitudes the one in the lower column comes first. `seed` is not read; not-a-number is refused.
+    Whatever is pruned, rows then differ by one entry at most. int64, the shape of `weights`; of
+    equal magnitudes the one in the lower column comes first. Not-a-number is refused.
     """
     if np.isnan(weights).any():
-        raise MaskError(
-            "weights: found not-a-number; the training diverged. Lower the learning rate."
-        )
+        raise MaskError("weights: found not-a-number; " + DIVERGED)
     order = np.argsort(np.abs(weights), axis=1, kind="stable")
     return np.argsort(order, axis=1, kind="stable")
 
@@ -141,11 +136,10 @@ def prune(
 ) -> Mask:
     """Line 5 of Algorithm 1: of the kept entries, those with the lowest scores are pruned.
 
-    scores: of the mask's shape; the lowest go first, and not-a-number is refused. keep: entries
-    to keep, one number for each row range of the scope; a range that has no
-    more than that is left alone. users: how many of the rows are users. Of entries with equal
-    scores, those with the lower flat index (row-major) go first.
-    Raises MaskError on a wrong shape or number of ranges, and a score that is not a number.
+    scores: of the mask's shape. keep: entries to keep, one number for each row range of the scope;
+    a range that has no more is left alone. users: how many of the rows are users. Of entries with
+    equal scores, those with the lower flat index (row-major) go first. Raises MaskError on a wrong
+    shape or number of ranges, and a score that is not a number.
     """
     if scores.shape != mask.shape:
         raise MaskError(f"scores: found shape {scores.shape}, expected {mask.shape}.")
@@ -158,10 +152,7 @@ def prune(
         alive = np.flatnonzero(part)
         score = scores[first:last].reshape(-1)[alive]
         if score.dtype.kind == "f" and np.isnan(score).any():
-            raise MaskError(
-                "scores: found not-a-number among surviving entries; the training diverged. "
-                "Lower the learning rate."
-            )
+            raise MaskError("scores: found not-a-number among kept entries; " + DIVERGED)
         count = alive.size - wanted
         if count <= 0:
             continue
@@ -174,9 +165,8 @@ def prune(
 
 
 def drawn(about: Mapping[str, Any]) -> Mask:
-    """A random mask, of which all is told by what its pruning depends on: `seed`, `shape`, `users`,
-    `scope` and `keep`. Its scores are bits of the stream "prune", and know nothing of weights.
-    Raises KeyError where one of them is lacking."""
+    """A random mask, by what its pruning depends on: `seed`, `shape`, `users`, `scope`, `keep`. Its
+    scores are bits of the stream "prune"."""
     shape = tuple(about["shape"])
     scores = stream_bits(about["seed"], "prune", np.arange(math.prod(shape))).reshape(shape)
     return _pruned(about, Mask.dense(*shape), scores)
@@ -185,9 +175,8 @@ def drawn(about: Mapping[str, Any]) -> Mask:
 def pruned(
     about: Mapping[str, Any], before: Mask, weights: np.ndarray, score: Score | None = None
 ) -> Mask:
-    """The mask that a pruning gives: what it depends on, and the mask and the weights (rows, F)
-    that are pruned. score: a criterion that is not among :data:`CRITERIA`. Raises what
-    :func:`prune` does."""
+    """The mask that a pruning gives, of a mask and weights (rows, F). about: what it depends on.
+    score: a criterion that is not among :data:`CRITERIA`. Raises what :func:`prune` does."""
     score = CRITERIA[about["criterion"]] if score is None else score
     return _pruned(about, before, score(weights, 0))
 

@@ -67,27 +67,21 @@ class TrainedRun:
         return self.record.key
 
     def weights(self, epoch: int | str = "best") -> np.ndarray:
-        """The table after an epoch: ``best``, ``last``, or a number from 1; (rows, F).
-
-        Raises StoreError where it is not kept: :meth:`ensure_weights` trains it again, which takes
-        as long as the training did.
-        """
+        """The table after an epoch: ``best``, ``last``, or a number from 1; (rows, F). Raises
+        StoreError where it is not kept."""
         return kept_weights(self.control.store, self.key, epoch_of(self.record, epoch))
 
     def ensure_weights(self, epoch: int | str = "best") -> np.ndarray:
-        """The same, trained again where they are not kept: see :func:`ensure_weights`."""
+        """The same, trained again where it is not kept: see :func:`kept.ensure_weights`."""
         return ensure_weights(self.record, self.data, self.control, epoch)
 
     def ensure_mask(self) -> Mask:
-        """The mask with its bits, pruned again where they are not kept: :func:`ensure_mask`."""
+        """The mask with its bits: see :func:`kept.ensure_mask`."""
         return ensure_mask(self.mask, self.data, self.control)
 
     def outputs(self) -> torch.Tensor:
         """Rows to score with, from the best epoch's weights: (users + items, F), users first."""
         return _outputs(self.spec, self.data, self.weights(), self.mask, self.control)
-
-    def __repr__(self) -> str:
-        return f"TrainedRun({self.record!r})"
 
 
 def train(
@@ -98,12 +92,11 @@ def train(
     control: Control,
     seed: int | None = None,
 ) -> TrainedRun:
-    """Train a table, or return the run that did: ``train(spec, data, init, mask)`` is memoised.
+    """Train a table, or return the run that did; test is scored once, with the best weights.
 
-    spec: what and how (a step of ``auto`` is resolved first). data: as the spec's protocol wants it
-    (:meth:`Interactions.for_protocol`). init: where the table starts; mask: which entries are kept,
-    shape (users + items, F). seed: the replicate that the row names (default: the data-order
-    seed). The test part is scored once, with the best epoch's weights.
+    spec: what and how. data: as the spec's protocol wants it (:meth:`Interactions.for_protocol`).
+    init: where the table starts. mask: which entries are kept, (users + items, F). seed: the
+    replicate that the row names (default: the data-order seed).
 
     Raises DataError where the data do not fit protocol or mask, ConfigError where a compression has
     no teacher or a mask that prunes, Diverged where the loss is no number, and Stopped where the
@@ -133,10 +126,8 @@ def _check(spec: Spec, data: Interactions, init: Init, mask: Mask | StoredMask) 
     """Refuse what does not go together; see :func:`train`."""
     protocol, linear = spec.training.protocol, spec.model.compression == "linear"
     if protocol == "paper" and data.valid.nnz:
-        raise DataError(
-            f"{data.name}: protocol 'paper' trains on train and valid joined, and valid still has "
-            f"{data.valid.nnz} pairs; pass data.for_protocol('paper')."
-        )
+        found = f"{data.name}: valid still has {data.valid.nnz} pairs"
+        raise DataError(f"{found}; protocol 'paper' wants data.for_protocol('paper').")
     data.for_protocol(protocol)  # refuses `validated` without a validation part
     if data.items <= SELECTION_K:
         raise DataError(
@@ -147,24 +138,18 @@ def _check(spec: Spec, data: Interactions, init: Init, mask: Mask | StoredMask) 
         raise DataError(f"{data.name}: protocol 'paper' chooses epochs on test, and test is empty.")
     shape = (data.rows, spec.model.embedding_size)
     if mask.shape != shape:
-        raise DataError(
-            f"mask: found shape {mask.shape}, expected {shape}, users and items × embedding size."
-        )
+        raise DataError(f"mask: found shape {mask.shape}, expected {shape}, rows × embedding size.")
     if linear != isinstance(init, Compressed):
+        found = f"{type(init).__name__} with Model.compression {spec.model.compression!r}"
         raise ConfigError(
-            f"initialisation: found {type(init).__name__} with Model.compression "
-            f"{spec.model.compression!r}, expected Compressed with 'linear', and any other with "
-            "'none'."
+            f"initialisation: found {found}, expected Compressed with 'linear' alone."
         )
 
 
 def _given(mask: Mask, store: Store) -> dict[str, Any] | None:
     """Keep a mask that comes from no pruning, so that its run can be trained again."""
-    if mask.digest == DENSE:
-        return None
-    return store.put_mask(
-        mask, {"criterion": "given", "given": mask.digest, "shape": list(mask.shape)}
-    )
+    about = {"criterion": "given", "given": mask.digest, "shape": list(mask.shape)}
+    return None if mask.digest == DENSE else store.put_mask(mask, about)
 
 
 @dataclass
@@ -196,18 +181,15 @@ def _train(
     step = new_start(spec, data, init, mask, control)
     at, best = _resume(key, step, store)
     spent = at.seconds
-    with (
-        control.stopping() as why_stop,
-        progress_bar(spec, data, mask, control, t.epochs, at.epoch) as bar,
-    ):
+    title = f"{data.name} {spec.model.backbone} density {mask.density:.3f}"
+    bar = progress_bar(title, control, t.epochs, at.epoch)
+    with control.stopping() as why_stop, bar:
         while at.epoch < t.epochs and at.epoch - at.best_epoch < t.patience:
             loss = step.run_epoch(at.epoch)
             at.epoch += 1
             if not math.isfinite(loss):
-                raise Diverged(
-                    f"run {key[:8]}: the loss of epoch {at.epoch} is {loss}; lower the learning "
-                    "rate or the L2 weight."
-                )
+                found = f"run {key[:8]}: the loss of epoch {at.epoch} is {loss}"
+                raise Diverged(f"{found}; lower the learning rate or the L2 weight.")
             at.losses.append(loss)
             if at.epoch in control.keep:
                 store.put_weights(key, at.epoch, step.weights())
@@ -226,13 +208,13 @@ def _train(
             at.seconds = spent + now - began
             reason = why_stop()
             if reason or now - saved >= control.checkpoint_seconds:
-                _save(key, step, at, best, store)
+                found = {} if best is None else {"best": best}
+                store.put_checkpoint(key, {**step.state(), **found}, asdict(at))
                 saved = time.monotonic()
             if reason:
                 raise Stopped(reason, key, at.epoch)
     if "last" in control.keep:
         store.put_weights(key, at.epoch, step.weights())
-    # Test is scored once, with the best epoch's weights.
     hits = evaluate(_outputs(spec, data, best, mask, control), data, "test")
     valid = {} if t.protocol == "paper" else at.best_metrics
     scores = {"best_epoch": at.best_epoch, "epochs": at.epoch, "test": hits.means(), "valid": valid}
@@ -244,11 +226,6 @@ def _train(
     store.put(row, nested)  # last, so that a row means a finished training
     store.drop_checkpoint(key)
     return Record(row, lambda: nested)
-
-
-def _save(key: str, step: Any, at: _Progress, best: np.ndarray | None, store: Store) -> None:
-    found = {} if best is None else {"best": best}
-    store.put_checkpoint(key, {**step.state(), **found}, asdict(at))
 
 
 def _resume(key: str, step: Any, store: Store) -> tuple[_Progress, np.ndarray | None]:

@@ -66,7 +66,7 @@ def test_wrong_value_is_refused_by_name(cls, name, value):
     message = str(caught.value)
     assert f"{cls.__name__}.{name}: found {value!r}, expected " in message
     assert "\n" not in message
-    assert config.explain(cls).get(name, name) in message
+    assert " ".join((cls.__pydantic_fields__[name].description or "").split()) in message
 
 
 def test_every_allowed_choice_and_every_default_is_taken():
@@ -96,8 +96,6 @@ def test_an_unknown_name_is_answered_with_the_nearest():
         spec_from({"model": {"embeding_size": 3}})
     with pytest.raises(ConfigError, match=r"'trainnig'.*Did you mean 'training'"):
         spec_from({"trainnig": {"epochs": 3}})
-    with pytest.raises(ConfigError, match="initialisation: found 'seed', expected one of seeded"):
-        init_from({"init": "seed"})
 
 
 def test_a_value_given_by_its_place_is_refused_by_its_name():
