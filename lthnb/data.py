@@ -83,12 +83,11 @@ class Interactions:
                     f"{self.name}: part {part!r} has shape {matrix.shape}, expected {shape}, "
                     "the shape of train; give all parts the same users and items."
                 )
-            if not sp.issparse(matrix) or matrix.format != "csr":
-                raise DataError(f"{self.name}: part {part!r} must be a scipy CSR matrix.")
-            if not matrix.has_canonical_format or not (matrix.data == 1).all():
+            csr = matrix.format == "csr" and matrix.has_canonical_format
+            if not csr or not (matrix.data == 1).all():
                 raise DataError(
-                    f"{self.name}: part {part!r} must hold ones, sorted within rows, each pair "
-                    "once; data.to_csr(users, items, shape) makes it so."
+                    f"{self.name}: part {part!r} must be CSR of ones, sorted within rows, each "
+                    "pair once; data.to_csr(users, items, shape) makes it so."
                 )
         if self.train.nnz == 0:
             raise DataError(f"{self.name}: no training pair is left; nothing can be trained.")
@@ -96,8 +95,7 @@ class Interactions:
             if (found := len(getattr(self, what))) != size:
                 raise DataError(f"{self.name}: {found} {what}, expected {size}, one a row.")
         for a, b in (("train", "valid"), ("train", "test"), ("valid", "test")):
-            common = getattr(self, a).multiply(getattr(self, b)).nnz
-            if common:
+            if common := getattr(self, a).multiply(getattr(self, b)).nnz:
                 raise DataError(
                     f"{self.name}: {common} pairs stand both in {a} and in {b}; a pair belongs to "
                     "one part. Remove them from one of the two."
@@ -174,17 +172,13 @@ class Interactions:
 
         Raises DataError, naming the nearest label, where there is no such user.
         """
-        rows = np.flatnonzero(self.user_labels == label)
-        if not rows.size:
-            rows = np.flatnonzero(self.user_labels.astype(str) == str(label))
+        rows = np.flatnonzero(self.user_labels.astype(str) == str(label))
         if rows.size:
             return int(rows[0])
-        number = str(label).isdigit() and self.user_labels.dtype.kind == "U"
         raise DataError(
             f"{self.name}: no user {label!r}, expected a label such as "
-            f"{self.user_labels.tolist()[0]!r}."
+            f"{self.user_labels.tolist()[0]!r}, as text: with papermill, -r keeps 007 as it is."
             + nearest(label, self.user_labels[:10000])
-            + " With papermill, -r keeps a text such as 007 as it is." * number
         )
 
     def statistics(self) -> dict[str, Any]:

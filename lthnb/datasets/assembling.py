@@ -69,16 +69,13 @@ class Split(Options):
         return self
 
 
-def assemble(
-    name: str, raw: Raw, split: Split, origin: dict[str, Any], where: str = ""
-) -> Interactions:
+def assemble(name: str, raw: Raw, split: Split, origin: dict[str, Any], where: str) -> Interactions:
     """Merge duplicates, split what is not published, and count everything that was changed.
 
-    where: what to call the source in a message (default: its name). A pair that stands twice
-    happened when it happened first. Raises DataError where a part that must be is left empty, or
-    the split needs times that are not there.
+    where: what to call the source in a message. A pair that stands twice happened when it happened
+    first. Raises DataError where a part that must be is left empty, or the split needs times that
+    are not there.
     """
-    where = where or name
     shape = (len(raw.user_labels), len(raw.item_labels))
     for side, what in enumerate(("user", "item")):
         if shape[side] < 2:
@@ -103,7 +100,7 @@ def assemble(
             m.nnz for m in parts
         )
     if raw.times is not None:
-        described["times"] = [moment(t, raw.dated) for t in (raw.times.min(), raw.times.max())]
+        described["times"] = [_moment(t, raw.dated) for t in (raw.times.min(), raw.times.max())]
     origin = {**origin, "split": described, "counts": {k: int(v) for k, v in counts.items()}}
     if notes:
         origin["notes"] = notes
@@ -133,10 +130,8 @@ def _split(
             )
     else:
         parts, cuts = by_time(where, matrix, _first_times(raw, matrix))
-        described = {"how": "7:1:2 by time"}
-        described |= dict(
-            zip(("valid_from", "test_from"), (moment(t, raw.dated) for t in cuts), strict=True)
-        )
+        valid_from, test_from = (_moment(time, raw.dated) for time in cuts)
+        described = {"how": "7:1:2 by time", "valid_from": valid_from, "test_from": test_from}
     if parts[2].nnz == 0:
         raise DataError(
             f"{where}: no pair is left for test, so nothing could be judged. Split at random, a "
@@ -175,7 +170,7 @@ def _published(
     return [train, valid, test], described
 
 
-def moment(time: float, dated: bool) -> str:
+def _moment(time: float, dated: bool) -> str:
     """A time for people: a date where it is seconds since 1970."""
     if not dated or not abs(time) < 1e11:
         return f"{time:.15g}"

