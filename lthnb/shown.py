@@ -62,27 +62,27 @@ def described(statistics: Mapping[str, Any]) -> dict[str, str]:
 def worth_knowing(data: Any) -> list[str]:
     """What one should know before believing a number from `data`, a :class:`data.Interactions`: a
     sentence each, those in its `origin` first."""
+    counts, notes = data.origin.get("counts", {}), list(data.origin.get("notes", []))
     tested = np.diff(data.test.indptr) > 0
-    alone = (data.user_degree == 0) & tested
-    unseen = (data.item_degree == 0)[data.test.indices]
-    counts = data.origin.get("counts", {})
-    said = {
-        "Rows without any value: {}. They are passed over.": counts.get("blank_rows", 0),
-        f"Users without a test item: {{}} of {data.users:,}. They count in no average.": (
-            data.users - tested.sum()
-        ),
-        "Users who are tested and have no training pair: {}. Nothing can be learnt about them, "
-        "and they lower every model's Recall alike.": alone.sum(),
-        f"Test pairs whose item is in no training pair: {{}} of {data.test.nnz:,}. They are kept, "
-        "as all-ranking has it (§4.1), and can be hit by luck alone.": unseen.sum(),
-        "Rows that repeat a pair: {}. Each pair counts once.": counts.get("duplicates_merged", 0),
-        "Pairs in two parts: {}. Each stays in the first of train, valid, test.": (
-            counts.get("pairs_in_two_parts", 0)
-        ),
-    }
-    notes = list(data.origin.get("notes", []))
     if data.items <= SELECTION_K:
         notes.append(f"The catalogue has {data.items} items; training needs over {SELECTION_K}.")
     if tested.sum() < FEW:
         notes.append(f"Users tested: {tested.sum():,}. Below {FEW}, intervals are wide.")
-    return [*notes, *(text.format(f"{count:,}") for text, count in said.items() if count)]
+    lost = [f"{n:,} {name.replace('_', ' ')}" for name, n in counts.items() if n and name != "rows"]
+    if lost:
+        notes.append(f"Of {counts['rows']:,} rows: {', '.join(lost)}.")
+    if missing := data.users - tested.sum():
+        notes.append(
+            f"Users without a test item: {missing:,} of {data.users:,}. No average has them."
+        )
+    if alone := (tested & (data.user_degree == 0)).sum():
+        notes.append(
+            f"Users who are tested and have no training pair: {alone:,}. Nothing can be learnt "
+            "about them, and they lower every model's Recall alike."
+        )
+    if unseen := (data.item_degree == 0)[data.test.indices].sum():
+        notes.append(
+            f"Test pairs whose item is in no training pair: {unseen:,} of {data.test.nnz:,}. They "
+            "are kept, as all-ranking has it (§4.1), and can be hit by luck alone."
+        )
+    return notes

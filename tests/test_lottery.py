@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 from toys import count_epochs, count_trainings, quiet, toy_data, toy_spec
 
-from lthnb.config import ConfigError, Ladder, Model, Seeded, Snapshot, Spec, Training
-from lthnb.datasets import sources
+from lthnb.config import ConfigError, Ladder, Seeded, Snapshot
 from lthnb.lottery import plan, run_ladder, targets
 from lthnb.pruning import Mask, prune
 from lthnb.store import adding
@@ -342,48 +341,3 @@ class TestPlan:
         for path in (store.folder / "masks").iterdir():
             path.unlink()
         assert self.states(store) == ["recorded", "unknown", "unknown", "unknown"]
-
-
-# Planted taste: does pruning find it?
-
-PLANTED = {
-    **{"users": 400, "items": 200, "interactions": 8000, "rank": 4, "informative": 0.5},
-    **{"popularity": 0.0, "activity": 0.0, "taste": 8.0},
-}
-
-
-@pytest.fixture(scope="module")
-def planted(tmp_path_factory):
-    """The mask at density 0.17 of an IMP ladder, for planted data and for data without taste."""
-    kept = {}
-    # The last epoch's weights, evaluated but once: the question is what training finds.
-    length = {"epochs": 40, "patience": 40, "evaluate_every": 40}
-    spec = Spec(Model("mf", 16), Training(learning_rate=5e-3, **length))
-    for name, options in (("planted", {}), ("flat", {"informative": 0.0})):
-        data = sources.load("synthetic", **{**PLANTED, **options})
-        store = Store(tmp_path_factory.mktemp(name), results=None)
-        kept[name] = climbed(store, Ladder("imp", 0.3, 5), spec, data)[-1].mask.kept
-    return kept
-
-
-def survival(kept):
-    """Share of entries that live: informative and other users, informative and other items."""
-    truth = sources.synthetic_truth(**PLANTED)
-    for side, informative in (
-        (kept[: PLANTED["users"]], truth.informative_users),
-        (kept[PLANTED["users"] :], truth.informative_items),
-    ):
-        yield side[informative].mean(), side[~informative].mean()
-
-
-def test_tickets_find_what_was_planted(planted):
-    """Entries in rows that carry a taste survive far more often than the others: over three times
-    among users, over two and a half times among items (seen: 5.5 and 3.3 times)."""
-    for (carrying, other), times in zip(survival(planted["planted"]), (3, 2.5), strict=True):
-        assert carrying > times * other
-
-
-def test_without_taste_there_is_nothing_to_find(planted):
-    """The same rows, where nothing was planted: no group is favoured by a fifth."""
-    for carrying, other in survival(planted["flat"]):
-        assert 5 / 6 < carrying / other < 6 / 5

@@ -31,8 +31,8 @@ class Raw:
     parts: name of a published part, or ``"all"`` where the source is not split → (users, items),
     integer codes of one length. user_labels, item_labels: what the codes stand for. counts: rows
     that were read and left out, and notes: sentences about what was found, both for `origin`.
-    item_info: columns of the length of item_labels. times: of the pairs of ``"all"``, float64, or
-    None; dated: whether they are seconds since 1970, and not only an order.
+    item_info: columns of the length of item_labels. times: of the pairs of ``"all"``, float64, in
+    seconds since 1970 or in what says only what came first; or None.
     """
 
     parts: dict[str, Pairs]
@@ -41,7 +41,6 @@ class Raw:
     counts: dict[str, int] = field(default_factory=dict)
     item_info: dict[str, np.ndarray] = field(default_factory=dict)
     times: np.ndarray | None = None
-    dated: bool = False
     notes: list[str] = field(default_factory=list)
 
 
@@ -63,8 +62,7 @@ class Split(Options):
     def _leave_belongs_to_last(self) -> Split:
         if self.leave != 1 and self.how != "last":
             raise ValueError(
-                f"found leave={self.leave} with split {self.how!r}, expected split 'last': no "
-                "other leaves items by number."
+                f"found leave={self.leave} with split {self.how!r}, expected split 'last'."
             )
         return self
 
@@ -78,15 +76,12 @@ def assemble(name: str, raw: Raw, split: Split, origin: dict[str, Any], where: s
     """
     shape = (len(raw.user_labels), len(raw.item_labels))
     for side, what in enumerate(("user", "item")):
-        if shape[side] < 2:
+        rows = np.bincount(np.concatenate([pairs[side] for pairs in raw.parts.values()]))
+        if shape[side] < 2 or rows.max() == 1:
             raise DataError(
-                f"{where}: found {shape[side]} {what}, expected at least 2: with one there is no "
-                "taste to tell from another; look for a wrong column or too strict a filter."
-            )
-        if np.bincount(np.concatenate([pairs[side] for pairs in raw.parts.values()])).max() == 1:
-            raise DataError(
-                f"{where}: each {what} occurs once, expected some that occur again: nothing can be "
-                f"learnt about one {what} from others. Is the column of the {what}s a row number?"
+                f"{where}: found {shape[side]:,} {what}s, in {rows.max():,} rows at most, expected "
+                "at least 2 of either: one alone teaches nothing about others. Is it a wrong "
+                "column, such as a row number, or too strict a filter?"
             )
     matrices = {part: to_csr(*pairs, shape) for part, pairs in raw.parts.items()}
     given = sum(len(users) for users, _ in raw.parts.values())
@@ -96,11 +91,14 @@ def assemble(name: str, raw: Raw, split: Split, origin: dict[str, Any], where: s
         parts, described = _split(where, raw, matrices["all"], split, notes)
     else:
         parts, described = _published(where, matrices, split)
-        counts["pairs_in_two_parts"] = sum(m.nnz for m in matrices.values()) - sum(
-            m.nnz for m in parts
+        left = sum(m.nnz for m in parts)
+        counts["pairs_in_two_parts"] = sum(m.nnz for m in matrices.values()) - left
+    if parts[2].nnz == 0:
+        raise DataError(
+            f"{where}: no pair is left for test, so nothing could be judged. Split at random, a "
+            "user needs three items to have one in test; a part that is given loses the pairs that "
+            "stand in train or valid, too."
         )
-    if raw.times is not None:
-        described["times"] = [_moment(t, raw.dated) for t in (raw.times.min(), raw.times.max())]
     origin = {**origin, "split": described, "counts": {k: int(v) for k, v in counts.items()}}
     if notes:
         origin["notes"] = notes
@@ -130,13 +128,7 @@ def _split(
             )
     else:
         parts, cuts = by_time(where, matrix, _first_times(raw, matrix))
-        valid_from, test_from = (_moment(time, raw.dated) for time in cuts)
-        described = {"how": "7:1:2 by time", "valid_from": valid_from, "test_from": test_from}
-    if parts[2].nnz == 0:
-        raise DataError(
-            f"{where}: no pair is left for test, so nothing could be judged. Split at random, a "
-            "user needs three items to have one in test; bring such users, or give the parts."
-        )
+        described = {"how": "7:1:2 by time", "valid_from": cuts[0], "test_from": cuts[1]}
     return parts, {**described, "way": split.how}
 
 
@@ -150,8 +142,7 @@ def _published(
     """
     if split.how != "random":
         raise DataError(
-            f"{where}: found split={split.how!r} for parts that are given, expected none: a "
-            "published split is taken as it is. Leave `split` out."
+            f"{where}: found split={split.how!r} for parts that are given, expected none."
         )
     train, test = matrices["train"], _without(matrices["test"], matrices["train"])
     described: dict[str, Any] = {"how": "published", "way": "published"}
@@ -162,19 +153,7 @@ def _published(
         train, valid = pick_per_user(train, split.seed, VALID_SHARE_OF_TRAIN)
         described["how"] = "published; valid is 1/8 of each user's train"
         described["seed"] = split.seed
-    if test.nnz == 0:
-        raise DataError(
-            f"{where}: no pair is left for test, so nothing could be judged: each of its "
-            f"{matrices['test'].nnz:,} pairs stands in train or valid, too. Take them out there."
-        )
     return [train, valid, test], described
-
-
-def _moment(time: float, dated: bool) -> str:
-    """A time for people: a date where it is seconds since 1970."""
-    if not dated or not abs(time) < 1e11:
-        return f"{time:.15g}"
-    return str(np.datetime64(round(time * 1e6), "us").astype("datetime64[s]"))
 
 
 def _first_times(raw: Raw, matrix: sp.csr_matrix) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, Literal, TypeVar, get_args, get_origin
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
@@ -42,17 +42,9 @@ def _said(cls: type[Options], error: ErrorDetails, where: str) -> str:
     name, found = error["loc"][0], error["input"]
     if error["type"] == "extra_forbidden":
         known = list(cls.model_fields)
-        expected = f"one of {', '.join(known)}" if known else "none"
+        expected = f"one of {', '.join(known)}"
         return f"{where}: unknown option {name!r}, expected {expected}.{nearest(name, known)}"
-    near = nearest(found, _choices(cls.model_fields[name].annotation))
-    return f"{where}.{name}: found {found!r}, expected {said.rstrip('.')}.{near}"
-
-
-def _choices(annotation: Any) -> list[str]:
-    """The texts that a type allows, where it lists them."""
-    if get_origin(annotation) is Literal:
-        return [str(choice) for choice in get_args(annotation)]
-    return [choice for inner in get_args(annotation) for choice in _choices(inner)]
+    return f"{where}.{name}: found {found!r}, expected {said.rstrip('.')}."
 
 
 def explained(cls: type[Options], defaults: Mapping[str, Any] = MappingProxyType({})) -> dict:

@@ -1,11 +1,8 @@
 """Named sources and tables of one's own, and how they become :class:`Interactions`.
 
-``load("movielens")``, ``load("yelp2018")``, ``load("my_ratings.csv")`` or ``load(a_data_frame)``.
-:data:`SOURCES` is a dict to read, made from ``registry.yaml``.
-
 Published files are looked for in ``$LTHNB_DATA/<source>/``, then fetched into a cache
-(``$LTHNB_CACHE``, else the user's cache folder). Wherever they come from, their checksums are
-verified before they are read, and what they hold is compared with the published statistics.
+(``$LTHNB_CACHE``, else the user's cache folder). Their checksums are verified before they are read,
+and what they hold is compared with the published statistics.
 """
 
 from __future__ import annotations
@@ -122,11 +119,11 @@ def load_told(
     options: more of the source's, which go before. Raises as :func:`load`.
     """
     known = {n: getattr(told, n, "") for n in TOLD if n in _choosable(name)}
-    if "rating" in known and not known["rating"]:
+    if known.get("rating") == "":
         known.pop("threshold", None)
-    known = {n: value for n, value in known.items() if value != ""}
+    known = {n: value for n, value in known.items() if value != ""} | options
     split = getattr(told, "split", "random")
-    return load(name, protocol=protocol, split=split, progress=progress, **{**known, **options})
+    return load(name, protocol=protocol, split=split, progress=progress, **known)
 
 
 def load_again(
@@ -194,17 +191,11 @@ def describe(source: str | None = None) -> dict[str, Any]:
 
 
 def fetch(
-    name: str,
-    *,
-    data_dir: str | Path | None = None,
-    cache_dir: str | Path | None = None,
-    progress: bool = True,
+    name: str, *, data_dir: str | Path | None = None, progress: bool = True
 ) -> dict[str, Path]:
     """The verified files of a source: file name → path; downloads what is not there.
 
     data_dir: looked into first (default ``$LTHNB_DATA``), in a folder of the source's name.
-    cache_dir: where downloads go (default ``$LTHNB_CACHE``, else the user's cache folder).
-
     Raises DataError where a checksum is wrong, or a file can be neither found nor fetched, such as
     one that was never released.
     """
@@ -220,8 +211,7 @@ def fetch(
     for file, sha256 in known.files.values():
         url, local = f"{known.address}/{file}", folder / file
         if not local.exists():
-            where = {"source": name, "cache_dir": cache_dir, "progress": progress}
-            local = retrieve(url, sha256, file, **where)
+            local = retrieve(url, sha256, file, source=name, progress=progress)
         elif (found := file_sha256(local)) != sha256:
             raise DataError(
                 f"source {name!r}: {local} has SHA-256 {found}, expected {sha256}. It is not "
@@ -267,12 +257,11 @@ def _choosable(source: Any) -> dict[str, str]:
 def _chosen(known: Source, given: dict[str, Any]) -> TableOptions | Planted:
     """The options of a named source. Raises ConfigError for one that cannot be."""
     choosable = _choosable(known.name)
-    for name in given:
-        if name not in choosable:
-            raise ConfigError(
-                f"source {known.name!r}: unknown option {name!r}, expected "
-                f"{', '.join(choosable) or 'none'}.{nearest(name, choosable)}"
-            )
+    for name in given.keys() - choosable.keys():
+        raise ConfigError(
+            f"source {known.name!r}: unknown option {name!r}, expected "
+            f"{', '.join(choosable) or 'none'}.{nearest(name, choosable)}"
+        )
     if known.name == "synthetic":
         return checked(Planted, given, "Planted")
     return checked(TableOptions, {**known.table, **given}, known.name)
@@ -287,25 +276,20 @@ def _read(known: Source, paths: dict[str, Path], chosen: Any) -> Raw:
     if known.files:
         return read_parts({part: paths[file] for part, (file, _) in known.files.items()}, chosen)
     raw = read_parts({"all": paths[known.unreleased]}, chosen)
-    users, items = raw.parts["all"]
-    found = {"users": len(raw.user_labels), "items": len(raw.item_labels)}
-    found["interactions"] = len(np.unique(users.astype(np.int64) * found["items"] + items))
     row = next(row for row in TABLE1 if row.dataset == known.name)
-    beside = (f"{what} {n:,} (Table 1: {getattr(row, what):,})" for what, n in found.items())
-    notes = [*raw.notes, f"{', '.join(beside)}. {known.untold}"]
+    counts = f"Table 1 has {row.users:,} users, {row.items:,} items, {row.interactions:,} pairs."
+    notes = [*raw.notes, f"{counts} {known.untold}"]
     return dataclasses.replace(raw, notes=notes, times=raw.times if known.timed else None)
 
 
 def _verify_statistics(known: Source, data: Interactions) -> None:
     """Compare what was loaded with what is published; a carved validation part counts as train."""
-    found = {"users": data.users, "items": data.items}
-    found |= {part: getattr(data, part).nnz for part in PARTS}
+    found = {name: data.summary()[name] for name in ("users", "items", *PARTS)}
     if "valid" not in known.expected:
         found["train"] += found["valid"]
-    if wrong := {what: n for what, n in known.expected.items() if found[what] != n}:
+    if known.expected and (wrong := known.expected.items() - found.items()):
         raise DataError(
-            f"source {known.name!r}: found {', '.join(f'{found[w]:,} {w}' for w in wrong)}, "
-            f"expected {', '.join(f'{n:,} {w}' for w, n in wrong.items())}, as published. The "
+            f"source {known.name!r}: found {found}, expected {dict(wrong)}, as published. The "
             "checksums were right, so the reader has changed: please report it."
         )
 

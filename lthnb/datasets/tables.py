@@ -1,14 +1,11 @@
 """The one reader: a table, in a file or in memory, to :class:`Raw` pairs.
 
 Ids are read as text and become numbers only where nothing is lost by it. Every row that was there
-is a pair in the end, or counted among what was left out. What cannot be meant is refused with its
-place, what was found, what was expected and what to do. Nothing is guessed: what could mean two
-things is asked for as an option.
+is a pair in the end, or counted among what was left out. What could mean two things is asked for.
 """
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,7 +17,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import scipy.sparse as sp
 
-from lthnb.config import nearest
 from lthnb.data import PARTS, DataError, k_core
 from lthnb.datasets.assembling import Raw
 from lthnb.datasets.options import UNITS, TableOptions
@@ -29,20 +25,19 @@ from lthnb.datasets.reading import ROLES, Columns, read
 STEMS = {part: part for part in PARTS}  # how a part's file may begin
 STEMS |= {"val": "valid", "validation": "valid", "dev": "valid"}
 STEMS |= {"trnmat": "train", "valmat": "valid", "tstmat": "test"}  # HKUDS
-ROW_LENGTHS = range(3, 9)  # words in every line which may be columns as well as lists
 NEAR, FAR = 3e8, 1e11  # seconds since 1970: times outside 1979 to 5138 are of another unit
 LONGEST = 500  # characters of a label
 IDS = ("user", "item")
 NUMBER = r"^[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?$"
 ROUNDED = r"^\d(\.\d+)?[eE]\+\d+$"  # as a spreadsheet writes a number that is too long for it
-HEADER = r"(?i)(user|item|movie|product|book|artist|song|customer)s?([ _-]?(id|name))?|[ui]?id"
+HEADER = re.compile(r"(?i)(user|item|movie|product|book|artist|song)s?([ _-]?(id|name))?|[ui]?id")
 
 
 def looks_like_table(source: Any) -> bool:
     """Whether `source` is no name but a table: a path, a frame, a matrix, or a dict of parts."""
     if isinstance(source, str):
         path = Path(source)
-        return path.suffix != "" or len(path.parts) > 1 or os.path.isdir(path)
+        return path.suffix != "" or len(path.parts) > 1 or path.is_dir()
     frame = any(hasattr(source, name) for name in ("__arrow_c_stream__", "__dataframe__"))
     return isinstance(source, (Path, Mapping, pd.DataFrame)) or sp.issparse(source) or frame
 
@@ -53,7 +48,7 @@ def parts_of(source: Any) -> tuple[str, dict[str, Any]]:
     Raises DataError where a folder or a dict lacks a part, or has another.
     """
     source = Path(source) if isinstance(source, str) else source
-    if isinstance(source, Path) and not os.path.isdir(source):
+    if isinstance(source, Path) and not source.is_dir():
         return source.name.split(".")[0] or source.name, {"all": source}
     if not isinstance(source, (Path, Mapping)):
         return "table", {"all": source}
@@ -61,21 +56,11 @@ def parts_of(source: Any) -> tuple[str, dict[str, Any]]:
     if isinstance(source, Path):
         name, given = source.resolve().name, {}
         for path in sorted(source.iterdir()):
-            part = STEMS.get(path.name.split(".")[0].lower())
-            if part in given:
-                raise DataError(
-                    f"{name}: found both {given[part].name} and {path.name}, expected one file "
-                    f"for {part}."
-                )
-            if part:
+            if part := STEMS.get(path.name.split(".")[0].lower()):
+                if part in given:
+                    raise DataError(f"{name}: found two files for {part}, expected one.")
                 given[part] = path
-    for part in given:
-        if part not in PARTS:
-            raise DataError(
-                f"{name}: found a part {part!r}, expected {', '.join(PARTS)}."
-                + nearest(part, PARTS)
-            )
-    if "train" not in given or "test" not in given:
+    if not {"train", "test"} <= set(given) <= set(PARTS):
         raise DataError(
             f"{name}: found the parts {', '.join(given) or 'none'}, expected train and test, and "
             "perhaps valid; for a single table, give the path of the file."
@@ -98,9 +83,13 @@ def read_parts(parts: Mapping[str, Any], options: TableOptions) -> Raw:
     columns = [read(parts[part], options, name) for part, name in zip(parts, names, strict=True)]
     rows = _Rows(columns, options)
     codes, labels = {}, {}
+    heads = np.ones(len(rows.at), bool)  # names of columns that were read as if they were ids
     for role in IDS:
         codes[role], labels[role] = rows.coded(role)
-    rows.refuse_headers(codes, labels)
+        head = [label.dtype.kind == "U" and bool(HEADER.fullmatch(label)) for label in labels[role]]
+        heads &= np.array(head)[codes[role]]
+    expected = "an interaction: this looks like a header; remove it, or leave out columns=."
+    rows.check("user", ~heads, expected)
     kept = np.ones(len(rows.at), bool)
     if options.rating is not None:
         ratings = rows.numbers("rating")
@@ -132,7 +121,6 @@ def read_parts(parts: Mapping[str, Any], options: TableOptions) -> Raw:
         labels["item"],
         rows.counts,
         times=times[kept] if times is not None and "all" in parts else None,
-        dated=options.time_unit != "order",
         notes=rows.notes,
     )
 
@@ -146,13 +134,6 @@ class _Rows:
 
     def __init__(self, columns: list[Columns], options: TableOptions) -> None:
         self.columns, self.options, self.where = columns, options, columns[0].where
-        lengths = {one.fixed for one in columns}
-        if options.form is None and len(lengths) == 1 and (length := lengths.pop()) in ROW_LENGTHS:
-            raise DataError(
-                f"{self.where}: every line has {length} words, which may be a user with "
-                f"{length - 1} items, or a row with columns such as user, item, rating. Say which: "
-                "form=lists, or columns=user,item,rating with separator=' ' (or tab)."
-            )
         self.values: dict[str, pa.ChunkedArray] = {}
         for role in ROLES:
             if (name := getattr(options, role)) is not None:
@@ -171,17 +152,13 @@ class _Rows:
         self.part = np.repeat(np.arange(len(columns)), sizes)[filled]
         self.at = filled - begins[self.part]
         self.values = {role: column.take(filled) for role, column in self.values.items()}
-        self.counts = {"rows": sum(sizes) + sum(one.blank for one in columns)}
-        if blank := self.counts["rows"] - len(filled):
+        self.counts = {"rows": sum(sizes)}
+        if blank := sum(sizes) - len(filled):
             self.counts["blank_rows"] = blank
         self.notes = [note for one in columns for note in _unread_score(one, options)]
         for role, column in self.values.items():
-            missing = column.is_null().to_numpy()
-            self.check(
-                role,
-                ~missing,
-                f"a value in each row; rows without one: {missing.sum()}. Remove them.",
-            )
+            expected = f"a value in each row; rows without one: {column.null_count}. Remove them."
+            self.check(role, column.is_valid().to_numpy(), expected)
 
     def check(self, role: str, fits: np.ndarray, expected: str) -> None:
         """Refuse the first row that does not fit; fits: bool, (rows,). Raises DataError."""
@@ -190,17 +167,6 @@ class _Rows:
             found, name = self.values[role][row].as_py(), getattr(self.options, role)
             self.columns[self.part[row]].refuse(int(self.at[row]), name, found, expected)
 
-    def refuse_headers(self, codes: dict[str, np.ndarray], labels: dict[str, np.ndarray]) -> None:
-        """Refuse names of columns among the rows: a first line that was not said to be a header, or
-        files that were joined."""
-        heads = np.ones(len(self.at), bool)
-        for role in IDS:  # a column with a header in it has labels that are text
-            texts = pd.Series(labels[role].astype(str))
-            head = texts.str.fullmatch(HEADER) & (labels[role].dtype.kind == "U")
-            heads &= head.to_numpy(bool)[codes[role]]
-        expected = "an interaction: this looks like a header; remove it, or leave out columns=."
-        self.check("user", ~heads, expected)
-
     def numbers(self, role: str) -> np.ndarray:
         """A column as float64, each of them a finite number."""
         column = self.values[role]
@@ -208,8 +174,6 @@ class _Rows:
             column = pc.utf8_trim_whitespace(column)
             fits = pc.match_substring_regex(column, NUMBER).to_numpy()
             self.check(role, fits, "a finite number, with a point before decimals.")
-        elif not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
-            self.check(role, np.zeros(len(column), bool), "a number.")
         numbers = column.cast(pa.float64(), safe=False).to_numpy()
         self.check(role, np.isfinite(numbers), "a finite number; remove such rows.")
         return numbers
@@ -249,17 +213,13 @@ class _Rows:
                     continue
                 labels, place = np.unique(numbers.to_numpy(), return_inverse=True)
                 return place[codes], labels
-            self.check(
-                role,
-                ~_matches(texts, ROUNDED)[codes],
-                "an id with all its digits: a spreadsheet has rounded this one. Export the column "
-                "as text, or say ids=text if it is a name.",
-            )
+            expected = "an id with all its digits: a spreadsheet has rounded this one. Export the "
+            expected += "column as text, or say ids=text if it is a name."
+            self.check(role, ~_matches(texts, ROUNDED)[codes], expected)
             if whole.any() and not whole.all():
                 self.notes.append(
-                    f"Ids of {role}s that are no whole numbers: {(~whole).sum():,} of "
-                    f"{len(texts):,}, such as {texts[int(whole.argmin())].as_py()!r}. So all of "
-                    "them are taken as text."
+                    f"All {role}s are taken as text: {(~whole).sum():,} of {len(texts):,} are no "
+                    f"whole numbers, such as {texts[int(whole.argmin())].as_py()!r}."
                 )
         # numpy would take a NUL for the end of a text, and all labels take the room of the longest.
         wrong = _matches(texts, "\0") | (pc.utf8_length(texts).to_numpy() > LONGEST)
