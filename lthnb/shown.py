@@ -8,8 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from lthnb.config import SELECTION_K
-
 FEW = 100  # users tested, below which a mean says little
 
 
@@ -64,22 +62,10 @@ def worth_knowing(data: Any) -> list[str]:
     sentence each, those in its `origin` first."""
     counts, notes = data.origin.get("counts", {}), list(data.origin.get("notes", []))
     tested = np.diff(data.test.indptr) > 0
-    if data.items <= SELECTION_K:
-        notes.append(f"The catalogue has {data.items} items; training needs over {SELECTION_K}.")
     if tested.sum() < FEW:
         notes.append(f"Users tested: {tested.sum():,}. Below {FEW}, intervals are wide.")
-    lost = [f"{n:,} {name.replace('_', ' ')}" for name, n in counts.items() if n and name != "rows"]
-    if lost:
-        notes.append(f"Of {counts['rows']:,} rows: {', '.join(lost)}.")
-    if missing := data.users - tested.sum():
-        notes.append(
-            f"Users without a test item: {missing:,} of {data.users:,}. No average has them."
-        )
-    if alone := (tested & (data.user_degree == 0)).sum():
-        notes.append(
-            f"Users who are tested and have no training pair: {alone:,}. Nothing can be learnt "
-            "about them, and they lower every model's Recall alike."
-        )
+    if lost := [f"{n:,} {what}" for what, n in counts.items() if n and what != "rows"]:
+        notes.append(f"Of {counts['rows']:,} rows: {', '.join(lost)}.".replace("_", " "))
     if unseen := (data.item_degree == 0)[data.test.indices].sum():
         notes.append(
             f"Test pairs whose item is in no training pair: {unseen:,} of {data.test.nnz:,}. They "

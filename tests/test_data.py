@@ -99,17 +99,17 @@ class TestPickPerUser:
 
 class TestLastPerUser:
     @settings(deadline=None)
-    @given(MATRICES, st.integers(1, 2), st.integers(1, 50))
-    def test_is_what_is_last_by_hand(self, dense, leave, moments):
+    @given(MATRICES, st.integers(1, 50))
+    def test_is_what_is_last_by_hand(self, dense, moments):
         """Test items are no earlier than the others; users with a tie there are counted."""
         matrix = to_csr(*np.nonzero(dense), dense.shape)
         times = np.random.default_rng(0).integers(0, moments, matrix.nnz).astype(float)
-        (train, valid, test), tied = last_per_user(matrix, times, leave)
+        (train, valid, test), tied = last_per_user(matrix, times)
         assert (train + valid + test).toarray().tolist() == dense.tolist()
         at, ties = sp.csr_matrix((times, matrix.indices, matrix.indptr), matrix.shape).toarray(), 0
         for user, n in enumerate(dense.sum(axis=1)):
             last = test[[user]].indices
-            assert len(last) == valid[[user]].nnz == (leave if n > 2 * leave else 0)
+            assert len(last) == valid[[user]].nnz == (1 if n > 2 else 0)
             before = (train + valid)[[user]].indices
             if len(last):
                 assert at[user, last].min() >= at[user, before].max()

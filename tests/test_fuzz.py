@@ -8,7 +8,6 @@ import bz2
 import csv
 import gzip
 import io
-import json
 import pickle
 from collections import Counter
 
@@ -25,7 +24,7 @@ from lthnb.data import PARTS
 from lthnb.datasets.sources import load
 
 TEXTS = {".csv": ",", ".tsv": "\t", ".inter": "\t", ".txt": ";"}
-FORMS = [*TEXTS, ".jsonl", ".parquet", ".feather", ".pkl", "frame", "arrow", "lists"]
+FORMS = [*TEXTS, ".parquet", ".feather", ".pkl", "frame", "arrow", "lists"]
 NAMES = ("user", "item", "rating", "time", "title")
 BEGIN = 1_300_000_000
 LOSSES = ("blank_rows", "below_threshold", "outside_core", "duplicates_merged")
@@ -101,10 +100,6 @@ def written(rng, form: str, rows: list[list[str]], folder, options: dict):
         elif packed == 1:
             path, content = path.with_name(path.name + ".bz2"), bz2.compress(content)
         path.write_bytes(content)
-        return path
-    if form == ".jsonl":
-        lines = (json.dumps(dict(zip(NAMES, row, strict=True))) for row in rows)
-        path.write_text("\n".join(lines))
         return path
     table = pa.table(columns)
     if form == ".parquet":

@@ -19,14 +19,11 @@ import scipy.sparse as sp
 from hypothesis import given
 from hypothesis import strategies as st
 from test_sources import pairs_of
-from toys import ROOT, quiet, toy_spec
+from toys import ROOT
 
-from lthnb.config import ConfigError, Seeded
+from lthnb.config import ConfigError
 from lthnb.data import PARTS, DataError
 from lthnb.datasets.sources import load, load_told
-from lthnb.pruning import Mask
-from lthnb.store.runs import Store
-from lthnb.training import train
 
 HEADER = "user,item,rating,time\n"
 ROWS = "".join(
@@ -101,7 +98,6 @@ class TestForms:
             write("\ufeff" + GOOD, "bom.csv"),
             write(GOOD.replace("\n", "\r\n"), "windows.csv"),
             write(GOOD.replace("\n", "\n\n"), "blank.csv"),
-            write(frame.to_json(orient="records", lines=True), "mine.jsonl"),
             write(lists(by_user), "mine.txt"),
             write(GOOD.encode("utf-16"), "wide.csv"),
             write(gzip.compress(GOOD.encode(), mtime=0), "packed.csv"),
@@ -133,7 +129,6 @@ class TestForms:
         other = GOOD.replace("user,item,rating,time", "a,b,c,d")
         assert load(write(other), user="a", item="b").digest == same
         assert load(write(ROWS), columns="user,item,rating,time").digest == same
-        assert load(write(ROWS), columns=["user", "item", "rating", "time"]).digest == same
         semicolons = write(GOOD.replace(",", ";"))
         assert load(semicolons, separator=";").digest == same
         blanks = write(ROWS.replace(",", "\t"), "u.data")
@@ -199,7 +194,7 @@ class TestLabels:
         data = load(write(GOOD + "-1,3,4,1300000000\n007,3,4,1300000000\n"))
         assert {"-1", "007", "5"} <= set(data.user_labels)
         said = "All users are taken as text: 2 of 8 are no whole numbers, such as '-1'."
-        assert data.warnings()[0] == said
+        assert said in data.warnings()
 
 
 class TestReconciled:
@@ -241,26 +236,23 @@ class TestReconciled:
         text = GOOD.replace("time", "at")
         frame = pd.read_csv(write(text)).assign(time=1_300_000_000)
         notes = load(frame, time="time", split="last").warnings()
-        assert "Users whose last items share their time with one before: 6 of 6." in notes[0]
+        assert "Users whose last items share their time with one before: 6 of 6." in " ".join(notes)
         assert not any("share" in note for note in load(frame, time="at", split="last").warnings())
 
     def test_a_score_that_is_not_read_is_said(self, write):
         frame = pd.read_csv(write(GOOD))
-        assert not any("not read" in note for note in load(frame).warnings())
-        frame["rating"] = (frame["rating"] == 5).astype(int)
-        for source in (frame, write(frame.to_csv(index=False))):
-            assert "column 'rating' is not read, and 144 of 180" in " ".join(
-                load(source).warnings()
-            )
-        assert load(frame, rating="rating", threshold=1).statistics()["interactions"] == 36
+        for source in (frame, write(GOOD)):
+            said = "column 'rating' is not read, so each row counts."
+            assert said in " ".join(load(source).warnings())
+        assert "is not read" not in " ".join(load(frame.drop(columns="rating")).warnings())
 
 
 class TestSplits:
     def test_last_items_go_to_test(self, write):
-        data = load(write(GOOD), time="time", split="last", leave=2)
-        assert pairs_of(data, "test") == {(u, i) for u in range(6) for i in (28, 29)}
-        assert pairs_of(data, "valid") == {(u, i) for u in range(6) for i in (26, 27)}
-        how = {"how": "each user's last items", "way": "last", "leave": 2, "seed": 0}
+        data = load(write(GOOD), time="time", split="last")
+        assert pairs_of(data, "test") == {(u, 29) for u in range(6)}
+        assert pairs_of(data, "valid") == {(u, 28) for u in range(6)}
+        how = {"how": "each user's last items", "way": "last", "leave": 1, "seed": 0}
         assert data.origin["split"] == how
 
     def test_a_pair_happened_when_it_happened_first(self, write):
@@ -272,8 +264,7 @@ class TestSplits:
         data = load(write(GOOD), time="time", split="time")
         assert pairs_of(data, "train") == {(u, i) for u in range(6) for i in range(21)}
         assert pairs_of(data, "valid") == {(u, i) for u in range(6) for i in range(21, 24)}
-        cuts = {"valid_from": 1_300_002_100, "test_from": 1_300_002_400}
-        assert data.origin["split"] == {"how": "7:1:2 by time", "way": "time", **cuts}
+        assert data.origin["split"] == {"how": "7:1:2 by time", "way": "time"}
         said = "Test pairs whose item is in no training pair: 36 of 36."
         assert said in " ".join(data.warnings())
 
@@ -319,9 +310,8 @@ class TestSplits:
         data = load({"train": train, "test": test})
         assert data.user_labels.tolist() == ["a", "b", "c"]
         assert pairs_of(data, "test") == {("b", "i0"), ("c", "new")}
-        said = " ".join(data.warnings())
-        assert "Test pairs whose item is in no training pair: 1 of 2." in said
-        assert "Users who are tested and have no training pair: 1." in said
+        said = "Test pairs whose item is in no training pair: 1 of 2."
+        assert said in " ".join(data.warnings())
 
     @pytest.mark.parametrize("stem", ["valid", "val", "validation", "valMat"])
     def test_folders_as_others_write_them(self, write, tmp_path, stem):
@@ -357,7 +347,7 @@ WRONG = {  # what is wrong → text, options, words of the message
         )
         for rating in ("nan", "-inf", "", "good")
     },
-    "threshold": (GOOD, {**RATED, "threshold": 9}, "reaches the threshold 9.0; the highest is 5"),
+    "threshold": (GOOD, {**RATED, "threshold": 9}, "no row is left with threshold=9.0 and"),
     "too few": (GOOD + "1,3,4\n", {}, f"Row #{BAD}: Expected 4 columns, got 3: 1,3,4"),
     "too many": (GOOD + "1,3,4,5,6\n", {}, f"Row #{BAD}: Expected 4 columns, got 5"),
     "open mark": (GOOD + '"1,3,4,5\n' + ROW, {}, f"Row #{BAD}: Expected 4 columns.*quote=none"),
@@ -370,9 +360,13 @@ WRONG = {  # what is wrong → text, options, words of the message
     "milliseconds": (
         GOOD.replace(",1300", ",1300000"),
         {"time": "time"},
-        "line 2, column 'time': found '1300000000000', .*time_unit=ms fits",
+        "line 2, column 'time': found '1300000000000', .*time_unit=ms or order",
     ),
-    "a rating as time": (TIMED.replace("AT", "3.5"), {"time": "time"}, "Say time_unit=order"),
+    "a rating as time": (
+        TIMED.replace("AT", "3.5"),
+        {"time": "time"},
+        "what fits is time_unit=order",
+    ),
     "no date": (TIMED.replace("AT", "2020-01-01", 1), {"time": "time"}, "line 3, .*found 'AT'"),
     "a date among numbers": (GOOD + "1,3,4,2020-01-01\n", {"time": "time"}, "found '2020-01-01'"),
     "one moment": (
@@ -391,7 +385,7 @@ WRONG = {  # what is wrong → text, options, words of the message
         RATED,
         "found '3,5', .*a point before decimals",
     ),
-    "k-core": (GOOD, {"core": 40}, "no user and item is left with core=40 partners"),
+    "k-core": (GOOD, {"core": 40}, "no row is left with .*core=40"),
     "no test": ("user,item\n1,1\n1,2\n2,2\n2,1\n", {}, "no pair is left for test.*three items"),
     "no valid": (
         "user,item\n" + "".join(f"{u},{i}\n" for u in range(9) for i in range(u, u + 3)),
@@ -423,8 +417,6 @@ def test_text_that_cannot_be_meant_is_refused(write, what):
         ("mine.parquet", GOOD.encode(), "mine.parquet: cannot be read .*damaged"),
         ("mine.npz", GOOD.encode(), "mine.npz: cannot be read .*damaged"),
         ("mine.feather", GOOD.encode(), "mine.feather: cannot be read .*damaged"),
-        ("mine.jsonl", b'{"user": 1, "item": 2}\n{"user": }', "mine.jsonl: cannot be read .*row 1"),
-        ("mine.jsonl", b'{"user": 1.5, "item": 2}', "column 'user': found 1.5, expected whole"),
         ("mine.pkl", b"cos\nsystem\n(Vecho\ntR.", "asks for os.system, .*refused, and nothing"),
         ("mine.dat", b"1::2\n", "the suffix '.dat', .*or what separates its columns"),
     ],
@@ -454,7 +446,7 @@ def test_line_numbers_count_what_an_editor_counts(write):
     ("columns", "words"),
     [
         ({"user": [1, 2.5], "item": [1, 2]}, "row 2, column 'user': found 2.5, expected whole"),
-        ({"user": [1, "a"], "item": [1, 2]}, "that Arrow cannot hold .*column user.*astype"),
+        ({"user": [1, "a"], "item": [1, 2]}, "what Arrow cannot hold .*column user.*astype"),
         ({"user": [True, False], "item": [1, 2]}, "found True, expected whole"),
         ({"user": [1, None], "item": [1, 2]}, "table, row 2, column 'user': found nothing"),
         ({"user": [2.0**60, 1.0], "item": [1, 2]}, "row 1, .*whole numbers or text"),
@@ -489,10 +481,10 @@ class TestRefusedParts:
     @pytest.mark.parametrize(
         ("file", "text", "options", "words"),
         [
-            ("README", "", {"core": 2}, "found core=2 for parts that are given, .*Filter before"),
+            ("README", "", {"core": 2}, "found core=2 for given parts, .*Filter before"),
             ("README", "", {"split": "last"}, "found split='last' for parts that are given"),
             ("test.csv", "user,item\n0,5\n", {}, "found two files for test"),
-            ("test.txt", "0 1 2\n1 3\n", {}, "no pair is left for test, .*stand in train"),
+            ("test.txt", "0 1 2\n1 3\n", {}, "no pair is left for test.*stand in train"),
             ("test.txt", "7\n", {}, "test.txt: found no row"),
         ],
     )
@@ -526,10 +518,7 @@ class TestOptions:
             ({"core": -1}, "table.core: found -1, expected greater than or equal to 0"),
             ({"core": 2.5}, "table.core: found 2.5"),
             ({"separator": "::"}, "table.separator: found '::', expected one character"),
-            ({"columns": ""}, "table.columns: found '', expected names separated by commas"),
             ({"split": "lats"}, "Split.how: found 'lats', expected .*'last'"),
-            ({"leave": 0}, "Split.leave: found 0, expected greater than or equal to 1"),
-            ({"leave": 3}, "found leave=3 with split 'random', expected split 'last'"),
             ({"split_seed": -1}, "Split.seed: found -1"),
         ],
     )
@@ -551,13 +540,6 @@ class TestOptions:
 
 class TestCounted:
     """What is kept although it looks odd, and said."""
-
-    def test_a_catalogue_smaller_than_k(self, write, tmp_path):
-        text = "user,item\n" + "".join(f"{u},{i}\n" for u in range(9) for i in range(12))
-        data = load(write(text))
-        assert any("The catalogue has 12 items" in w for w in data.warnings())
-        with refused("found a catalogue of 12 items, expected more than 20: epochs are chosen by"):
-            train(toy_spec(), data, Seeded(0), Mask.dense(data.rows, 4), quiet(Store(tmp_path)))
 
     def test_nothing_odd_says_nothing(self):
         frame = pd.DataFrame({"user": np.repeat(range(120), 30), "item": np.tile(range(30), 120)})

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 import scipy.sparse as sp
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from lthnb.data import (
     RAW_SHARES,
@@ -49,22 +49,13 @@ class Split(Options):
 
     how: Literal["random", "last", "time"] = Field(
         "random",
-        description="random: 7:1:2 of each user's items (§4.1); last: the last items of each user "
-        "to test, those before to valid; time: one moment for all users, so that the parts are "
+        description="random: 7:1:2 of each user's items (§4.1); last: the last item of each user "
+        "to test, the one before to valid; time: one moment for all users, so that the parts are "
         "about 7:1:2. The latter two need times",
     )
-    leave: int = Field(1, ge=1, description="items of each user that `last` leaves to either part")
     seed: int = Field(
         0, ge=0, lt=2**63, description="chooses the pairs, and the order of equal times"
     )
-
-    @model_validator(mode="after")
-    def _leave_belongs_to_last(self) -> Split:
-        if self.leave != 1 and self.how != "last":
-            raise ValueError(
-                f"found leave={self.leave} with split {self.how!r}, expected split 'last'."
-            )
-        return self
 
 
 def assemble(name: str, raw: Raw, split: Split, origin: dict[str, Any], where: str) -> Interactions:
@@ -95,9 +86,8 @@ def assemble(name: str, raw: Raw, split: Split, origin: dict[str, Any], where: s
         counts["pairs_in_two_parts"] = sum(m.nnz for m in matrices.values()) - left
     if parts[2].nnz == 0:
         raise DataError(
-            f"{where}: no pair is left for test, so nothing could be judged. Split at random, a "
-            "user needs three items to have one in test; a part that is given loses the pairs that "
-            "stand in train or valid, too."
+            f"{where}: no pair is left for test. Split at random, a user needs three items to have "
+            "one in test; a part that is given loses the pairs that stand in train or valid, too."
         )
     origin = {**origin, "split": described, "counts": {k: int(v) for k, v in counts.items()}}
     if notes:
@@ -119,27 +109,24 @@ def _split(
         )
     elif split.how == "last":
         times = _first_times(raw, matrix)
-        parts, tied = last_per_user(matrix, times, split.leave, split.seed)
-        described = {"how": "each user's last items", "leave": split.leave, "seed": split.seed}
+        parts, tied = last_per_user(matrix, times, split.seed)
+        described = {"how": "each user's last items", "leave": 1, "seed": split.seed}
         if tied:
             notes.append(
                 f"Users whose last items share their time with one before: {tied:,} of "
                 f"{matrix.shape[0]:,}. Which of them go to test is chosen at random."
             )
     else:
-        parts, cuts = by_time(where, matrix, _first_times(raw, matrix))
-        described = {"how": "7:1:2 by time", "valid_from": cuts[0], "test_from": cuts[1]}
+        parts = by_time(where, matrix, _first_times(raw, matrix))
+        described = {"how": "7:1:2 by time"}
     return parts, {**described, "way": split.how}
 
 
 def _published(
     where: str, matrices: dict[str, sp.csr_matrix], split: Split
 ) -> tuple[list[sp.csr_matrix], dict[str, Any]]:
-    """Train, valid and test of parts that are given, and how they were made.
-
-    A pair in two of them stays in the first: train items are never ranked, so a copy in valid or
-    test could not be hit. None of the registered sets has such a pair.
-    """
+    """Train, valid and test of parts that are given, and how they were made. A pair in two of them
+    stays in the first: train items are never ranked, so a copy could not be hit."""
     if split.how != "random":
         raise DataError(
             f"{where}: found split={split.how!r} for parts that are given, expected none."

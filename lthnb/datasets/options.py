@@ -72,7 +72,7 @@ class TableOptions(Options):
     ids: Literal["auto", "text"] = Field(
         "auto", description="auto: numbers where all are whole numbers; text: as they are written"
     )
-    columns: tuple[str, ...] | None = Field(
+    columns: str | None = Field(
         None, description="names of the columns, where a file has no header: user,item,time"
     )
     separator: str | None = Field(None, description="what separates columns: a character, or tab")
@@ -85,16 +85,6 @@ class TableOptions(Options):
     form: Literal["lists", "rows"] | None = Field(
         None, description="of .txt: a user and its items in a line, or one interaction in a line"
     )
-
-    @field_validator("columns", mode="before")
-    @classmethod
-    def _names(cls, given: Any) -> Any:
-        names = given.split(",") if isinstance(given, str) else given
-        if isinstance(names, (list, tuple)):
-            names = tuple(str(name).strip() for name in names)
-            if not all(names):
-                raise ValueError("names separated by commas")
-        return names
 
     @field_validator("separator")
     @classmethod

@@ -19,7 +19,6 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.feather
 import pyarrow.interchange
-import pyarrow.json
 import pyarrow.parquet
 import scipy.sparse as sp
 
@@ -29,11 +28,10 @@ from lthnb.datasets.options import TableOptions
 from lthnb.datasets.pickles import read_matrix
 
 SEPARATORS = {".csv": ",", ".tsv": "\t", ".inter": "\t"}
-JSON = (".jsonl", ".ndjson", ".json")
 MATRICES = {".npz": sp.load_npz, ".pkl": read_matrix}
 TABLES = {".parquet": pyarrow.parquet.read_table, ".feather": pyarrow.feather.read_table}
 TABLES[".arrow"] = TABLES[".feather"]
-SUFFIXES = (*SEPARATORS, ".txt", *JSON, *TABLES, *MATRICES)
+SUFFIXES = (*SEPARATORS, ".txt", *TABLES, *MATRICES)
 PACKED = {b"\x1f\x8b": "gzip", b"BZh": "bz2", b"\x28\xb5\x2f\xfd": "zstd"}  # by how files begin
 NO_TEXT = (b"PAR1", b"PK\x03\x04", b"\x80", b"<")  # Parquet, spreadsheet or zip, pickle, web page
 ROLES = ("user", "item", "rating", "time")
@@ -79,9 +77,8 @@ def read(source: Any, options: TableOptions, part: str) -> Columns:
         raise
     except (pa.ArrowException, RuntimeError, NotImplementedError, TypeError, ValueError) as error:
         raise DataError(
-            f"{part}: found a {type(source).__name__} that Arrow cannot hold "
-            f"({' '.join(map(str, error.args))}), expected a table with one kind of values in each "
-            "column; convert ids with astype(str)."
+            f"{part}: found what Arrow cannot hold ({' '.join(map(str, error.args))}), expected "
+            "one kind of values in each column; convert ids with astype(str)."
         ) from error
     return _from_arrow(part, table, options)
 
@@ -140,8 +137,6 @@ def _from_file(path: Path, options: TableOptions) -> Columns:
     if suffix in MATRICES or suffix in TABLES:
         return _from_binary(path, suffix, options)
     text = _text(path, options.encoding)
-    if suffix in JSON:
-        return _from_json(where, text, options)
     if separator:
         return _from_text(where, text, separator, options)
     if suffix == ".txt" and options.form != "rows" and options.columns is None:
@@ -162,8 +157,8 @@ def _from_binary(path: Path, suffix: str, options: TableOptions) -> Columns:
         raise
     except Exception as error:  # a damaged file may raise anything
         raise DataError(
-            f"{path.name}: cannot be read ({type(error).__name__}: {error}), expected {suffix}; "
-            "it is damaged or of another kind."
+            f"{path.name}: cannot be read ({type(error).__name__}: {error}), expected {suffix}, "
+            "neither damaged nor of another kind."
         ) from error
 
 
@@ -176,8 +171,7 @@ def _text(path: Path, encoding: str) -> bytes:
             content = pa.CompressedInputStream(pa.BufferReader(content), codec).read()
     except OSError as error:
         raise DataError(
-            f"{path.name}: cannot be unpacked ({error}), expected a whole file; this one is cut "
-            "off or damaged. Fetch or pack it again."
+            f"{path.name}: cannot be unpacked ({error}), expected a whole file, not a damaged one."
         ) from error
     if not content.strip() or content.startswith(NO_TEXT):
         raise DataError(
@@ -213,26 +207,17 @@ def _from_lists(where: str, text: bytes, options: TableOptions) -> Columns:
     return _from_arrow(where, table, options, lambda row: f"{where}, line {number[row] + 1}")
 
 
-def _from_json(where: str, text: bytes, options: TableOptions) -> Columns:
-    """One object a line."""
-    try:
-        table = pyarrow.json.read_json(pa.BufferReader(text))
-    except pa.ArrowInvalid as error:
-        raise DataError(
-            f"{where}: cannot be read ({error}), expected an object in each line, such as "
-            '{"user": 1, "item": 2}, with one kind of values for each name.'
-        ) from error
-    return _from_arrow(where, table, options)
-
-
 def _from_text(where: str, text: bytes, separator: str, options: TableOptions) -> Columns:
     """Text with one row a line. Raises DataError where a row has more or fewer values than there
     are columns, and where a value in quotation marks goes on in the next line."""
     quoted = options.quote != "none" and b'"' in text
+    head = 0 if options.columns else 1
     first = re.split(r"[\r\n]", text.decode(), maxsplit=1)[:1]
     quoting = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
-    names = list(options.columns or next(csv.reader(first, delimiter=separator, quoting=quoting)))
-    asked, head = _asked_for(where, names, options), 0 if options.columns else 1
+    names = next(csv.reader(first, delimiter=separator, quoting=quoting))
+    if options.columns:
+        names = [name.strip() for name in options.columns.split(",")]
+    asked = _asked_for(where, names, options)
     try:
         table = pyarrow.csv.read_csv(
             pa.BufferReader(text),

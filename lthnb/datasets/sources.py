@@ -24,7 +24,6 @@ from lthnb.datasets.assembling import Raw, Split, assemble
 from lthnb.datasets.fetching import cache_folder, file_sha256, retrieve
 from lthnb.datasets.options import TableOptions, checked, explained
 from lthnb.datasets.planted import Planted, planted_pairs
-from lthnb.datasets.reading import SUFFIXES
 from lthnb.datasets.tables import looks_like_table, parts_of, read_parts
 from lthnb.paper import TABLE1
 
@@ -55,7 +54,6 @@ def load(
     *,
     protocol: str = "validated",
     split: str = "random",
-    leave: int = 1,
     split_seed: int = 0,
     data_dir: str | Path | None = None,
     progress: bool = True,
@@ -67,16 +65,15 @@ def load(
     with train, test and perhaps valid, a DataFrame, an Arrow table, a scipy sparse matrix, or a
     dict of parts (:mod:`lthnb.datasets.tables`).
     protocol: ``validated`` or ``paper``, see :meth:`Interactions.for_protocol`.
-    split, leave: how what is not published is split: ``random``, ``last`` or ``time``, see
-    :class:`assembling.Split`. split_seed: chooses the pairs of what is not published: all three
-    parts of an unsplit source, or the validation part (1/8 of each user's training items).
+    split, split_seed: how what is not published is split, see :class:`assembling.Split`; a split
+    without a validation part gets 1/8 of each user's training items.
     data_dir: where published files may lie already, in a folder of the source's name; default
     ``$LTHNB_DATA``. progress: show a bar while files are fetched.
     options: the source's own, see ``describe(source)["options"]``.
 
     Raises DataError or ConfigError, which name what was found, what was expected, what to do.
     """
-    how = checked(Split, {"how": split, "leave": leave, "seed": split_seed}, "Split")
+    how = checked(Split, {"how": split, "seed": split_seed}, "Split")
     if _is_table(source):
         known, chosen = None, checked(TableOptions, options, "table")
         name, parts = parts_of(source)
@@ -116,7 +113,7 @@ def load_told(
 
     told: has :data:`TOLD` and `split` as attributes, or some of them; those that the source does
     not read, and empty texts, say nothing, nor does `threshold` without a column of ratings.
-    options: more of the source's, which go before. Raises as :func:`load`.
+    options: more of the source's. Raises as :func:`load`.
     """
     known = {n: getattr(told, n, "") for n in TOLD if n in _choosable(name)}
     if known.get("rating") == "":
@@ -137,16 +134,12 @@ def load_again(
     origin = summary["origin"]
     split, name = origin.get("split", {}), origin.get("source", "table")
     if name == "table" and source is None:
-        raise DataError(
-            f"{summary['name']}: a table of one's own ({origin.get('title', '')}); say where it "
-            "lies: `--source PATH`."
-        )
+        raise DataError(f"{summary['name']}: a table of one's own; say where: `--source PATH`.")
     way = split.get("way", "random")
     return load(
         source or name,
         protocol=protocol,
         split="random" if way == "published" else way,
-        leave=split.get("leave", 1),
         split_seed=split.get("seed", 0),
         progress=progress,
         **origin.get("options", {}),
@@ -154,10 +147,7 @@ def load_again(
 
 
 def options_of(words: Iterable[str]) -> dict[str, Any]:
-    """Options from texts NAME=VALUE; a value that reads as JSON is that, else text.
-
-    Raises DataError for a text without ``=``.
-    """
+    """Options from texts NAME=VALUE; a value may be JSON. Raises DataError without a value."""
     options: dict[str, Any] = {}
     for word in words:
         name, equals, value = word.partition("=")
@@ -177,9 +167,7 @@ def option_help(source: Any) -> list[str]:
 
 def describe(source: str | None = None) -> dict[str, Any]:
     """What is known of a source before loading it, as plain data; of all of them without a name.
-
-    `options` gives each option's meaning and default, `expected` the published statistics.
-    """
+    `options` gives each option's meaning and default, `expected` the published statistics."""
     if source is None:
         return {name: describe(name) for name in SOURCES}
     known = _source(source)
@@ -196,16 +184,14 @@ def fetch(
     """The verified files of a source: file name → path; downloads what is not there.
 
     data_dir: looked into first (default ``$LTHNB_DATA``), in a folder of the source's name.
-    Raises DataError where a checksum is wrong, or a file can be neither found nor fetched, such as
-    one that was never released.
+    Raises DataError where a checksum is wrong, or a file can be neither found nor fetched.
     """
     known = _source(name)
     folder = Path(data_dir or os.environ.get("LTHNB_DATA") or "$LTHNB_DATA") / name
     if known.unreleased and not (folder / known.unreleased).exists():
         raise DataError(
             f"source {name!r}: no file {folder / known.unreleased}, expected {known.unreleased} as "
-            "the challenge gave it. The data were never released; whoever holds them names in "
-            f"LTHNB_DATA the folder above {name}/."
+            "the challenge gave it; the data were never released. LTHNB_DATA names the folder."
         )
     paths = {known.unreleased: folder / known.unreleased} if known.unreleased else {}
     for file, sha256 in known.files.values():
@@ -235,11 +221,10 @@ def _is_table(source: Any) -> bool:
 def _source(name: Any) -> Source:
     if isinstance(name, str) and name in SOURCES:
         return SOURCES[name]
-    shown = repr(name) if isinstance(name, str) else f"of type {type(name).__name__}"
     raise DataError(
-        f"unknown source {shown}, expected one of {', '.join(SOURCES)}, the path of a table "
-        f"({', '.join(SUFFIXES)}) or of a folder with train and test, a DataFrame, an Arrow table, "
-        "or a scipy sparse matrix." + nearest(name, SOURCES)
+        f"unknown source {str(name)[:60]!r}, expected one of {', '.join(SOURCES)}, the path of a "
+        "table or of a folder with train and test, a DataFrame, an Arrow table, or a scipy matrix."
+        + nearest(name, SOURCES)
     )
 
 
@@ -256,14 +241,13 @@ def _choosable(source: Any) -> dict[str, str]:
 
 def _chosen(known: Source, given: dict[str, Any]) -> TableOptions | Planted:
     """The options of a named source. Raises ConfigError for one that cannot be."""
-    choosable = _choosable(known.name)
-    for name in given.keys() - choosable.keys():
-        raise ConfigError(
-            f"source {known.name!r}: unknown option {name!r}, expected "
-            f"{', '.join(choosable) or 'none'}.{nearest(name, choosable)}"
-        )
     if known.name == "synthetic":
         return checked(Planted, given, "Planted")
+    for name in given.keys() - set(known.options):
+        raise ConfigError(
+            f"source {known.name!r}: unknown option {name!r}, expected "
+            f"{', '.join(known.options) or 'none'}.{nearest(name, known.options)}"
+        )
     return checked(TableOptions, {**known.table, **given}, known.name)
 
 
@@ -307,9 +291,6 @@ def _read_movielens(chosen: TableOptions) -> Raw:
     raw = read_parts({"all": table}, chosen)
     films = table.drop_duplicates("movieId").set_index("movieId").loc[raw.item_labels]
     titles = films.title.where(films.title.notna(), "film " + films.index.astype(str))
-    info = {
-        "title": titles.to_numpy().astype(str),
-        "genres": films.genres.to_numpy().astype(str),
-        "year": films.year.to_numpy(np.float64),  # NaN where it is not known
-    }
+    info = {"title": titles.to_numpy().astype(str), "genres": films.genres.to_numpy().astype(str)}
+    info["year"] = films.year.to_numpy(np.float64)  # NaN where it is not known
     return dataclasses.replace(raw, item_info=info)

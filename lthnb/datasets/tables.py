@@ -76,12 +76,11 @@ def read_parts(parts: Mapping[str, Any], options: TableOptions) -> Raw:
     """
     if "all" not in parts and options.core:
         raise DataError(
-            f"table: found core={options.core} for parts that are given, expected none: it would "
-            "change the split. Filter before you split."
+            f"table: found core={options.core} for given parts, expected none: it would change "
+            "the split. Filter before you split."
         )
-    names = ("table" if part == "all" else part for part in parts)
-    columns = [read(parts[part], options, name) for part, name in zip(parts, names, strict=True)]
-    rows = _Rows(columns, options)
+    names = {part: "table" if part == "all" else part for part in parts}
+    rows = _Rows([read(parts[part], options, names[part]) for part in parts], options)
     codes, labels = {}, {}
     heads = np.ones(len(rows.at), bool)  # names of columns that were read as if they were ids
     for role in IDS:
@@ -95,22 +94,17 @@ def read_parts(parts: Mapping[str, Any], options: TableOptions) -> Raw:
         ratings = rows.numbers("rating")
         kept = ratings >= options.threshold
         rows.counts["below_threshold"] = int((~kept).sum())
-        if np.bincount(rows.part[kept], minlength=len(parts)).min() == 0:
-            raise DataError(
-                f"{rows.where}: no rating in column {options.rating!r} reaches the threshold "
-                f"{options.threshold}; the highest is {ratings.max():g}."
-            )
     times = None if options.time is None else rows.times()
     if options.core:
         left = np.flatnonzero(kept)
         outside = left[~k_core(codes["user"][left], codes["item"][left], options.core)]
         rows.counts["outside_core"] = len(outside)
         kept[outside] = False
-        if not kept.any():
-            raise DataError(
-                f"{rows.where}: no user and item is left with core={options.core} partners, "
-                "expected some; choose a smaller core."
-            )
+    if np.bincount(rows.part[kept], minlength=len(parts)).min() == 0:
+        raise DataError(
+            f"{rows.where}: no row is left with threshold={options.threshold} and "
+            f"core={options.core}, expected some."
+        )
     for role in IDS:
         occurs, codes[role] = np.unique(codes[role][kept], return_inverse=True)
         labels[role] = labels[role][occurs]
@@ -146,16 +140,23 @@ class _Rows:
         empty = np.logical_and.reduce([c.is_null().to_numpy() for c in self.values.values()])
         filled = np.flatnonzero(~empty)
         begins = np.cumsum([0, *sizes])
-        for one, count in zip(columns, np.diff(np.searchsorted(filled, begins)), strict=True):
-            if count == 0:
-                raise DataError(f"{one.where}: found no row, expected one row an interaction.")
         self.part = np.repeat(np.arange(len(columns)), sizes)[filled]
+        found = np.bincount(self.part, minlength=len(columns))
+        if not found.all():
+            where = columns[found.argmin()].where
+            raise DataError(f"{where}: found no row, expected one row an interaction.")
         self.at = filled - begins[self.part]
         self.values = {role: column.take(filled) for role, column in self.values.items()}
         self.counts = {"rows": sum(sizes)}
         if blank := sum(sizes) - len(filled):
             self.counts["blank_rows"] = blank
-        self.notes = [note for one in columns for note in _unread_score(one, options)]
+        self.notes = [
+            f"{one.where}: column {name!r} is not read, so each row counts. If low values are no "
+            f"interactions: rating={name} and a threshold."
+            for one in columns
+            for name in one.table.column_names
+            if name not in [getattr(options, role) for role in ROLES]
+        ]
         for role, column in self.values.items():
             expected = f"a value in each row; rows without one: {column.null_count}. Remove them."
             self.check(role, column.is_valid().to_numpy(), expected)
@@ -174,6 +175,8 @@ class _Rows:
             column = pc.utf8_trim_whitespace(column)
             fits = pc.match_substring_regex(column, NUMBER).to_numpy()
             self.check(role, fits, "a finite number, with a point before decimals.")
+        elif not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
+            self.check(role, np.zeros(len(column), bool), "a number.")
         numbers = column.cast(pa.float64(), safe=False).to_numpy()
         self.check(role, np.isfinite(numbers), "a finite number; remove such rows.")
         return numbers
@@ -191,11 +194,8 @@ class _Rows:
         numbers = self.numbers("time")
         middle = abs(float(np.median(numbers)))
         if unit != "order" and not NEAR <= middle * UNITS[unit] < FAR:
-            fits = [u for u in ("s", "ms", "us", "ns") if NEAR <= middle * UNITS[u] < FAR]
-            expected = f"times in {unit} since 1970" + "".join(
-                f"; time_unit={u} fits" for u in fits
-            )
-            expected += ". Say time_unit=order if they are no dates."
+            fits = [u for u in UNITS if u == "order" or NEAR <= middle * UNITS[u] < FAR]
+            expected = f"times in {unit} since 1970; what fits is time_unit={' or '.join(fits)}."
             self.check("time", np.zeros(len(numbers), bool), expected)
         return numbers * UNITS[unit]
 
@@ -254,17 +254,3 @@ def _plain(one: Columns, name: str, ids: bool) -> pa.ChunkedArray:
     elif ids and not pa.types.is_integer(kind) and len(column) and not pa.types.is_null(kind):
         one.refuse(0, name, column[0].as_py(), expected)
     return column.cast(pa.large_string()) if ids else column
-
-
-def _unread_score(one: Columns, options: TableOptions) -> list[str]:
-    """A note where a column that looks like a score is not read, and most of it is 0 or less."""
-    unread = set(one.table.column_names) - {getattr(options, role) for role in ROLES}
-    for name in unread:
-        zeros = pd.to_numeric(one.table[name].to_pandas(), errors="coerce").le(0).sum()
-        if zeros > one.table.num_rows / 2:
-            return [
-                f"{one.where}: column {name!r} is not read, and {zeros:,} of "
-                f"{one.table.num_rows:,} values are 0 or less. If these are no interactions: "
-                f"rating={name} and a threshold."
-            ]
-    return []
