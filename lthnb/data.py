@@ -59,12 +59,11 @@ class Interactions:
                     f"{self.name}: part {part!r} has shape {matrix.shape}, expected {shape}, "
                     "the shape of train; give all parts the same users and items."
                 )
-            if not sp.issparse(matrix) or matrix.format != "csr":
-                raise DataError(f"{self.name}: part {part!r} must be a scipy CSR matrix.")
-            if not matrix.has_canonical_format or not (matrix.data == 1).all():
+            csr = matrix.format == "csr" and matrix.has_canonical_format
+            if not csr or not (matrix.data == 1).all():
                 raise DataError(
-                    f"{self.name}: part {part!r} must hold ones, sorted within rows, each pair "
-                    "once; data.to_csr(users, items, shape) makes it so."
+                    f"{self.name}: part {part!r} must be CSR of ones, sorted within rows, each "
+                    "pair once; data.to_csr(users, items, shape) makes it so."
                 )
         if self.train.nnz == 0:
             raise DataError(f"{self.name}: no training pair is left; nothing can be trained.")
@@ -72,12 +71,8 @@ class Interactions:
             if (found := len(getattr(self, what))) != size:
                 raise DataError(f"{self.name}: {found} {what}, expected {size}, one a row.")
         for a, b in (("train", "valid"), ("train", "test"), ("valid", "test")):
-            common = getattr(self, a).multiply(getattr(self, b)).nnz
-            if common:
-                raise DataError(
-                    f"{self.name}: {common} pairs stand both in {a} and in {b}; a pair belongs to "
-                    "one part. Remove them from one of the two."
-                )
+            if common := getattr(self, a).multiply(getattr(self, b)).nnz:
+                raise DataError(f"{self.name}: {common} pairs stand both in {a} and in {b}.")
 
     @property
     def users(self) -> int:
@@ -133,9 +128,8 @@ class Interactions:
             )
         if protocol == "paper":
             none = sp.csr_matrix(self.train.shape, dtype=np.int8)
-            origin = dict(self.origin)
-            if "split" in origin:
-                origin["split"] = {**origin["split"], "valid": "joined into train"}
+            split = {**self.origin.get("split", {}), "valid": "joined into train"}
+            origin = {**self.origin, "split": split}
             return replace(self, train=self.known, valid=none, origin=origin)
         if self.valid.nnz == 0:
             raise DataError(
@@ -150,17 +144,13 @@ class Interactions:
 
         Raises DataError, naming the nearest label, where there is no such user.
         """
-        rows = np.flatnonzero(self.user_labels == label)
-        if not rows.size:
-            rows = np.flatnonzero(self.user_labels.astype(str) == str(label))
+        rows = np.flatnonzero(self.user_labels.astype(str) == str(label))
         if rows.size:
             return int(rows[0])
-        number = str(label).isdigit() and self.user_labels.dtype.kind == "U"
         raise DataError(
             f"{self.name}: no user {label!r}, expected a label such as "
-            f"{self.user_labels.tolist()[0]!r}."
+            f"{self.user_labels.tolist()[0]!r}, as text: with papermill, -r keeps 007 as it is."
             + nearest(label, self.user_labels[:10000])
-            + " With papermill, -r keeps a text such as 007 as it is." * number
         )
 
     def statistics(self) -> dict[str, Any]:
@@ -258,18 +248,18 @@ def pick_per_user(matrix: sp.csr_matrix, seed: int, *shares: float) -> list[sp.c
 
 
 def last_per_user(
-    matrix: sp.csr_matrix, times: np.ndarray, leave: int, seed: int = 0
+    matrix: sp.csr_matrix, times: np.ndarray, seed: int = 0
 ) -> tuple[list[sp.csr_matrix], int]:
-    """Each user's last `leave` items as test, the `leave` before as valid, the rest as train; and
-    of how many users the first test item happened at the same time as one before.
+    """Each user's last item as test, the one before as valid, the rest as train; and of how many
+    users the test item happened at the same time as one before.
 
     times: float64, one an entry of the matrix, in its order. Equal times are put in order by a hash
-    of (seed, user, item). A user with 2 · `leave` items or fewer is kept for training alone.
+    of (seed, user, item). A user with two items or fewer is kept for training alone.
     """
     users, count = _users_of(matrix), np.diff(matrix.indptr)
     from_end = count[users] - 1 - _places(matrix, seed, times)
-    part = np.where(from_end < leave, 2, np.where(from_end < 2 * leave, 1, 0))
-    part[(count <= 2 * leave)[users]] = 0
+    part = np.maximum(2 - from_end, 0)
+    part[(count <= 2)[users]] = 0
     last, test = part == 2, np.full(len(count), np.inf)
     before = -test
     np.minimum.at(test, users[last], times[last])
@@ -277,11 +267,9 @@ def last_per_user(
     return _in_parts(matrix, part, 3), int((test == before).sum())
 
 
-def by_time(
-    where: str, matrix: sp.csr_matrix, times: np.ndarray
-) -> tuple[list[sp.csr_matrix], tuple[float, float]]:
+def by_time(where: str, matrix: sp.csr_matrix, times: np.ndarray) -> list[sp.csr_matrix]:
     """What happened before one moment as train, before another as valid, the rest as test: about
-    7:1:2 of all pairs; what happened at one time stays together. The two moments come with them.
+    7:1:2 of all pairs; what happened at one time stays together.
 
     times: float64, one an entry of the matrix, in its order. Raises DataError where so much
     happened at one time that a part would be empty.
@@ -294,10 +282,9 @@ def by_time(
     if not sizes.all():
         raise DataError(
             f"{where}: split by time, the parts have {', '.join(map(str, sizes))} pairs, expected "
-            f"some in each; too many of the {n:,} pairs share one moment. Split at random, or "
-            "bring finer times."
+            "some in each; too many share one moment. Split at random, or bring finer times."
         )
-    return _in_parts(matrix, part, 3), (float(valid_from), float(test_from))
+    return _in_parts(matrix, part, 3)
 
 
 def k_core(users: np.ndarray, items: np.ndarray, k: int) -> np.ndarray:

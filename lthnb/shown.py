@@ -8,8 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from lthnb.config import SELECTION_K
-
 FEW = 100  # users tested, below which a mean says little
 
 
@@ -62,37 +60,15 @@ def described(statistics: Mapping[str, Any]) -> dict[str, str]:
 def worth_knowing(data: Any) -> list[str]:
     """What one should know before believing a number from `data`, a :class:`data.Interactions`: a
     sentence each, those in its `origin` first."""
-    user_degree, item_degree = data.user_degree, data.item_degree
+    counts, notes = data.origin.get("counts", {}), list(data.origin.get("notes", []))
     tested = np.diff(data.test.indptr) > 0
-    pairs = user_degree + np.diff(data.valid.indptr) + np.diff(data.test.indptr)
-    counts = data.origin.get("counts", {})
-    notes = list(data.origin.get("notes", []))
-    if data.items <= SELECTION_K:
-        notes.append(
-            f"The catalogue has {data.items} items, so Recall@{SELECTION_K} cannot tell models "
-            f"apart; training needs more than {SELECTION_K}."
-        )
     if tested.sum() < FEW:
         notes.append(f"Users tested: {tested.sum():,}. Below {FEW}, intervals are wide.")
-    said = {
-        "Rows without any value: {}. They are passed over.": counts.get("blank_rows", 0),
-        "Users with one interaction: {}. It is kept in train, so they are not tested.": (
-            (pairs == 1) & (user_degree == 1)
-        ).sum(),
-        f"Users without a test item: {{}} of {data.users:,}. They count in no average.": (
-            ~tested
-        ).sum(),
-        "Users who are tested and have no training pair: {}. Nothing can be learnt about them, "
-        "and they lower every model's Recall alike.": (tested & (user_degree == 0)).sum(),
-        f"Test pairs whose item is in no training pair: {{}} of {data.test.nnz:,}. They are kept, "
-        "as all-ranking has it (§4.1), and can be hit by luck alone.": (
-            item_degree[data.test.indices] == 0
-        ).sum(),
-        "Rows that repeat a pair: {}. Each pair counts once.": counts.get("duplicates_merged", 0),
-        "Pairs in two parts: {}. Each stays in the first of train, valid, test.": counts.get(
-            "pairs_in_two_parts", 0
-        ),
-        "Users with every item in train: {}. There is no negative to draw for them, so no triplet "
-        "of theirs is trained.": (user_degree == data.items).sum(),
-    }
-    return [*notes, *(text.format(f"{count:,}") for text, count in said.items() if count)]
+    if lost := [f"{n:,} {what}" for what, n in counts.items() if n and what != "rows"]:
+        notes.append(f"Of {counts['rows']:,} rows: {', '.join(lost)}.".replace("_", " "))
+    if unseen := (data.item_degree == 0)[data.test.indices].sum():
+        notes.append(
+            f"Test pairs whose item is in no training pair: {unseen:,} of {data.test.nnz:,}. They "
+            "are kept, as all-ranking has it (§4.1), and can be hit by luck alone."
+        )
+    return notes

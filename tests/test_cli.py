@@ -299,11 +299,10 @@ class TestData:
         assert "interactions: 264\n" in out
         assert "test: 12\n" in out
         assert '"how": "each user\'s last items", "leave": 1' in out
-        assert '"times": ["2011-03-13T07:06:40", ' in out
         assert re.search(
             r"Recall@20 on test of what is most popular, for everyone: [01]\.\d{4}\n", out
         )
-        assert "- Rows that repeat a pair: 1. Each pair counts once.\n" in out
+        assert "- Of 265 rows: 1 duplicates merged.\n" in out
         assert "- Users tested: 12. Below 100, intervals are wide.\n" in out
         assert "  threshold: the lowest rating that counts as an interaction. Default None." in out
 

@@ -73,7 +73,7 @@ def surroundings(tmp_path, monkeypatch):
 
 
 def get(address: str) -> Path:
-    where = {"source": "toy", "cache_dir": None, "progress": False}
+    where = {"source": "toy", "progress": False}
     return retrieve(f"{address}/a.txt", SHA256, "a.txt", **where)
 
 
@@ -157,7 +157,7 @@ def test_a_cache_that_cannot_be_written(tmp_path, monkeypatch):
 FETCH = (
     "import sys\nfrom lthnb.datasets.fetching import retrieve\n"
     "print(retrieve(sys.argv[1] + '/a.txt', sys.argv[2], 'a.txt', source='toy', "
-    "cache_dir=None, progress=False))"
+    "progress=False))"
 )
 
 

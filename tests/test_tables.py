@@ -19,15 +19,11 @@ import scipy.sparse as sp
 from hypothesis import given
 from hypothesis import strategies as st
 from test_sources import pairs_of
-from toys import ROOT, quiet, toy_spec
+from toys import ROOT
 
-from lthnb.config import ConfigError, Seeded
+from lthnb.config import ConfigError
 from lthnb.data import PARTS, DataError
 from lthnb.datasets.sources import load, load_told
-from lthnb.face import Ticket
-from lthnb.pruning import Mask
-from lthnb.store.runs import Store
-from lthnb.training import train
 
 HEADER = "user,item,rating,time\n"
 ROWS = "".join(
@@ -77,7 +73,7 @@ class Interchange:
 
 SPLIT = {
     "train": lists({0: [1, 2, 3, 4, 5, 6, 7, 8], 1: [2, 3], 2: [1, 4, 9]}),
-    "test": lists({0: [9, 2], 1: [1, 8]}),
+    "test": lists({0: [9, 2], 1: [1], 2: [8]}),
 }
 
 
@@ -92,7 +88,6 @@ class TestForms:
         frame.to_feather(tmp_path / "mine.feather")
         matrix = sp.csr_matrix((np.ones(len(frame)), (frame.user, frame.item)))
         sp.save_npz(tmp_path / "matrix.npz", matrix)
-        np.savez(tmp_path / "mine.npz", **{name: frame[name] for name in frame})
         by_user = {u: list(range(30)) for u in range(6)}
         forms = [
             csv,
@@ -103,7 +98,6 @@ class TestForms:
             write("\ufeff" + GOOD, "bom.csv"),
             write(GOOD.replace("\n", "\r\n"), "windows.csv"),
             write(GOOD.replace("\n", "\n\n"), "blank.csv"),
-            write(frame.to_json(orient="records", lines=True), "mine.jsonl"),
             write(lists(by_user), "mine.txt"),
             write(GOOD.encode("utf-16"), "wide.csv"),
             write(gzip.compress(GOOD.encode(), mtime=0), "packed.csv"),
@@ -111,7 +105,6 @@ class TestForms:
             tmp_path / "mine.parquet",
             tmp_path / "text.parquet",
             tmp_path / "mine.feather",
-            tmp_path / "mine.npz",
             tmp_path / "matrix.npz",
             write(pickle.dumps(matrix.tocoo()), "mine.pkl"),
             pa.Table.from_pandas(frame),
@@ -136,7 +129,6 @@ class TestForms:
         other = GOOD.replace("user,item,rating,time", "a,b,c,d")
         assert load(write(other), user="a", item="b").digest == same
         assert load(write(ROWS), columns="user,item,rating,time").digest == same
-        assert load(write(ROWS), columns=["user", "item", "rating", "time"]).digest == same
         semicolons = write(GOOD.replace(",", ";"))
         assert load(semicolons, separator=";").digest == same
         blanks = write(ROWS.replace(",", "\t"), "u.data")
@@ -147,14 +139,10 @@ class TestForms:
         assert load(frame, user="0", item="1").users == 3
         assert load(frame, user=0, item=1).users == 3
 
-    def test_decimal_commas_when_said(self, write):
-        text = GOOD.replace(",", ";").replace(";5;", ";4,5;")
-        data = load(write(text), separator=";", decimal=",", rating="rating", threshold=4.5)
-        assert data.statistics()["interactions"] == 36
-
     def test_quoted_values_may_hold_anything(self, write):
         text = "user,item\n" + "".join(f'"a, ""b""\n{u}",{i}\n' for u in range(3) for i in range(9))
-        assert load(write(text)).user_labels.tolist() == [f'a, "b"\n{u}' for u in range(3)]
+        labels = load(write(text), quote="double").user_labels
+        assert labels.tolist() == [f'a, "b"\n{u}' for u in range(3)]
 
     def test_a_matrix_by_its_values(self):
         values = sp.random(20, 30, 0.5, "csr", random_state=0)
@@ -169,12 +157,8 @@ class TestForms:
         assert data.name == "mine"
         assert str(tmp_path) not in text
         assert list(json.loads(text)["files"]) == ["mine.csv"]
-        assert data.origin["options"] == {
-            "user": "user",
-            "item": "item",
-            "rating": "rating",
-            "threshold": 3.0,
-        }
+        rated = {"rating": "rating", "threshold": 3.0}
+        assert data.origin["options"] == {"user": "user", "item": "item", **rated}
 
 
 class TestLabels:
@@ -206,59 +190,28 @@ class TestLabels:
                 data = load(source, ids="text")
                 assert sorted(data.user_labels.tolist()) == sorted([*others, odd])
 
-    def test_categories_that_do_not_occur_get_no_row(self):
-        users = pd.Categorical(["b"] * 10 + ["a"] * 10, categories=["z", "b", "a"])
-        frame = pd.DataFrame({"user": users, "item": [*range(10)] * 2})
-        assert load(frame).user_labels.tolist() == ["a", "b"]
-
-    def test_labels_reach_recommendations(self, write, tmp_path):
-        text = "user,item\n" + "".join(
-            f"u{u},film {i}\n" for u in range(20) for i in range(40) if (u + i) % 3
-        )
-        data, spec = load(write(text)), toy_spec()
-        run = train(spec, data, Seeded(0), Mask.dense(data.rows, 4), quiet(Store(tmp_path / "s")))
-        titles = Ticket.of(run).recommend("u7", 5)["item"]
-        assert all(t.startswith("film ") for t in titles)
-        known = {i for u, i in pairs_of(data, "train") | pairs_of(data, "valid") if u == "u7"}
-        assert not known & set(titles)
-
-
-class TestFilters:
-    def test_duplicates_are_merged_and_counted(self, write):
-        data = load(write(GOOD + "0,0,1,1300000000\n" * 2))
-        assert data.statistics()["interactions"] == 180
-        assert data.origin["counts"] == {"rows": 182, "duplicates_merged": 2}
-        assert "Rows that repeat a pair: 2. Each pair counts once." in data.warnings()
-
-    @pytest.mark.parametrize(
-        ("since", "until", "items"),
-        [
-            ("2011-03-13T07:23:20", None, range(10, 30)),
-            (None, "2011-03-13T07:23:20", range(10)),
-            (1_300_000_500, 1_300_001_500, range(5, 15)),
-            ("2011", 2012, range(30)),
-        ],
-    )
-    def test_a_period(self, write, since, until, items):
-        data = load(write(GOOD), time="time", since=since, until=until)
-        assert data.item_labels.tolist() == list(items)
-        assert data.origin["counts"]["outside_period"] == 180 - 6 * len(items)
-
-    @pytest.mark.parametrize("zone", ["", "Z", "+02:00"])
-    def test_a_period_of_dates(self, write, zone):
-        rows = [f"{u},{i},2020-01-{i + 1:02}T12:00:00{zone}" for u in range(6) for i in range(30)]
-        path = write("user,item,time\n" + "\n".join(rows))
-        data = load(path, time="time", since="2020-01-11", until="2020-01-21")
-        assert data.item_labels.tolist() == list(range(10, 20))
-
-    def test_milliseconds_when_said(self, write):
-        text = GOOD.replace("\n", "000\n").replace("time000", "time")
-        data = load(write(text), time="time", time_unit="ms", since="2011-03-13T07:23:20")
-        assert data.item_labels.tolist() == list(range(10, 30))
+    def test_ids_of_two_kinds_are_text_and_said(self, write):
+        data = load(write(GOOD + "-1,3,4,1300000000\n007,3,4,1300000000\n"))
+        assert {"-1", "007", "5"} <= set(data.user_labels)
+        said = "All users are taken as text: 2 of 8 are no whole numbers, such as '-1'."
+        assert said in data.warnings()
 
 
 class TestReconciled:
     """Rows that no table may lose without a word."""
+
+    def test_losses_are_counted_and_said(self, write):
+        rated = {"rating": "rating", "threshold": 2, "core": 2}
+        text = GOOD.replace("\n2,", "\n,,,\n\n2,") + "0,0,5,1300000000\n" * 2 + "99,0,5,1\n"
+        data = load(write(text), **rated)
+        assert data.origin["counts"] == {
+            **{"rows": 243, "blank_rows": 60, "below_threshold": 36, "outside_core": 1},
+            "duplicates_merged": 1,
+        }
+        assert sum(data.origin["counts"].values()) - 243 == 243 - len(everything(data))
+        assert any(
+            note.startswith("Of 243 rows: 60 blank rows, 36 below") for note in data.warnings()
+        )
 
     @pytest.mark.parametrize("name", ["stray.tsv", "stray.tsv.gz"])
     @pytest.mark.parametrize("second", ["North", 'No"rth', 'North"', '"North'])
@@ -268,23 +221,10 @@ class TestReconciled:
         rows[90] = f"3\t0\t{second}\n"
         text = ("user\titem\ttitle\n" + "".join(rows)).encode()
         path = write(gzip.compress(text) if name.endswith("gz") else text, name)
-        with refused("line 9: found .* rows inside of one value.*quote=none"):
+        with refused("line 9: found a value .*goes on.*quote=none|Expected 3 columns.*quote=none"):
             load(path)
         data = load(path, quote="none")
         assert data.origin["counts"] == {"rows": 180, "duplicates_merged": 0}
-
-    def test_lines_inside_of_values_are_said(self, write):
-        text = "user,item,title\n" + "".join(
-            f'{u},{i},"a\n\nb"\n' for u in range(6) for i in range(30)
-        )
-        data = load(write(text))
-        assert data.origin["counts"] == {"rows": 180, "duplicates_merged": 0}
-        assert "lines inside of values in quotation marks: 360." in data.warnings()[0]
-
-    def test_blank_rows_are_counted(self, write):
-        data = load(write(GOOD.replace("\n2,", "\n,,,\n\n2,")))
-        assert data.origin["counts"] == {"rows": 240, "blank_rows": 60, "duplicates_merged": 0}
-        assert "Rows without any value: 60. They are passed over." in data.warnings()
 
     @pytest.mark.parametrize("header", ["user,item", "userId,movieId", "USER_ID,Item", "uid,iid"])
     def test_a_header_that_was_not_said_is_refused(self, write, header):
@@ -296,32 +236,24 @@ class TestReconciled:
         text = GOOD.replace("time", "at")
         frame = pd.read_csv(write(text)).assign(time=1_300_000_000)
         notes = load(frame, time="time", split="last").warnings()
-        assert "Users whose last items share their time with one before: 6 of 6." in notes[0]
+        assert "Users whose last items share their time with one before: 6 of 6." in " ".join(notes)
         assert not any("share" in note for note in load(frame, time="at", split="last").warnings())
 
     def test_a_score_that_is_not_read_is_said(self, write):
         frame = pd.read_csv(write(GOOD))
-        assert not any("not read" in note for note in load(frame).warnings())
-        frame["rating"] = (frame["rating"] == 5).astype(int)
-        for source in (frame, write(frame.to_csv(index=False))):
-            assert "column 'rating' is not read, and 144 of 180" in " ".join(
-                load(source).warnings()
-            )
-        assert load(frame, rating="rating", threshold=1).statistics()["interactions"] == 36
+        for source in (frame, write(GOOD)):
+            said = "column 'rating' is not read, so each row counts."
+            assert said in " ".join(load(source).warnings())
+        assert "is not read" not in " ".join(load(frame.drop(columns="rating")).warnings())
 
 
 class TestSplits:
     def test_last_items_go_to_test(self, write):
-        data = load(write(GOOD), time="time", split="last", leave=2)
-        assert pairs_of(data, "test") == {(u, i) for u in range(6) for i in (28, 29)}
-        assert pairs_of(data, "valid") == {(u, i) for u in range(6) for i in (26, 27)}
-        assert data.origin["split"] == {
-            "how": "each user's last items",
-            "way": "last",
-            "leave": 2,
-            "seed": 0,
-            "times": ["2011-03-13T07:06:40", "2011-03-13T07:55:05"],
-        }
+        data = load(write(GOOD), time="time", split="last")
+        assert pairs_of(data, "test") == {(u, 29) for u in range(6)}
+        assert pairs_of(data, "valid") == {(u, 28) for u in range(6)}
+        how = {"how": "each user's last items", "way": "last", "leave": 1, "seed": 0}
+        assert data.origin["split"] == how
 
     def test_a_pair_happened_when_it_happened_first(self, write):
         again = "".join(f"{u},0,1,1400000000\n" for u in range(6))
@@ -332,16 +264,16 @@ class TestSplits:
         data = load(write(GOOD), time="time", split="time")
         assert pairs_of(data, "train") == {(u, i) for u in range(6) for i in range(21)}
         assert pairs_of(data, "valid") == {(u, i) for u in range(6) for i in range(21, 24)}
-        assert data.origin["split"] == {
-            "how": "7:1:2 by time",
-            "way": "time",
-            "valid_from": "2011-03-13T07:41:40",
-            "test_from": "2011-03-13T07:46:40",
-            "times": ["2011-03-13T07:06:40", "2011-03-13T07:55:05"],
-        }
-        assert "Test pairs whose item is in no training pair: 36 of 36." in " ".join(
-            data.warnings()
-        )
+        assert data.origin["split"] == {"how": "7:1:2 by time", "way": "time"}
+        said = "Test pairs whose item is in no training pair: 36 of 36."
+        assert said in " ".join(data.warnings())
+
+    @pytest.mark.parametrize("at", ["2011-03-13", "2011-03-13T10:00:00Z", "2011-03-13 10:00+02:00"])
+    def test_dates(self, write, at):
+        later = at.replace("-13", "-14")
+        rows = [f"{u},{i},{later if i == 7 else at}" for u in range(6) for i in range(9)]
+        data = load(write("user,item,time\n" + "\n".join(rows)), time="time", split="last")
+        assert pairs_of(data, "test") == {(u, 7) for u in range(6)}
 
     def test_order_of_rows_does_not_matter(self, write):
         frame = pd.read_csv(write(GOOD))
@@ -358,7 +290,7 @@ class TestSplits:
         write("what these are", "mine/README")
         data = load(tmp_path / "mine")
         assert data.name == "mine"
-        assert pairs_of(data, "test") == {(0, 9), (1, 1), (1, 8)}
+        assert pairs_of(data, "test") == {(0, 9), (1, 1), (2, 8)}
         assert data.origin["counts"]["pairs_in_two_parts"] == 1
         assert sorted(data.origin["files"]) == ["test.txt", "train.txt"]
         assert load(str(tmp_path / "mine")).digest == data.digest
@@ -378,9 +310,8 @@ class TestSplits:
         data = load({"train": train, "test": test})
         assert data.user_labels.tolist() == ["a", "b", "c"]
         assert pairs_of(data, "test") == {("b", "i0"), ("c", "new")}
-        said = " ".join(data.warnings())
-        assert "Test pairs whose item is in no training pair: 1 of 2." in said
-        assert "Users who are tested and have no training pair: 1." in said
+        said = "Test pairs whose item is in no training pair: 1 of 2."
+        assert said in " ".join(data.warnings())
 
     @pytest.mark.parametrize("stem", ["valid", "val", "validation", "valMat"])
     def test_folders_as_others_write_them(self, write, tmp_path, stem):
@@ -399,20 +330,15 @@ WRONG = {  # what is wrong → text, options, words of the message
     "empty": ("", {}, "mine.csv: found nothing"),
     "blank": ("\n \n", {}, "mine.csv: found nothing"),
     "header only": (HEADER, {}, "mine.csv: found no row"),
-    "one user": (HEADER + "".join(f"1,{i},1,1\n" for i in range(9)), {}, "found 1 user, expected"),
-    "negative id": (
-        GOOD + "-1,3,4,1300000000\n",
+    "one user": (
+        HEADER + "".join(f"1,{i},1,1\n" for i in range(9)),
         {},
-        f"line {BAD}, column 'user': found '-1', expected a whole number ≥ 0: .*ids=text",
+        "found 1 users, in 9 rows",
     ),
-    "fraction": (GOOD + "1,3.5,4,1\n", {}, f"line {BAD}, column 'item': found '3.5', expected a"),
-    "missing id": (GOOD + ",3,4,1\n", {}, f"line {BAD}, column 'user': found an empty field"),
-    "nan as id": (GOOD + "nan,3,4,1\n", {}, f"line {BAD}, column 'user': found 'nan'"),
+    "missing id": (GOOD + ",3,4,1\n", {}, f"line {BAD}, column 'user': found nothing"),
     "rounded id": (GOOD + "1.3E+09,3,4,1\n", {}, f"line {BAD}, .*found '1.3E.09'.*spreadsheet"),
-    "no int": (GOOD + "B7,3,4,1\n", {"ids": "int"}, f"line {BAD}, column 'user': found 'B7'"),
-    "zeros": (GOOD + "007,3,4,1\n", {"ids": "int"}, f"line {BAD}, column 'user': found '007'"),
-    "NUL": (GOOD + "a\0b,3,4,1\n", {"ids": "text"}, f"line {BAD}, column 'user': .*no NUL"),
-    "endless": (GOOD + "x" * 600 + ",3,4,1\n", {"ids": "text"}, f"line {BAD}, .*600 characters"),
+    "NUL": (GOOD + "a\0b,3,4,1\n", {"ids": "text"}, f"line {BAD}, column 'user': .*without NUL"),
+    "endless": (GOOD + "x" * 600 + ",3,4,1\n", {"ids": "text"}, f"line {BAD}, .*at most 500"),
     **{
         f"rating {rating}": (
             GOOD + f"1,3,{rating},1300000000\n",
@@ -421,22 +347,26 @@ WRONG = {  # what is wrong → text, options, words of the message
         )
         for rating in ("nan", "-inf", "", "good")
     },
-    "threshold": (GOOD, {**RATED, "threshold": 9}, "reaches the threshold 9.0; the highest is 5"),
-    "too few": (GOOD + "1,3,4\n", {}, f"line {BAD}: found 3 values in '1,3,4', expected 4"),
-    "too many": (GOOD + "1,3,4,5,6\n", {}, f"line {BAD}: found 5 values .*expected 4"),
-    "open mark": (GOOD + '"1,3,4,5\n' + ROW, {}, f"line {BAD}: found .*rows inside .*quote=none"),
+    "threshold": (GOOD, {**RATED, "threshold": 9}, "no row is left with threshold=9.0 and"),
+    "too few": (GOOD + "1,3,4\n", {}, f"Row #{BAD}: Expected 4 columns, got 3: 1,3,4"),
+    "too many": (GOOD + "1,3,4,5,6\n", {}, f"Row #{BAD}: Expected 4 columns, got 5"),
+    "open mark": (GOOD + '"1,3,4,5\n' + ROW, {}, f"Row #{BAD}: Expected 4 columns.*quote=none"),
     "separator": (GOOD.replace(",", ";"), {}, "no column 'user' .*separator="),
     "column": (GOOD.replace("user", "userId"), {}, "no column 'user'.*Did you mean 'userId'"),
     "no header": (ROWS, {}, "no column 'user' for the users, found '0', .*columns=user,item"),
-    "columns": (ROWS, {"columns": "user,item"}, "line 1: found 4 values .*expected 2"),
-    "column twice": ("user,item,user\n1,2,3\n", {}, "column 'user' is there 2 times"),
-    "one for two": (GOOD, {"item": "user"}, "asked for as user and item"),
+    "columns": (ROWS, {"columns": "user,item"}, "Row #1: Expected 2 columns, got 4"),
+    "column twice": ("user,item,user\n1,2,3\n", {}, "column 'user' is there or asked for twice"),
+    "one for two": (GOOD, {"item": "user"}, "column 'user' is there or asked for twice"),
     "milliseconds": (
         GOOD.replace(",1300", ",1300000"),
         {"time": "time"},
-        "line 2, column 'time': found 1300000000000, .*time_unit=ms is meant",
+        "line 2, column 'time': found '1300000000000', .*time_unit=ms or order",
     ),
-    "a rating as time": (TIMED.replace("AT", "3.5"), {"time": "time"}, "Say time_unit=order"),
+    "a rating as time": (
+        TIMED.replace("AT", "3.5"),
+        {"time": "time"},
+        "what fits is time_unit=order",
+    ),
     "no date": (TIMED.replace("AT", "2020-01-01", 1), {"time": "time"}, "line 3, .*found 'AT'"),
     "a date among numbers": (GOOD + "1,3,4,2020-01-01\n", {"time": "time"}, "found '2020-01-01'"),
     "one moment": (
@@ -444,19 +374,18 @@ WRONG = {  # what is wrong → text, options, words of the message
         {"split": "time", "time": "time"},
         "split by time, the parts have 0, 0, 27 pairs, .*share one moment",
     ),
-    "empty period": (
-        GOOD,
-        {"time": "time", "since": "2020"},
-        "no row lies in the period since=2020, until=None; times go from 2011-03-13T",
-    ),
-    "joined files": (GOOD + GOOD, {}, f"line {BAD}, column 'user': found 'user' beside 'item'"),
+    "joined files": (GOOD + GOOD, {}, f"line {BAD}, column 'user': found 'user', .*like a header"),
     "row number": (
         HEADER + "".join(f"{u},{30 * u + i},1,1\n" for u in range(6) for i in range(30)),
         {},
-        "mine.csv: each item occurs once, .*Is the column of the items a row number",
+        "mine.csv: found 180 items, in 1 rows at most, .*such as a row number",
     ),
-    "decimal comma": (GOOD.replace(",4,", ',"3,5",'), RATED, "found '3,5', .*say decimal=, if"),
-    "k-core": (GOOD, {"core": 40}, "no user and item is left with core=40 partners"),
+    "decimal comma": (
+        GOOD.replace(",4,", ',"3,5",'),
+        RATED,
+        "found '3,5', .*a point before decimals",
+    ),
+    "k-core": (GOOD, {"core": 40}, "no row is left with .*core=40"),
     "no test": ("user,item\n1,1\n1,2\n2,2\n2,1\n", {}, "no pair is left for test.*three items"),
     "no valid": (
         "user,item\n" + "".join(f"{u},{i}\n" for u in range(9) for i in range(u, u + 3)),
@@ -484,15 +413,12 @@ def test_text_that_cannot_be_meant_is_refused(write, what):
         ("sheet.csv", b"PK\x03\x04....", "sheet.csv: found another kind of file"),
         ("pickle.csv", pickle.dumps([1, 2]), "pickle.csv: found another kind of file"),
         ("mine.csw", GOOD.encode(), "found the suffix '.csw', .*Did you mean '.csv'"),
-        ("mine.txt", b"1 2 -3 4\n", "mine.txt, line 1, column 'item': found '-3'"),
         ("mine.txt", b"1 2 3\r4 5 6\r", "every line has 3 words.*Say which: form=lists, or"),
         ("mine.parquet", GOOD.encode(), "mine.parquet: cannot be read .*damaged"),
         ("mine.npz", GOOD.encode(), "mine.npz: cannot be read .*damaged"),
         ("mine.feather", GOOD.encode(), "mine.feather: cannot be read .*damaged"),
-        ("mine.jsonl", b'{"user": 1, "item": 2}\n{"user": }', "mine.jsonl: cannot be read .*row 1"),
-        ("mine.jsonl", b'{"user": 1.5, "item": 2}', "column 'user': found 1.5, a fraction"),
         ("mine.pkl", b"cos\nsystem\n(Vecho\ntR.", "asks for os.system, .*refused, and nothing"),
-        ("mine.dat", b"1::2\n", "the suffix '.dat', .*or say what separates its columns"),
+        ("mine.dat", b"1::2\n", "the suffix '.dat', .*or what separates its columns"),
     ],
 )
 def test_file_that_cannot_be_meant_is_refused(write, name, content, words):
@@ -511,19 +437,19 @@ def test_a_pickle_is_not_run(write, tmp_path):
 
 
 def test_line_numbers_count_what_an_editor_counts(write):
-    """Blank lines and values over several lines are counted; rows are not lines."""
-    with refused("mine.csv, line 6, column 'item': found an empty"):
-        load(write('user,item\n\n"a\nb",2\n\nc,\n'))
+    """Blank lines are counted."""
+    with refused("mine.csv, line 5, column 'item': found nothing"):
+        load(write('user,item\n\n"a",2\n\nc,\n'))
 
 
 @pytest.mark.parametrize(
     ("columns", "words"),
     [
-        ({"user": [1, 2.5], "item": [1, 2]}, "row 2, column 'user': found 2.5, a fraction"),
-        ({"user": [1, "a"], "item": [1, 2]}, "that Arrow cannot hold .*column user.*astype"),
-        ({"user": [True, False], "item": [1, 2]}, "ids of kind 'bool', for example True"),
-        ({"user": [1, None], "item": [1, 2]}, "table, row 2, column 'user': found an empty"),
-        ({"user": [2.0**60, 1.0], "item": [1, 2]}, "too large to be exact"),
+        ({"user": [1, 2.5], "item": [1, 2]}, "row 2, column 'user': found 2.5, expected whole"),
+        ({"user": [1, "a"], "item": [1, 2]}, "what Arrow cannot hold .*column user.*astype"),
+        ({"user": [True, False], "item": [1, 2]}, "found True, expected whole"),
+        ({"user": [1, None], "item": [1, 2]}, "table, row 2, column 'user': found nothing"),
+        ({"user": [2.0**60, 1.0], "item": [1, 2]}, "row 1, .*whole numbers or text"),
         ({"user": [], "item": []}, "table: found no row"),
         ({"users": [1], "item": [1]}, "no column 'user' .*Did you mean 'users'"),
     ],
@@ -541,7 +467,7 @@ def test_what_is_no_source_is_refused(source):
 
 def test_matrices_that_cannot_be_meant_are_refused():
     for values in ([[1.0, np.nan], [1.0, 0.0]], [[1j, 1], [1, 1]]):
-        with refused("table.*: found (nan|complex128)"):
+        with refused("table.*: found (float64|complex128)"):
             load(sp.csr_matrix(np.array(values)))
 
 
@@ -555,10 +481,10 @@ class TestRefusedParts:
     @pytest.mark.parametrize(
         ("file", "text", "options", "words"),
         [
-            ("README", "", {"core": 2}, "found core=2 for parts that are given, .*Filter before"),
+            ("README", "", {"core": 2}, "found core=2 for given parts, .*Filter before"),
             ("README", "", {"split": "last"}, "found split='last' for parts that are given"),
-            ("test.csv", "user,item\n0,5\n", {}, "found both test.csv and test.txt"),
-            ("test.txt", "0 1 2\n", {}, "no pair is left for test, .*each of its 2 pairs"),
+            ("test.csv", "user,item\n0,5\n", {}, "found two files for test"),
+            ("test.txt", "0 1 2\n1 3\n", {}, "no pair is left for test.*stand in train"),
             ("test.txt", "7\n", {}, "test.txt: found no row"),
         ],
     )
@@ -568,7 +494,7 @@ class TestRefusedParts:
             load(folder, **options)
 
     def test_a_part_that_is_missing_or_misspelt(self, folder, tmp_path):
-        with refused("found a part 'tset', expected train, valid, test. Did you mean 'test'"):
+        with refused("found the parts train, tset, expected train and test"):
             load({"train": folder / "train.txt", "tset": folder / "test.txt"})
         (folder / "test.txt").unlink()
         for where in (folder, tmp_path):
@@ -588,18 +514,11 @@ class TestOptions:
             ({"rating": "rating", "threshold": "x"}, "table.threshold: found 'x'"),
             ({"rating": "rating", "threshold": float("nan")}, "table.threshold: found nan"),
             ({"time": "time", "time_unit": "sec"}, "table.time_unit: found 'sec', expected 's',"),
-            ({"ids": "integer"}, "table.ids: found 'integer', .*Did you mean 'int'"),
-            ({"form": "list"}, "table.form: found 'list', .*Did you mean 'lists'"),
+            ({"form": "list"}, "table.form: found 'list', expected 'lists' or 'rows'"),
             ({"core": -1}, "table.core: found -1, expected greater than or equal to 0"),
             ({"core": 2.5}, "table.core: found 2.5"),
-            ({"since": "2020"}, "found since=2020 and no time, .*name it with time="),
-            ({"time": "time", "since": "soon"}, "table.since: found 'soon'"),
-            ({"time": "time", "since": 2012, "until": 2011}, "expected the first to come before"),
             ({"separator": "::"}, "table.separator: found '::', expected one character"),
-            ({"columns": ""}, "table.columns: found '', expected names separated by commas"),
-            ({"split": "lats"}, "Split.how: found 'lats', .*Did you mean 'last'"),
-            ({"leave": 0}, "Split.leave: found 0, expected greater than or equal to 1"),
-            ({"leave": 3}, "found leave=3 with split 'random', expected split 'last'"),
+            ({"split": "lats"}, "Split.how: found 'lats', expected .*'last'"),
             ({"split_seed": -1}, "Split.seed: found -1"),
         ],
     )
@@ -615,47 +534,12 @@ class TestOptions:
                 load(name, protocol="paper").digest
             )
         told = SimpleNamespace(**{**told, "rating": "rating"})
-        data = load_told(str(write(GOOD)), "paper", told, ids="int")
+        data = load_told(str(write(GOOD)), "paper", told, ids="text")
         assert data.origin["counts"]["below_threshold"] == 108
 
 
 class TestCounted:
     """What is kept although it looks odd, and said."""
-
-    def test_a_user_with_one_interaction_is_kept_in_train(self, write):
-        data = load(write(GOOD + "77,3,4,1300000000\n"))
-        assert (77, 3) in pairs_of(data, "train")
-        assert any(
-            "Users with one interaction: 1. It is kept in train" in w for w in data.warnings()
-        )
-
-    def test_a_catalogue_smaller_than_k(self, write, tmp_path):
-        text = "user,item\n" + "".join(f"{u},{i}\n" for u in range(9) for i in range(12))
-        data = load(write(text))
-        assert any("The catalogue has 12 items" in w for w in data.warnings())
-        with refused("found a catalogue of 12 items, expected more than 20: epochs are chosen by"):
-            train(toy_spec(), data, Seeded(0), Mask.dense(data.rows, 4), quiet(Store(tmp_path)))
-
-    def test_a_user_with_every_item(self, write):
-        parts = {
-            "train": pd.DataFrame({"user": [0] * 30 + [1], "item": [*range(30), 1]}),
-            "test": pd.DataFrame({"user": [1], "item": [2]}),
-        }
-        said = " ".join(load(parts, protocol="paper").warnings())
-        assert "Users with every item in train: 1." in said
-
-    def test_labels_that_look_alike_or_broken(self):
-        names = ["é", "e\u0301", "l\u0092été", "x ", "7.80E+11", *"abcdef"]
-        frame = pd.DataFrame({"user": np.repeat(names, 12), "item": [*range(12)] * len(names)})
-        said = " ".join(load(frame).warnings())
-        assert "encoded in two ways (Unicode NFC and NFD): 1, such as 'é'" in said
-        assert "hold a control character" in said
-        assert "begin or end with a blank: 1, such as 'x '" in said
-        assert "a spreadsheet has rounded, most likely: 1, such as '7.80E+11'" in said
-
-    def test_times_of_1970_among_others(self, write):
-        data = load(write(GOOD + "1,3,4,0\n" * 3), time="time")
-        assert "Times before 1980 or far in the future: 3 of 183." in " ".join(data.warnings())
 
     def test_nothing_odd_says_nothing(self):
         frame = pd.DataFrame({"user": np.repeat(range(120), 30), "item": np.tile(range(30), 120)})

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 import scipy.sparse as sp
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from lthnb.data import (
     RAW_SHARES,
@@ -31,8 +31,8 @@ class Raw:
     parts: name of a published part, or ``"all"`` where the source is not split → (users, items),
     integer codes of one length. user_labels, item_labels: what the codes stand for. counts: rows
     that were read and left out, and notes: sentences about what was found, both for `origin`.
-    item_info: columns of the length of item_labels. times: of the pairs of ``"all"``, float64, or
-    None; dated: whether they are seconds since 1970, and not only an order.
+    item_info: columns of the length of item_labels. times: of the pairs of ``"all"``, float64, in
+    seconds since 1970 or in what says only what came first; or None.
     """
 
     parts: dict[str, Pairs]
@@ -41,7 +41,6 @@ class Raw:
     counts: dict[str, int] = field(default_factory=dict)
     item_info: dict[str, np.ndarray] = field(default_factory=dict)
     times: np.ndarray | None = None
-    dated: bool = False
     notes: list[str] = field(default_factory=list)
 
 
@@ -50,46 +49,30 @@ class Split(Options):
 
     how: Literal["random", "last", "time"] = Field(
         "random",
-        description="random: 7:1:2 of each user's items (§4.1); last: the last items of each user "
-        "to test, those before to valid; time: one moment for all users, so that the parts are "
+        description="random: 7:1:2 of each user's items (§4.1); last: the last item of each user "
+        "to test, the one before to valid; time: one moment for all users, so that the parts are "
         "about 7:1:2. The latter two need times",
     )
-    leave: int = Field(1, ge=1, description="items of each user that `last` leaves to either part")
     seed: int = Field(
         0, ge=0, lt=2**63, description="chooses the pairs, and the order of equal times"
     )
 
-    @model_validator(mode="after")
-    def _leave_belongs_to_last(self) -> Split:
-        if self.leave != 1 and self.how != "last":
-            raise ValueError(
-                f"found leave={self.leave} with split {self.how!r}, expected split 'last': no "
-                "other leaves items by number."
-            )
-        return self
 
-
-def assemble(
-    name: str, raw: Raw, split: Split, origin: dict[str, Any], where: str = ""
-) -> Interactions:
+def assemble(name: str, raw: Raw, split: Split, origin: dict[str, Any], where: str) -> Interactions:
     """Merge duplicates, split what is not published, and count everything that was changed.
 
-    where: what to call the source in a message (default: its name). A pair that stands twice
-    happened when it happened first. Raises DataError where a part that must be is left empty, or
-    the split needs times that are not there.
+    where: what to call the source in a message. A pair that stands twice happened when it happened
+    first. Raises DataError where a part that must be is left empty, or the split needs times that
+    are not there.
     """
-    where = where or name
     shape = (len(raw.user_labels), len(raw.item_labels))
     for side, what in enumerate(("user", "item")):
-        if shape[side] < 2:
+        rows = np.bincount(np.concatenate([pairs[side] for pairs in raw.parts.values()]))
+        if shape[side] < 2 or rows.max() == 1:
             raise DataError(
-                f"{where}: found {shape[side]} {what}, expected at least 2: with one there is no "
-                "taste to tell from another; look for a wrong column or too strict a filter."
-            )
-        if np.bincount(np.concatenate([pairs[side] for pairs in raw.parts.values()])).max() == 1:
-            raise DataError(
-                f"{where}: each {what} occurs once, expected some that occur again: nothing can be "
-                f"learnt about one {what} from others. Is the column of the {what}s a row number?"
+                f"{where}: found {shape[side]:,} {what}s, in {rows.max():,} rows at most, expected "
+                "at least 2 of either: one alone teaches nothing about others. Is it a wrong "
+                "column, such as a row number, or too strict a filter?"
             )
     matrices = {part: to_csr(*pairs, shape) for part, pairs in raw.parts.items()}
     given = sum(len(users) for users, _ in raw.parts.values())
@@ -99,11 +82,13 @@ def assemble(
         parts, described = _split(where, raw, matrices["all"], split, notes)
     else:
         parts, described = _published(where, matrices, split)
-        counts["pairs_in_two_parts"] = sum(m.nnz for m in matrices.values()) - sum(
-            m.nnz for m in parts
+        left = sum(m.nnz for m in parts)
+        counts["pairs_in_two_parts"] = sum(m.nnz for m in matrices.values()) - left
+    if parts[2].nnz == 0:
+        raise DataError(
+            f"{where}: no pair is left for test. Split at random, a user needs three items to have "
+            "one in test; a part that is given loses the pairs that stand in train or valid, too."
         )
-    if raw.times is not None:
-        described["times"] = [moment(t, raw.dated) for t in (raw.times.min(), raw.times.max())]
     origin = {**origin, "split": described, "counts": {k: int(v) for k, v in counts.items()}}
     if notes:
         origin["notes"] = notes
@@ -124,39 +109,27 @@ def _split(
         )
     elif split.how == "last":
         times = _first_times(raw, matrix)
-        parts, tied = last_per_user(matrix, times, split.leave, split.seed)
-        described = {"how": "each user's last items", "leave": split.leave, "seed": split.seed}
+        parts, tied = last_per_user(matrix, times, split.seed)
+        described = {"how": "each user's last items", "leave": 1, "seed": split.seed}
         if tied:
             notes.append(
                 f"Users whose last items share their time with one before: {tied:,} of "
                 f"{matrix.shape[0]:,}. Which of them go to test is chosen at random."
             )
     else:
-        parts, cuts = by_time(where, matrix, _first_times(raw, matrix))
+        parts = by_time(where, matrix, _first_times(raw, matrix))
         described = {"how": "7:1:2 by time"}
-        described |= dict(
-            zip(("valid_from", "test_from"), (moment(t, raw.dated) for t in cuts), strict=True)
-        )
-    if parts[2].nnz == 0:
-        raise DataError(
-            f"{where}: no pair is left for test, so nothing could be judged. Split at random, a "
-            "user needs three items to have one in test; bring such users, or give the parts."
-        )
     return parts, {**described, "way": split.how}
 
 
 def _published(
     where: str, matrices: dict[str, sp.csr_matrix], split: Split
 ) -> tuple[list[sp.csr_matrix], dict[str, Any]]:
-    """Train, valid and test of parts that are given, and how they were made.
-
-    A pair in two of them stays in the first: train items are never ranked, so a copy in valid or
-    test could not be hit. None of the registered sets has such a pair.
-    """
+    """Train, valid and test of parts that are given, and how they were made. A pair in two of them
+    stays in the first: train items are never ranked, so a copy could not be hit."""
     if split.how != "random":
         raise DataError(
-            f"{where}: found split={split.how!r} for parts that are given, expected none: a "
-            "published split is taken as it is. Leave `split` out."
+            f"{where}: found split={split.how!r} for parts that are given, expected none."
         )
     train, test = matrices["train"], _without(matrices["test"], matrices["train"])
     described: dict[str, Any] = {"how": "published", "way": "published"}
@@ -167,19 +140,7 @@ def _published(
         train, valid = pick_per_user(train, split.seed, VALID_SHARE_OF_TRAIN)
         described["how"] = "published; valid is 1/8 of each user's train"
         described["seed"] = split.seed
-    if test.nnz == 0:
-        raise DataError(
-            f"{where}: no pair is left for test, so nothing could be judged: each of its "
-            f"{matrices['test'].nnz:,} pairs stands in train or valid, too. Take them out there."
-        )
     return [train, valid, test], described
-
-
-def moment(time: float, dated: bool) -> str:
-    """A time for people: a date where it is seconds since 1970."""
-    if not dated or not abs(time) < 1e11:
-        return f"{time:.15g}"
-    return str(np.datetime64(round(time * 1e6), "us").astype("datetime64[s]"))
 
 
 def _first_times(raw: Raw, matrix: sp.csr_matrix) -> np.ndarray:

@@ -32,17 +32,13 @@ def cache_folder() -> Path:
     return Path(os.environ.get(CACHE) or pooch.os_cache("lthnb"))
 
 
-def retrieve(
-    url: str, sha256: str, file: str, *, source: str, cache_dir: str | Path | None, progress: bool
-) -> Path:
+def retrieve(url: str, sha256: str, file: str, *, source: str, progress: bool) -> Path:
     """A published file of a source, from the cache, or from its address into the cache.
 
-    cache_dir: default ``$LTHNB_CACHE``, else the user's cache folder; files lie in a folder of the
-    source's name. What is there is used without any request. progress: show a bar.
-
+    What is in the cache is used without any request. progress: show a bar.
     Raises DataError where the file cannot be had, saying why and how to get it by hand.
     """
-    folder = Path(cache_dir or cache_folder()) / source
+    folder = cache_folder() / source
     if (folder / file).is_file() and file_sha256(folder / file) == sha256:
         return folder / file
     known = {"registry": {file: f"sha256:{sha256}"}, "urls": {file: url}}

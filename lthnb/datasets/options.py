@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from types import MappingProxyType
-from typing import Any, Literal, TypeVar, get_args, get_origin
+from typing import Any, Literal, TypeVar
 
-import numpy as np
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
@@ -44,17 +42,9 @@ def _said(cls: type[Options], error: ErrorDetails, where: str) -> str:
     name, found = error["loc"][0], error["input"]
     if error["type"] == "extra_forbidden":
         known = list(cls.model_fields)
-        expected = f"one of {', '.join(known)}" if known else "none"
+        expected = f"one of {', '.join(known)}"
         return f"{where}: unknown option {name!r}, expected {expected}.{nearest(name, known)}"
-    near = nearest(found, _choices(cls.model_fields[name].annotation))
-    return f"{where}.{name}: found {found!r}, expected {said.rstrip('.')}.{near}"
-
-
-def _choices(annotation: Any) -> list[str]:
-    """The texts that a type allows, where it lists them."""
-    if get_origin(annotation) is Literal:
-        return [str(choice) for choice in get_args(annotation)]
-    return [choice for inner in get_args(annotation) for choice in _choices(inner)]
+    return f"{where}.{name}: found {found!r}, expected {said.rstrip('.')}."
 
 
 def explained(cls: type[Options], defaults: Mapping[str, Any] = MappingProxyType({})) -> dict:
@@ -78,18 +68,11 @@ class TableOptions(Options):
     time_unit: Literal["s", "ms", "us", "ns", "order"] = Field(
         "s", description="unit of times that are numbers, since 1970; or order, for no dates"
     )
-    since: int | float | datetime | None = Field(
-        None, description="the first moment that counts: 2026, 2026-01-31, or a number"
-    )
-    until: int | float | datetime | None = Field(
-        None, description="the moment from which on rows no longer count"
-    )
     core: int = Field(0, ge=0, description="keep users and items with at least so many partners")
-    ids: Literal["auto", "int", "text"] = Field(
-        "auto",
-        description="int: whole numbers alone; text: 1 and 01 are two; auto: by what they are",
+    ids: Literal["auto", "text"] = Field(
+        "auto", description="auto: numbers where all are whole numbers; text: as they are written"
     )
-    columns: tuple[str, ...] | None = Field(
+    columns: str | None = Field(
         None, description="names of the columns, where a file has no header: user,item,time"
     )
     separator: str | None = Field(None, description="what separates columns: a character, or tab")
@@ -99,20 +82,9 @@ class TableOptions(Options):
         "character like others; auto: as double, where no value holds rows",
     )
     encoding: str = Field("utf-8", description="encoding of a text file, such as latin-1")
-    decimal: Literal[".", ","] = Field(".", description="what stands before decimals of ratings")
     form: Literal["lists", "rows"] | None = Field(
         None, description="of .txt: a user and its items in a line, or one interaction in a line"
     )
-
-    @field_validator("columns", mode="before")
-    @classmethod
-    def _names(cls, given: Any) -> Any:
-        names = given.split(",") if isinstance(given, str) else given
-        if isinstance(names, (list, tuple)):
-            names = tuple(str(name).strip() for name in names)
-            if not all(names):
-                raise ValueError("names separated by commas")
-        return names
 
     @field_validator("separator")
     @classmethod
@@ -129,26 +101,4 @@ class TableOptions(Options):
                 f"found rating={self.rating!r} and threshold={self.threshold!r}, expected both or "
                 "neither: a rating counts from a threshold on."
             )
-        for name in ("since", "until"):
-            if getattr(self, name) is not None and self.time is None:
-                raise ValueError(
-                    f"found {name}={getattr(self, name)!r} and no time, expected the column of "
-                    "times: name it with time=…."
-                )
-        if self.moment("since", -np.inf) >= self.moment("until", np.inf):
-            raise ValueError(
-                f"found since={self.since!r} and until={self.until!r}, expected the first to come "
-                "before the second."
-            )
         return self
-
-    def moment(self, name: Literal["since", "until"], default: float) -> float:
-        """`since` or `until` in the seconds that times are brought to; a year is its beginning."""
-        given = getattr(self, name)
-        if given is None:
-            return default
-        if self.time_unit != "order" and isinstance(given, int | float) and 1970 <= given <= 2999:
-            given = datetime(int(given), 1, 1)
-        if isinstance(given, datetime):
-            return (given if given.tzinfo else given.replace(tzinfo=UTC)).timestamp()
-        return given * UNITS[self.time_unit]

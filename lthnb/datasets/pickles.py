@@ -17,31 +17,20 @@ def read_matrix(path: Path) -> sp.coo_matrix:
     """The scipy COO or CSR matrix of a pickle, as HKUDS' trnMat.pkl.
 
     A pickle can name any function of any module and call it. This one may name what is in
-    ``ALLOWED_IN_PICKLE``; whatever else it names is refused, and not imported.
+    ``ALLOWED_IN_PICKLE``; whatever else it names is refused, and not imported. A broken pickle may
+    raise anything.
     """
     with path.open("rb") as handle:
-        try:
-            matrix = _MatrixUnpickler(handle, path.name).load()
-            state = getattr(matrix, "__dict__", {})
-            if "indptr" in state:
-                column = state["indices"]
-                row = np.repeat(np.arange(len(state["indptr"]) - 1), np.diff(state["indptr"]))
-            elif "row" in state:
-                row, column = state["row"], state["col"]
-            else:
-                row, column = state["coords"]  # scipy ≥ 1.13
-            return sp.coo_matrix((state["data"], (row, column)), shape=state.get("_shape"))
-        except DataError:
-            raise
-        except Exception as error:  # a broken pickle may raise anything
-            raise DataError(
-                f"{path.name}: cannot be read ({type(error).__name__}: {error}), expected a "
-                "pickled scipy COO or CSR matrix of users × items."
-            ) from error
+        state = vars(_MatrixUnpickler(handle, path.name).load())
+    if "indptr" in state:
+        column = state["indices"]
+        row = np.repeat(np.arange(len(state["indptr"]) - 1), np.diff(state["indptr"]))
+    else:  # scipy ≥ 1.13, or before
+        row, column = state["coords"] if "coords" in state else (state["row"], state["col"])
+    return sp.coo_matrix((state["data"], (row, column)), shape=state.get("_shape"))
 
 
-# What a pickled matrix may name, under the modules' old and new names. Matrices are stood in for by
-# an inert object, since their state is all that is wanted.
+# What a pickled matrix may name, under old and new names. An inert object stands in for a matrix.
 _MATRIX = "a stand-in"
 ALLOWED_IN_PICKLE = {
     ("scipy.sparse.coo", "coo_matrix"): _MATRIX,

@@ -56,8 +56,8 @@ def planted_pairs(o: Planted) -> tuple[np.ndarray, np.ndarray]:
     chosen, step = [], max(1, CELLS // o.items)
     for begin in range(0, o.users, step):
         taste = o.taste * users[begin : begin + step] @ items.T
-        gumbel = -np.log(rng.standard_exponential(taste.shape, np.float32))
-        score = log_popularity + taste + gumbel
+        exponential = np.maximum(rng.standard_exponential(taste.shape, np.float32), 1e-30)
+        score = log_popularity + taste - np.log(exponential)
         for row, count in zip(score, degree[begin : begin + step], strict=True):
             chosen.append(np.argpartition(row, -count)[-count:])
     return np.repeat(np.arange(o.users), degree), np.concatenate(chosen)

