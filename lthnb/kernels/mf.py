@@ -12,7 +12,7 @@ for the first :data:`STEPWISE` steps, the sum is taken term by term; its tail fr
 is left out, less than 10⁻¹⁸ of the first. Afterwards β₂^{k/2} ρ_{s+k} hardly changes while β₁ᵏ
 lasts, and the fraction is expanded about its mean under the weights α_{s+k} β₁ᵏ: that takes five
 sums which are the same for all entries, one root and one division. What is cut off is below 4·10⁻⁸
-of the push, less than float32 rounds (`tests/test_steps.py` holds it to that). Rows are brought up
+of the push, less than float32 rounds (tests/test_kernels.py holds it to that). Rows are brought up
 to date at the end of an epoch, and otherwise only where they are read.
 
 Eight columns of a row whose entries are all pruned are not stored, and cost nothing; the others lie
