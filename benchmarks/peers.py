@@ -2,7 +2,7 @@
 
     python -m benchmarks.peers                            what is here and what is not
     python -m benchmarks.peers install NAME … [--python PYTHON]
-    python -m benchmarks.peers fetch NAME …   [--from PLACE]
+    python -m benchmarks.peers fetch NAME …
 
 Everything goes into one folder (``--peers``, default `.bench`, which git ignores): `env-NAME` holds
 an environment, NAME a clone. Nothing of a peer becomes part of this project.
@@ -16,9 +16,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks.plan import PEERS, ROOT
+from benchmarks.plan import PEERS, ROOT, one_of
 
-PLACE = "https://github.com/{owner}/{name}"  # --from or LTHNB_PEERS_FROM names another one
+PLACE = "https://github.com/{owner}/{name}"  # LTHNB_PEERS_FROM names another one
 
 
 def python_of(folder: Path, name: str) -> Path:
@@ -55,21 +55,18 @@ def install(folder: Path, name: str, python: str) -> None:
         subprocess.run([*pip, *words.split()], check=True)
 
 
-def fetch(folder: Path, name: str, place: str) -> None:
-    """Clone a peer at its commit; only the files that are needed are fetched and checked out."""
+def fetch(folder: Path, name: str) -> None:
+    """Clone a peer at its commit."""
     peer, clone = PEERS[name], folder / name
     if peer.repository is None:
         print(f"{name}: comes from PyPI; nothing to clone")
         return
     owner, _, repository = peer.repository.partition("/")
-    source = place.format(owner=owner, name=repository)
+    source = os.environ.get("LTHNB_PEERS_FROM", PLACE).format(owner=owner, name=repository)
     print(f"{name}: {source} at {peer.commit}", flush=True)
     if not (clone / ".git").exists():
-        command = ["git", "clone", "-q", "--no-checkout", "--filter=blob:none", source, str(clone)]
-        subprocess.run(command, check=True)
-    git = ["git", "-C", str(clone)]
-    subprocess.run([*git, "sparse-checkout", "set", "--no-cone", *peer.paths], check=True)
-    subprocess.run([*git, "checkout", "-q", peer.commit], check=True)
+        subprocess.run(["git", "clone", "-q", "--no-checkout", source, str(clone)], check=True)
+    subprocess.run(["git", "-C", str(clone), "checkout", "-q", peer.commit], check=True)
 
 
 def main(words: list[str] | None = None) -> None:
@@ -79,24 +76,16 @@ def main(words: list[str] | None = None) -> None:
         description="List, install or fetch the peers that ours is measured beside.",
     )
     p.add_argument("do", nargs="?", default="list", choices=("list", "install", "fetch"))
-    p.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(PEERS)} (default: all)")
+    p.add_argument("names", nargs="*", type=one_of(PEERS), help=f"of {', '.join(PEERS)} (all)")
     p.add_argument("--peers", type=Path, default=ROOT / ".bench", help="folder (default: .bench)")
     p.add_argument("--python", default=sys.executable, help="for new environments; DGL needs 3.11")
-    p.add_argument(
-        "--from",
-        dest="place",
-        default=os.environ.get("LTHNB_PEERS_FROM", PLACE),
-        help=f"where to clone from, with {{owner}} and {{name}} (default: {PLACE})",
-    )
     args = p.parse_args(words)
     for name in args.names or PEERS:
-        if name not in PEERS:
-            p.error(f"{name!r}: expected one of {', '.join(PEERS)}.")
         try:
             if args.do == "install":
                 install(args.peers, name, args.python)
             elif args.do == "fetch":
-                fetch(args.peers, name, args.place)
+                fetch(args.peers, name)
             else:
                 print(f"{name:18} {missing(args.peers, name) or 'ready'}")
         except (OSError, subprocess.CalledProcessError) as error:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from argparse import ArgumentTypeError
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,13 +29,23 @@ class Peer(NamedTuple):
     install: list[str]
     repository: str | None = None
     commit: str | None = None
-    paths: tuple[str, ...] = ()
 
 
 PLAN = yaml.safe_load((ROOT / "benchmarks" / "plan.yaml").read_text(encoding="utf-8"))
 ROWS = {name: Row(*about) for name, about in PLAN["rows"].items()}
 PEERS = {name: Peer(**about) for name, about in PLAN["peers"].items()}
 SHAPE = ("users", "items", "interactions")  # options of the planted data
+
+
+def one_of(names: Iterable[str]) -> Callable[[str], str]:
+    """A type for argparse: one of some names; another is refused with what there is."""
+
+    def checked(word: str) -> str:
+        if word not in names:
+            raise ArgumentTypeError(f"found {word!r}, expected one of {', '.join(names)}.")
+        return word
+
+    return checked
 
 
 def adapter_of(name: str) -> Path:

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from benchmarks.plan import ROOT
 from benchmarks.record import without_paths
 
 THREAD_VARIABLES = ("OMP", "MKL", "NUMBA", "OPENBLAS")
@@ -29,14 +30,15 @@ class Worker:
         folder.mkdir(parents=True, exist_ok=True)
         self.log = log
         numbers = {f"{name}_NUM_THREADS": str(threads) for name in THREAD_VARIABLES}
-        # What runs this must not leak into an environment of its own.
-        apart = () if command[0] == sys.executable else ("PYTHONPATH", "PYTHONHOME")
+        # Ours runs this checkout, of which an environment of its own must see nothing.
+        ours = {"PYTHONPATH": str(ROOT)} if command[0] == sys.executable else {}
+        apart = ("PYTHONPATH", "PYTHONHOME")
         kept = {name: value for name, value in os.environ.items() if name not in apart}
         with log.open("w") as printed:
             self.process = subprocess.Popen(
                 command,
                 cwd=folder,
-                env={**kept, **numbers, "PYTHONUNBUFFERED": "1"},
+                env={**kept, **ours, **numbers, "PYTHONUNBUFFERED": "1"},
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=printed,

@@ -6,7 +6,6 @@ peer's code prints goes to standard error. The end of the input ends it.
     {"do": "about"}                               versions of all packages, and the adapter's shims
     {"do": "prepare", "id", "task", "settings"}   load and build; answers with facts
     {"do": "repeat", "id"}                        do it once; answers with {measure: number}
-    {"do": "drop", "id"}                          forget what was prepared
 
 An adapter has `SHIMS`, a list of sentences, and `TASKS`: name → a function of a :class:`Job` that
 prepares and returns (facts, a function of nothing that does it once and returns the measures).
@@ -95,10 +94,6 @@ def serve(adapter, lines, out) -> None:
             return facts
         if do == "repeat":
             return prepared[id]()
-        if do == "drop":
-            prepared.pop(id, None)
-            gc.collect()
-            return None
         raise ValueError(f"unknown command {do!r}")
 
     for line in lines:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from functools import lru_cache
 from pathlib import Path
 
@@ -11,6 +9,7 @@ import numpy as np
 import torch
 from worker import ranking, timed
 
+from benchmarks.adapters import kernels as one_by_one
 from lthnb import kernels
 from lthnb.config import Model, Schedule, Spec, Training
 from lthnb.control import Control
@@ -208,21 +207,12 @@ def pruning(job):
     return _facts(run, folder) | facts, dict
 
 
-def _beside(name: str):
-    """A module of this folder, which is not searched for modules."""
-    path = Path(__file__).with_name(f"{name}.py")
-    spec = importlib.util.spec_from_file_location(f"adapter_{name}", path)
-    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def _kernels(backbone: str):
     """The CPU step's kernels one by one, whatever `--step` says."""
 
     def task(job):
         training = Training(batch_size=job.batch, protocol="paper")
-        return getattr(_beside("kernels"), f"{backbone}_kernels")(job, _data(job), training)
+        return getattr(one_by_one, f"{backbone}_kernels")(job, _data(job), training)
 
     return task
 
@@ -236,8 +226,8 @@ TASKS = {
     "scaling": scaling,
     "kernels-mf": _kernels("mf"),
     "kernels-lightgcn": _kernels("lightgcn"),
-    "kernels-ranking": lambda job: _beside("kernels").ranking(job, _data(job)),
-    "roof": lambda job: _beside("kernels").roof(job),
+    "kernels-ranking": lambda job: one_by_one.ranking(job, _data(job)),
+    "roof": one_by_one.roof,
     "agreement": agreement,
     "pruning": pruning,
 }

@@ -171,7 +171,9 @@ class Store:
         bits = {"bits": np.packbits(mask.kept), "shape": np.array(mask.shape)}
         with self.lock(key):
             if self._own_mask(key)[1] != about:
-                write_checked(self._arrays("masks", key), pack(bits, {"pruning": about}))
+                write_checked(
+                    self._arrays("masks", key), pack(bits, {"key": key, "pruning": about})
+                )
         return about
 
     def _own_mask(self, key: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
