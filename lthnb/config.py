@@ -48,8 +48,7 @@ DENSE = "dense"  # the mask digest of no mask at all
 class LthnbError(Exception):
     """What a user can mend: the message says what was found, what was expected and what to do."""
 
-    def _render_traceback_(self) -> list[str]:
-        """In a notebook the message stands alone (IPython asks for this)."""
+    def _render_traceback_(self) -> list[str]:  # IPython asks for it in a notebook
         return [f"{type(self).__name__}: {self}"]
 
 
@@ -66,10 +65,13 @@ def nearest(name: str, known: Iterable[Any]) -> str:
 RULES = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
 
+RULES = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
+
+
 @dataclass_transform(frozen_default=True, field_specifiers=(Field,))
 def settings(cls: type) -> type:
-    """A frozen dataclass whose values pydantic checks; a wrong one raises ConfigError. An integer
-    given for a float is that float; nothing else is converted."""
+    """A frozen dataclass whose values pydantic checks; a wrong one raises ConfigError. Only an
+    integer is converted, for a float."""
     made = pydantic.dataclasses.dataclass(cls, frozen=True, config=RULES)
     check = made.__init__
 
@@ -88,7 +90,7 @@ def _in_one_line(cls: type, error: ValidationError) -> str:
     """The first thing that pydantic finds wrong: what was found, what is expected, and help."""
     found, known = error.errors(include_url=False), cls.__pydantic_fields__
     first = found[0]
-    if "error" in first.get("ctx", {}):  # of a check of our own, which says it in its own words
+    if "error" in first.get("ctx", {}):  # of a check of our own
         return str(first["ctx"]["error"])
     at, value = first["loc"][0], first["input"]
     name = list(known)[at] if isinstance(at, int) else at  # given by its place
@@ -124,12 +126,10 @@ class Model(Described):
     layer_combination: Literal["mean", "sum"] = "mean"
     """How the K+1 layers become one: their mean (the authors' code) or sum (Eq. 6, α = 1)."""
     compression: Literal["none", "linear"] = "none"
-    """What is trained: the table (none), or maps from a dense teacher's frozen table to one of F
-    columns (linear: LCM, §4.4, after LightEmb in gusye1234/KD_on_Ranking)."""
+    """What is trained: the table, or maps to it from a frozen teacher's (LCM, §4.4; LightEmb)."""
 
     def described(self) -> dict[str, Any]:
-        """Without what the backbone does not read; and without what came later while it has its
-        default, so that older keys stay what they are."""
+        """Without what the backbone does not read, and what came later, at its default."""
         given = super().described()
         if self.backbone not in PROPAGATING:
             del given["layers"], given["layer_combination"]
@@ -167,7 +167,7 @@ class Training(Described):
 
     @property
     def chosen_on(self) -> str:
-        """The part on which the best epoch is chosen: valid, or under `paper` test."""
+        """The part on which the best epoch is chosen."""
         return "test" if self.protocol == "paper" else "valid"
 
     def __post_init__(self) -> None:
@@ -201,7 +201,7 @@ class Start(Described):
 
 @settings
 class Seeded(Start):
-    """X⁰ from a seed: Xavier-uniform over all rows at once, from the counter stream."""
+    """X⁰ from a seed: :func:`sampling.initial_table`."""
 
     seed: Seed = 0
 
@@ -261,11 +261,8 @@ def digest_text(text: str) -> str:
 def run_text(
     spec: Spec, data_digest: str, init: Init, mask_digest: str, device: str = "cpu"
 ) -> str:
-    """The canonical text of a training, from which its key is made.
-
-    device: bits differ elsewhere than on a CPU, so that its kind is in the text then. Raises
-    ConfigError where the step is still ``auto``: a key names the step that runs.
-    """
+    """The canonical text of a training, from which its key is made; a device other than the CPU is
+    in it. Raises ConfigError where the step is still ``auto``: a key names the step that runs."""
     step = spec.training.step
     if step == "auto":
         raise ConfigError("Training.step: found 'auto', expected a name: kernels.resolve(spec).")
@@ -284,8 +281,7 @@ def run_key(spec: Spec, data_digest: str, init: Init, mask_digest: str, device: 
 
 @settings
 class Schedule(Described):
-    """How masks are found, round by round (Algorithm 1 and its rivals): by `rate` and `rounds` or,
-    where `densities` is not empty, by those."""
+    """How masks are found, round by round: by `rate` and `rounds`, or by `densities` if given."""
 
     method: Literal["imp", "omp", "rp", "rp_x0"] = "imp"
     """imp: prune the last round's weights; omp: the dense model's, once per density; rp: a random
@@ -308,8 +304,7 @@ class Schedule(Described):
     seed: int = Field(0, ge=0, le=2**62 - 1)
     """Seed of X⁰ and, for random pruning, of the mask."""
     criterion: Criterion = "magnitude"
-    """What is pruned first: entries of the smallest magnitude (Algorithm 1), or those that are
-    smallest in their own row, so that all rows keep about as many (row_rank)."""
+    """What is pruned first: the smallest entries (Algorithm 1), or the smallest of each row."""
 
     @property
     def trainings(self) -> int:

@@ -49,7 +49,7 @@ class StoredMask:
 
     @property
     def digest(self) -> str:
-        """As :attr:`pruning.Mask.digest`."""
+        """As that of :class:`pruning.Mask`."""
         return DENSE if self.about is None else self.about["digest"]
 
     @property

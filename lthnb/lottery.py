@@ -1,7 +1,6 @@
 """Searches: train, prune, rewind, repeat (Algorithm 1), and its rivals OMP and random pruning.
 
-Trainings and prunings are memoised, so that resuming a search, making it longer, or sharing its
-dense run with another method needs no code of its own.
+Trainings and prunings are memoised, so that resuming a search needs no code of its own.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ import numpy as np
 from lthnb.config import NUMERICS, ConfigError, Init, Schedule, Seeded, Snapshot, Spec, digest_text
 from lthnb.control import Control
 from lthnb.data import Interactions
-from lthnb.kept import StoredMask, ensure_mask
+from lthnb.kept import StoredMask
 from lthnb.kernels import resolve
 from lthnb.pruning import Score, drawn, pruned, range_sizes, targets_by_density, targets_by_rate
 from lthnb.rng import stream_start
@@ -88,20 +87,17 @@ def rounds_of(
     control = replace(control, keep=(*control.keep, *late, schedule.prune_from))
     tags = tags_of(schedule, criterion)
 
-    def done(number: int, mask: StoredMask, run: TrainedRun) -> Round:
-        control.store.put_search(search_row(tags, dense.key, number, mask.density, run.key))
-        return Round(number, mask, run)
+    def done(number: int, run: TrainedRun) -> Round:
+        control.store.put_search(search_row(tags, dense.key, number, run.mask.density, run.key))
+        return Round(number, run.mask, run)
 
     dense = last = train_dense(spec, data, schedule.seed, control)
-    whole = mask = dense.mask
-    yield done(0, whole, dense)
+    yield done(0, dense)
     for number, keep in enumerate(targets(schedule, data, size), start=1):
-        source = dense if schedule.method == "omp" else last
-        before = mask if schedule.method == "imp" else whole
-        mask = _pruned(schedule, source, before, keep, criterion)
+        mask = _pruned(schedule, dense if schedule.method == "omp" else last, keep, criterion)
         init = start_of(schedule, number, dense.key, last.key)
         last = train(spec, data, init, mask, control, schedule.seed)
-        yield done(number, mask, last)
+        yield done(number, last)
 
 
 def train_dense(spec: Spec, data: Interactions, seed: int, control: Control) -> TrainedRun:
@@ -113,7 +109,7 @@ def train_dense(spec: Spec, data: Interactions, seed: int, control: Control) -> 
 
 
 def check(schedule: Schedule, spec: Spec) -> None:
-    """Refuse what does not go together: a random mask comes from no weights."""
+    """Refuse what does not go together."""
     late, epochs = schedule.rewind_epoch, spec.training.epochs
     if schedule.rewind == "late" and late > epochs:
         raise ConfigError(f"Schedule.rewind_epoch: found {late}, expected at most {epochs = }.")
@@ -128,17 +124,11 @@ def check(schedule: Schedule, spec: Spec) -> None:
 
 def tags_of(schedule: Schedule, criterion: Criterion | None = None) -> dict[str, Any]:
     """What all rows of a search have alike: see :func:`records.search_tags`."""
-    return search_tags(
-        RANDOM.get(schedule.method, schedule.method),
-        schedule.seed,
-        rate=schedule.rate,
-        densities=schedule.densities,
-        rewind=schedule.rewind,
-        rewind_epoch=schedule.rewind_epoch,
-        criterion=schedule.criterion if criterion is None else criterion.name,
-        prune_from=schedule.prune_from,
-        scope=schedule.scope,
-    )
+    given = schedule.described()
+    method = given.pop("method")
+    if criterion is not None:
+        given["criterion"] = criterion.name
+    return search_tags(RANDOM.get(method, method), **given)
 
 
 def targets(schedule: Schedule, data: Interactions, size: int) -> list[Keep]:
@@ -174,8 +164,7 @@ def pruning_of(
 ) -> dict[str, Any]:
     """What a pruning depends on, as plain data; its digest is the key under which it is stored.
 
-    source: key of the run whose weights are pruned. before: digest of the mask that is pruned. A
-    random mask depends on neither.
+    source: key of the run whose weights are pruned. before: digest of the mask that is pruned.
     """
     about = {"scope": schedule.scope, "users": data.users, "shape": [data.rows, size]}
     about |= {"criterion": schedule.criterion, "keep": list(keep)}
@@ -189,23 +178,19 @@ def pruning_of(
 
 
 def _pruned(
-    schedule: Schedule,
-    source: TrainedRun,
-    before: StoredMask,
-    keep: Keep,
-    criterion: Criterion | None,
+    schedule: Schedule, source: TrainedRun, keep: Keep, criterion: Criterion | None
 ) -> StoredMask:
-    """Line 5 of Algorithm 1: the mask of the next round, from the store where it is there."""
-    data, control, shape = source.data, source.control, before.shape
-    about = pruning_of(schedule, data, shape[1], source.key, before.digest, keep)
+    """Line 5 of Algorithm 1: the next round's mask, from the store or of a run's weights."""
+    store, shape = source.control.store, source.mask.shape
+    about = pruning_of(schedule, source.data, shape[1], source.key, source.mask.digest, keep)
     if criterion is not None:
         about["criterion"] = criterion.name
-    known = control.store.find_pruning(pruning_key(about))
+    known = store.find_pruning(pruning_key(about))
     if known is None:
         if schedule.method in RANDOM:
             mask = drawn(about)
         else:
             weights = source.ensure_weights(schedule.prune_from)
-            mask = pruned(about, ensure_mask(before, data, control), weights, score=criterion)
-        known = control.store.put_mask(mask, about)
-    return StoredMask(known, shape, control.store)
+            mask = pruned(about, source.ensure_mask(), weights, score=criterion)
+        known = store.put_mask(mask, about)
+    return StoredMask(known, shape, store)

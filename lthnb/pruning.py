@@ -22,15 +22,13 @@ DIVERGED = "the training diverged. Lower the learning rate."
 
 
 class MaskError(LthnbError, ValueError):
-    """A mask that cannot be: says what was found and what was expected."""
+    """A mask that cannot be."""
 
 
 @dataclass(frozen=True, eq=False)
 class Mask:
-    """Which entries of the table are kept: bool, shape (rows, size), never changed in place.
-
-    Refuses anything but booleans or the numbers 0 and 1, so that no mask scales a table.
-    """
+    """Which entries of the table are kept: bool, (rows, size), never changed in place. Refuses all
+    but booleans and the numbers 0 and 1, so that no mask scales a table."""
 
     kept: np.ndarray
 
@@ -82,7 +80,7 @@ class Mask:
 
 
 def magnitude(weights: np.ndarray, seed: int) -> np.ndarray:
-    """|w|: the criterion of Algorithm 1. float, the shape of `weights`; `seed` is not read."""
+    """|w|: the criterion of Algorithm 1, of the shape of `weights`."""
     return np.abs(weights)
 
 
@@ -113,10 +111,8 @@ SCOPES: dict[str, Callable[[int, int], list[tuple[int, int]]]] = {
 
 
 def targets_by_rate(sizes: tuple[int, ...], rate: float, rounds: int) -> list[tuple[int, ...]]:
-    """Entries to keep at rounds 1 … I: each round prunes exactly ``round(rate · surviving)``.
-
-    sizes: entries in each row range of the scope (Python's ``round``: halves to even).
-    """
+    """Entries to keep at rounds 1 … I, in each row range of the scope, whose entries `sizes` gives:
+    each round prunes exactly ``round(rate · surviving)``, halves to even."""
     out, left = [], tuple(sizes)
     for _ in range(rounds):
         left = tuple(n - round(rate * n) for n in left)

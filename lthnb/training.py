@@ -154,7 +154,7 @@ def _given(mask: Mask, store: Store) -> dict[str, Any] | None:
 
 @dataclass
 class _Progress:
-    """Where a training stands: what a checkpoint holds beside the step's state and best table."""
+    """What a checkpoint holds beside the step's state and the best table."""
 
     epoch: int = 0  # epochs done
     best_epoch: int = 0
@@ -246,7 +246,6 @@ def _resume(key: str, step: Any, store: Store) -> tuple[_Progress, np.ndarray | 
 def _outputs(
     spec: Spec, data: Interactions, table: np.ndarray, mask: Mask | StoredMask, control: Control
 ) -> torch.Tensor:
-    """Rows to score with, from a table of weights (rows, F). What a compression has trained is a
-    table like any other by then, and scores as one."""
+    """Rows to score with, from a table of weights (rows, F), also that of a compression."""
     plain = spec.with_model(compression="none")
     return new_step(plain, data, table, mask.kept, control.device).outputs()

@@ -7,14 +7,12 @@ A step owns the table and Adam's moments, and is driven by the one loop in `trai
 - ``weights()``: the table, numpy (rows, F), pruned entries exactly zero;
 - ``state()`` and ``restore(state)``: everything needed to go on to the same bits.
 
-`reference` is autograd in its plainest form, on any device, and what the others are compared with;
-`cpu` computes the same, fast. Where a model is a linear compression, the reference step's place is
-taken by its child in `linear`, which trains maps instead of a table.
+`reference` is autograd in its plainest form, on any device; `cpu` computes the same, fast. For a
+linear compression the reference step's child in `linear` trains maps instead of a table.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -30,49 +28,36 @@ STEPS = {"reference": ReferenceStep, "cpu": CpuStep}
 
 
 def resolve(spec: Spec, device: str = "auto") -> Spec:
-    """The same spec with ``auto`` replaced by a step for a device: `cpu`, or `reference` on a GPU
-    and for a backbone that `cpu` is not written for. device: ``auto`` (the CPU, whose bits
-    repeat), ``cpu``, ``cuda`` or ``cuda:1``.
-
-    A linear compression has one step, `reference`, on any device; raises ConfigError where another
-    is named.
-    """
+    """The same spec with ``auto`` replaced by a step: `cpu`, or `reference` on a GPU, and where
+    `cpu` is not written for the backbone or a compression; raises ConfigError where that is named
+    for a compression. device: ``auto`` (the CPU), ``cpu``, ``cuda`` or ``cuda:1``."""
     if spec.model.compression == "linear":
         if spec.training.step not in ("auto", "reference"):
-            raise ConfigError(
-                f"Training.step: found {spec.training.step!r} with Model.compression 'linear', "
-                "expected 'auto' or 'reference': the maps of LCM are trained by autograd alone."
-            )
+            found = f"Training.step: found {spec.training.step!r} with Model.compression 'linear'"
+            raise ConfigError(f"{found}, expected 'auto' or 'reference'.")
         return spec.with_training(step="reference")
     if spec.training.step != "auto":
         return spec
     fast = device in ("auto", "cpu") and spec.model.backbone in WRITTEN_FOR
-    step = "cpu" if fast else "reference"
-    return replace(spec, training=replace(spec.training, step=step))
+    return spec.with_training(step="cpu" if fast else "reference")
 
 
 def device_of(step: str, device: str = "auto") -> str:
-    """Where a step computes: ``cpu``, ``cuda`` or ``cuda:1``.
-
-    Under ``auto`` it is the CPU, where bits repeat. Raises ConfigError where the step cannot run on
-    the device asked for.
-    """
+    """Where a step computes; under ``auto`` on the CPU, where bits repeat. Raises ConfigError where
+    it cannot run on the device asked for."""
     if device == "auto":
         return "cpu"
     if step == "cpu" and device != "cpu":
-        raise ConfigError(
-            f"device: found {device!r} for the step 'cpu', which runs on 'cpu' alone; leave the "
-            "device at 'auto', or choose the step 'reference', which runs on either."
-        )
+        found = f"device: found {device!r} for the step 'cpu'"
+        raise ConfigError(f"{found}, expected 'auto'; the step 'reference' runs on either.")
     return device
 
 
 def step_class(name: str) -> type:
     """The class of a step. Raises ConfigError for an unknown name."""
     if name not in STEPS:
-        raise ConfigError(
-            f"step: found {name!r}, expected one of {', '.join(STEPS)}." + nearest(name, STEPS)
-        )
+        found = f"step: found {name!r}, expected one of {', '.join(STEPS)}."
+        raise ConfigError(found + nearest(name, STEPS))
     return STEPS[name]
 
 
@@ -84,12 +69,7 @@ def new_step(
     device: str = "auto",
 ) -> Any:
     """The spec's step at a start: table (rows, F), or for a linear compression its teacher and
-    maps; mask bool (rows, F).
-
-    Raises ConfigError for an unknown step, and for one that cannot run on the device.
-    """
+    maps; mask bool (rows, F). Raises ConfigError where it cannot run on the device."""
     name = spec.training.step
-    new = step_class(name)
-    if spec.model.compression == "linear":
-        new = LinearStep
+    new = LinearStep if spec.model.compression == "linear" else step_class(name)
     return new(spec, data, table, mask, device_of(name, device))

@@ -1,8 +1,7 @@
 """Batches for the CPU steps: triplets, their distinct rows, and who uses which.
 
-A row that a batch uses several times is read and written once. Each of its distinct rows has a
-*slot*; users come first, then items. Whoever updates a slot walks its *uses* in the order of the
-batch, so a gradient is summed by one owner in one order, whatever the number of threads.
+Each distinct row of a batch has a *slot*; users come first, then items. Whoever updates a slot
+walks its *uses* in the order of the batch, so a gradient is summed by one owner in one order.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ import numpy as np
 from lthnb.kernels.simd import aligned, fma, load, prefetch, splat, total, zeros
 from lthnb.sampling import Sampler, draw_one, user_of
 
-AT_ONCE = 4  # batches prepared together, since triplets need no weights: one for a thread
+AT_ONCE = 4  # batches prepared together, one for a thread
 BLOCK = 128  # slots or triplets a thread takes at once; losses are summed block by block
 SOON = 16  # triplets between asking for a user's items and drawing from them
 LANES = 8  # columns in a vector
@@ -34,20 +33,19 @@ class Stream(NamedTuple):
 
     @classmethod
     def of(cls, sampler: Sampler, place: np.ndarray) -> Stream:
-        indices = aligned(sampler.indices, np.int32)
-        start = np.uint64(sampler.start)
+        start, indices = np.uint64(sampler.start), aligned(sampler.indices, np.int32)
         return cls(start, sampler.users, sampler.indptr, indices, sampler.items, place)
 
 
 class Batches(NamedTuple):
-    """Room for the batches prepared together, and for what a step makes of one.
+    """Room for AT_ONCE batches, and for what a step makes of one.
 
     slots: int32 (AT_ONCE, 3, B), of users, positives, negatives. rows: int32 (AT_ONCE, 3·B), of
     each slot. counts: int64 (AT_ONCE, 2), slots of users and of all. first_use: int32
-    (AT_ONCE, 3·B + 1) and uses: int32 (AT_ONCE, 3·B), where 2·b + 1 stands for the negative of
-    triplet b, and 2·b for its user or positive. seen: int32 (AT_ONCE, rows), −1 between calls.
-    vectors: (3·B, F), the outputs of each slot's row; norms: (3·B,), its squared norm in the table.
-    pull: (B,), the derivative of the loss by s_uj − s_ui. losses: float64, one for each block.
+    (AT_ONCE, 3·B + 1) and uses: int32 (AT_ONCE, 3·B): 2·b + 1 for the negative of triplet b, and
+    2·b for its user or positive. seen: int32 (AT_ONCE, rows), −1 between calls. vectors: (3·B, F),
+    the outputs of each slot's row; norms: (3·B,), its squared norm in the table. pull: (B,), the
+    derivative of the loss by s_uj − s_ui. losses: float64, one for each block.
     """
 
     slots: np.ndarray
@@ -89,7 +87,6 @@ def prepare(stream, batches, first, end, batch, steps):
         size = min(batch, end - at)
         slot, row, begin, use, mark = slots[g], rows[g], first_use[g], uses[g], seen[g]
         for b in range(size):
-            # Its items are wanted in a moment, for a search that cannot run ahead by itself.
             soon = user_of(start, at + b + SOON, users)
             prefetch(indptr, soon)
             soon = user_of(start, at + b + SOON // 2, users)

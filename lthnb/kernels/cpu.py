@@ -1,7 +1,6 @@
 """The CPU step: numba kernels for any processor, equal to the reference but for rounding.
 
-The triplets are the reference's own. Two runs give the same bits on one thread or on several: each
-row has one owner, and sums are made in an order that the number of threads does not enter.
+The number of threads changes no bit: each row has one owner, and sums have one order.
 """
 
 from __future__ import annotations
@@ -20,29 +19,19 @@ WRITTEN_FOR = ("mf", "lightgcn")  # the backbones for whose gradients there are 
 
 
 class CpuStep:
-    """One table, trained by hand-written kernels.
+    """One table, trained by hand-written kernels: MF with the L2 term over the batch's rows by the
+    lazy table, all else by dense gradients.
 
-    table: X⁰ or another start, (rows, F); mask: bool (rows, F). A pruned entry has neither value
-    nor moment. MF with the paper's L2 term over the batch's rows takes the lazy table, where rows
-    that a batch does not touch cost nothing; all else takes dense gradients. Raises ConfigError
-    for a backbone other than MF and LightGCN.
+    table: a start, (rows, F); mask: bool (rows, F). Raises ConfigError for another backbone.
     """
 
     def __init__(
-        self,
-        spec: Spec,
-        data: Interactions,
-        table: np.ndarray,
-        mask: np.ndarray,
-        device: str = "cpu",
+        self, spec: Spec, data: Interactions, table: np.ndarray, mask: np.ndarray, device="cpu"
     ) -> None:
         m, t = spec.model, spec.training
         if m.backbone not in WRITTEN_FOR:
-            raise ConfigError(
-                f"step 'cpu': found backbone {m.backbone!r}, expected "
-                f"{' or '.join(map(repr, WRITTEN_FOR))}, for whose gradients it is written; the "
-                "step 'reference' takes any."
-            )
+            expected = f"{' or '.join(map(repr, WRITTEN_FOR))}; the step 'reference' takes any"
+            raise ConfigError(f"step 'cpu': found backbone {m.backbone!r}, expected {expected}.")
         self.triplets, dtype = data.train.nnz, np.dtype(t.dtype)
         sampler = Sampler.of(data.train, t.order_seed)
         if m.backbone == "mf" and t.l2_scope == "batch":
@@ -55,10 +44,7 @@ class CpuStep:
         self.table = SpreadTable(stream, data.train, table, mask, t, dtype, layers, share)
 
     def run_epoch(self, epoch: int) -> float:
-        """Train on triplets epoch · |train| … (epoch + 1) · |train| − 1; returns their mean loss.
-
-        The last batch holds what is left, and its loss is divided by its own size.
-        """
+        """As :meth:`ReferenceStep.run_epoch`."""
         n = self.triplets
         return self.table.run(epoch * n, (epoch + 1) * n) / n
 

@@ -1,16 +1,14 @@
 """LightGCN on the CPU, and MF with the L2 term over the whole table: dense gradients, dense Adam.
 
 With P the 0/1 graph, D its degrees and M = D⁻¹P, a layer is Aᵏ X = D^½ Mᵏ D^-½ X (Eq. 5). So the
-kernels hold Y = D^-½ X and only ever take means of neighbours' rows: no weights are read. A step
+kernels hold Y = D^-½ X and only ever take means of neighbours' rows. A step
 
-- spreads K − 1 layers over all nodes, and the last one over the batch's rows alone, since the loss
-  reads no others;
-- goes back by Horner's rule, w(G + A(G + A(G + AG))) for K = 3, A being symmetric; G is zero but on
-  the batch's rows, so the first product walks only their neighbours;
+- spreads K − 1 layers over all nodes, and the last one over the batch's rows alone;
+- goes back by Horner's rule, w(G + A(G + A(G + AG))) for K = 3; G is zero but on the batch's rows,
+  so the first product walks only their neighbours;
 - takes Adam's step for a row as soon as the last product has its gradient.
 
-Nodes are ordered by degree, users and items apart, so that what most neighbours share stays in the
-cache. With no layer at all this is MF.
+Nodes are ordered by degree, so that what most neighbours share stays in the cache.
 """
 
 from __future__ import annotations
@@ -21,15 +19,7 @@ import numba as nb
 import numpy as np
 import scipy.sparse as sp
 
-from lthnb.kernels.batches import (
-    AT_ONCE,
-    BLOCK,
-    LANES,
-    Batches,
-    prepare,
-    score,
-    slot_gradient,
-)
+from lthnb.kernels.batches import AT_ONCE, BLOCK, LANES, Batches, prepare, score, slot_gradient
 from lthnb.kernels.mf import BETA_1, BETA_2, EPSILON
 from lthnb.kernels.simd import aligned, fma, keep, load, root, splat, store, total, zeros
 
@@ -45,8 +35,7 @@ class Graph(NamedTuple):
     indptr: int64 (rows + 1,), indices: int32. shares: int64 (SHARES + 1,), borders of row ranges
     with equally many edges. targets: int64 (TARGETS + 1,), borders of row ranges, and cuts: int64
     (rows, TARGETS + 1), where in `indices` a node's neighbours pass from one range to the next.
-    up: √degree, down: 1/√degree, mean: 1/degree; zero for a node without neighbours, whose layers
-    past the first are zero.
+    up: √degree, down: 1/√degree, mean: 1/degree; zero for a node without neighbours.
     """
 
     indptr: np.ndarray
@@ -77,26 +66,17 @@ class Graph(NamedTuple):
         targets = np.linspace(0, rows, TARGETS + 1).astype(np.int64)
         cuts = np.empty((rows, TARGETS + 1), np.int64)
         _cut(indptr, indices, targets, cuts)
-        up = np.sqrt(degree)
-        down, mean = (degree > 0) / np.sqrt(some), (degree > 0) / some
-        return cls(
-            indptr,
-            indices,
-            shares,
-            targets,
-            cuts,
-            *(scale.astype(dtype) for scale in (up, down, mean)),
-        )
+        scales = np.sqrt(degree), (degree > 0) / np.sqrt(some), (degree > 0) / some
+        scales = (scale.astype(dtype) for scale in scales)
+        return cls(indptr, indices, shares, targets, cuts, *scales)
 
 
 def by_degree(train: sp.csr_matrix) -> np.ndarray:
     """The row of each user and item, either side ordered by falling degree: int32 (rows,)."""
-    users = train.shape[0]
-    place = np.empty(sum(train.shape), np.int32)
-    for first, degree in (
-        (0, np.diff(train.indptr)),
-        (users, np.bincount(train.indices, minlength=train.shape[1])),
-    ):
+    users, items = train.shape
+    degrees = np.diff(train.indptr), np.bincount(train.indices, minlength=items)
+    place = np.empty(users + items, np.int32)
+    for first, degree in zip((0, users), degrees, strict=True):
         order = np.argsort(-degree, kind="stable")
         place[first + order] = first + np.arange(len(order))
     return place
@@ -105,8 +85,8 @@ def by_degree(train: sp.csr_matrix) -> np.ndarray:
 class Dense(NamedTuple):
     """Arrays of a step, F padded to a multiple of 16, rows in the graph's order.
 
-    table, first, second: (rows, F), values and moments. bits: int32 (rows, F / 16), an entry's bit
-    set where it is kept. layer: (≥ 2, rows, F). back: (3·B, F), the gradient by each slot's output
+    table, first, second: (rows, F), values and moments. bits: int32 (rows, F / 16), of the entries
+    that are kept. layer: (≥ 2, rows, F). back: (3·B, F), the gradient by each slot's output
     row times a layer's share. slot_of: int32 (rows,), −1 for a row that is not in the batch.
     """
 
@@ -122,8 +102,7 @@ class Dense(NamedTuple):
 class SpreadTable:
     """A table trained with dense gradients: LightGCN's, or with no layers MF's.
 
-    table, mask: (rows, F), rows as in the data. layers: K. share: what a layer counts for in the
-    outputs, 1 / (K + 1) for their mean and 1 for their sum.
+    table, mask: (rows, F). layers: K. share: what a layer counts for in the outputs.
     """
 
     def __init__(self, stream, train, table, mask, training, dtype, layers, share) -> None:
@@ -167,19 +146,10 @@ class SpreadTable:
                 prepare(self.stream, self.batches, at, end, t.batch_size, some)
             size = min(t.batch_size, end - at)
             self.done += 1
-            summed += _step(
-                self.batches,
-                g,
-                size,
-                self.graph,
-                self.dense,
-                self.layers,
-                self.share,
-                t.l2 - whole,
-                whole,
-                t.learning_rate / (1 - BETA_1**self.done),
-                1.0 / np.sqrt(1 - BETA_2**self.done),
-            )
+            rate = t.learning_rate / (1 - BETA_1**self.done)
+            bias = 1.0 / np.sqrt(1 - BETA_2**self.done)
+            about = self.graph, self.dense, self.layers, self.share, t.l2 - whole, whole, rate, bias
+            summed += _step(self.batches, g, size, *about)
         return summed
 
     def outputs(self) -> np.ndarray:
@@ -203,7 +173,7 @@ class SpreadTable:
         return self._full(self.dense.table)
 
     def state(self) -> dict[str, np.ndarray]:
-        """Table and moments, as copies, as the reference step gives them."""
+        """Table and moments, as copies."""
         return {k: self._full(getattr(self.dense, k)) for k in ("table", "first", "second")}
 
     def restore(self, state: dict[str, np.ndarray], done: int) -> None:
@@ -335,11 +305,8 @@ def _gradient(batches, g, back, share, slot_of):
 
 @nb.njit(cache=True, parallel=True)
 def _first_back(batches, g, graph, back, spread, out):
-    """out = D^-½ `back`, plus M times it where `spread`; `back` is zero off the batch's rows.
-
-    Each range of rows has one owner, who walks the batch's rows in order and adds to those of
-    their neighbours that lie in the range.
-    """
+    """out = D^-½ `back`, plus M times it where `spread`; `back` is zero off the batch's rows. Each
+    range of rows has one owner, who adds to those neighbours that lie in it."""
     rows, n = batches.rows[g], batches.counts[g, 1]
     indices, targets, cuts = graph.indices, graph.targets, graph.cuts
     mean, down = graph.mean, graph.down
@@ -377,8 +344,8 @@ def _first_back(batches, g, graph, back, spread, out):
 def _finish(batches, g, graph, dense, x, layers, l2, decay, rate, bias):
     """The gradient of every row, and Adam's step with it.
 
-    x: what has come back, one product short. l2: weight of a use of a row; decay: weight of every
-    row. Leaves D^-½ times the new table in the first layer, and no row marked.
+    x: what has come back, one product short. l2: weight of a use of a row; decay: of every row.
+    Leaves D^-½ times the new table in the first layer, and no row marked.
     """
     indptr, indices, shares, down = graph.indptr, graph.indices, graph.shares, graph.down
     first_use, slot_of, bits = batches.first_use[g], dense.slot_of, dense.bits.reshape(-1)

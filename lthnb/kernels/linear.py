@@ -1,7 +1,4 @@
-"""LCM's step: linear maps from a teacher's frozen table, trained by autograd (§4.4).
-
-It is the reference step with another parameter; the loop, the loss and Adam are the same.
-"""
+"""LCM's step: linear maps from a teacher's frozen table, trained by autograd (§4.4)."""
 
 from __future__ import annotations
 
@@ -16,19 +13,16 @@ from lthnb.models import LinearMaps, LinearStart
 class LinearStep(ReferenceStep):
     """Two maps, trained; the teacher is not.
 
-    table: a :class:`models.LinearStart`. mask: bool (rows, F), all true. ``weights()`` is the
-    compressed table, (rows, F), which an ordinary model scores with; the L2 term covers its rows.
-    Raises ConfigError for a mask that prunes, and as :class:`ReferenceStep` does.
+    table: a :class:`models.LinearStart`. mask: bool (rows, F), all true; else ConfigError.
+    ``weights()`` is the compressed table, (rows, F); the L2 term covers its rows.
     """
 
     trained = "maps"
 
     def _start(self, table: LinearStart, mask: np.ndarray, dtype: torch.dtype) -> np.ndarray:
         if not mask.all():
-            raise ConfigError(
-                f"mask: found density {mask.mean():.3g} with Model.compression 'linear', expected "
-                "the dense mask: LCM trains maps, and has no table to prune."
-            )
+            found = f"mask: found density {mask.mean():.3g} with Model.compression 'linear'"
+            raise ConfigError(f"{found}, expected the dense mask: LCM has no table to prune.")
         self.maps = LinearMaps(table.teacher, self.users, dtype, self.device)
         return table.maps
 

@@ -7,16 +7,15 @@ those pushes are known in advance:
     x ← x − Σ_{k=0}^{e−s−1}  α_{s+k} β₁ᵏ m / (√v · β₂^{k/2} ρ_{s+k} + ε),
     α_t = lr / (1 − β₁ᵗ),   ρ_t = 1 / √(1 − β₂ᵗ),
 
-m and v being the moments after step s. So a row is left alone until it is read. In float64, and
-for the first :data:`STEPWISE` steps, the sum is taken term by term; its tail from the 400th term on
-is left out, less than 10⁻¹⁸ of the first. Afterwards β₂^{k/2} ρ_{s+k} hardly changes while β₁ᵏ
-lasts, and the fraction is expanded about its mean under the weights α_{s+k} β₁ᵏ: that takes five
-sums which are the same for all entries, one root and one division. What is cut off is below 4·10⁻⁸
-of the push, less than float32 rounds (tests/test_kernels.py holds it to that). Rows are brought up
-to date at the end of an epoch, and otherwise only where they are read.
+m and v being the moments after step s. So a row is left alone until it is read, or the epoch ends.
+In float64, and for the first :data:`STEPWISE` steps, the sum is taken term by term, up to the 400th
+(the rest is less than 10⁻¹⁸ of the first). Afterwards β₂^{k/2} ρ_{s+k} hardly changes while β₁ᵏ
+lasts, and the fraction is expanded about its mean under the weights α_{s+k} β₁ᵏ: five sums that are
+the same for all entries, one root and one division. What is cut off is below 4·10⁻⁸ of the push,
+less than float32 rounds (`tests/test_kernels.py` holds it to that).
 
-Eight columns of a row whose entries are all pruned are not stored, and cost nothing; the others lie
-together as value, first and second moment, so that a row is read in one piece.
+Eight columns of a row whose entries are all pruned are not stored; the others lie together as
+value, first and second moment.
 """
 
 from __future__ import annotations
@@ -27,16 +26,7 @@ from typing import NamedTuple
 import numba as nb
 import numpy as np
 
-from lthnb.kernels.batches import (
-    AT_ONCE,
-    BLOCK,
-    LANES,
-    Batches,
-    Stream,
-    prepare,
-    score,
-    slot_gradient,
-)
+from lthnb.kernels.batches import AT_ONCE, BLOCK, LANES, Batches, prepare, score, slot_gradient
 from lthnb.kernels.simd import fma, keep, load, prefetch, root, splat, store, total, zeros
 
 BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-8  # torch's defaults
@@ -65,8 +55,7 @@ class Decay(NamedTuple):
 
     rate: α (n + 1,). bias: ρ (n + 1,). sums: (n + 1, 5), for each step s the sums
     Σ_k α_{s+k} β₁ᵏ (β₂^{k/2} ρ_{s+k})ʲ to the end of the epoch, j = 0 … 4. powers: (n + 2, 5),
-    (β₁ β₂^{j/2})ⁿ, and kept: (n + 2, 2), β₁ⁿ and β₂ⁿ. stepwise: the first step of the epoch at
-    which the series holds.
+    (β₁ β₂^{j/2})ⁿ. kept: (n + 2, 2), β₁ⁿ and β₂ⁿ. stepwise: the step from which the series holds.
     """
 
     rate: np.ndarray
@@ -87,14 +76,9 @@ class Decay(NamedTuple):
         for s in range(steps - 1, -1, -1):
             sums[s] += factors * sums[s + 1]
         exact = np.dtype(dtype) == np.float64
-        return cls(
-            rate,
-            bias,
-            sums,
-            factors**gaps,
-            np.array([BETA_1, BETA_2]) ** gaps,
-            steps + 1 if exact else max(0, STEPWISE - done),
-        )
+        kept = np.array([BETA_1, BETA_2]) ** gaps
+        stepwise = steps + 1 if exact else max(0, STEPWISE - done)
+        return cls(rate, bias, sums, factors**gaps, kept, stepwise)
 
 
 class LazyTable:
@@ -103,7 +87,7 @@ class LazyTable:
     table, mask: (rows, F). All arrays are of `dtype`.
     """
 
-    def __init__(self, stream: Stream, table, mask, training, dtype) -> None:
+    def __init__(self, stream, table, mask, training, dtype) -> None:
         rows, self.size = table.shape
         width = -(-self.size // LANES) * LANES
         self.shape = (rows, width // LANES, LANES)
@@ -149,12 +133,10 @@ class LazyTable:
         """(rows, F), a copy; pruned entries are zero."""
         return self._full(0)
 
-    def outputs(self) -> np.ndarray:
-        """(rows, F): MF scores with the table itself."""
-        return self._full(0)
+    outputs = table  # MF scores with the table itself
 
     def state(self) -> dict[str, np.ndarray]:
-        """Table, moments and step count, as copies, as the reference step gives them."""
+        """Table and moments, as copies."""
         return {"table": self._full(0), "first": self._full(1), "second": self._full(2)}
 
     def restore(self, state: dict[str, np.ndarray], done: int) -> None:

@@ -1,7 +1,6 @@
 """Full ranking: every user against every item that is not known already, and what follows from it.
 
-One pass gives, for each user with a non-empty target part, which of the top K places are hits;
-every metric at every k ≤ K follows from those bits and the number of relevant items.
+Every metric at every k ≤ K follows from which of the top K places are hits.
 """
 
 from __future__ import annotations
@@ -16,8 +15,7 @@ from lthnb.kernels.simd import fma, load, reaching, splat, store
 from lthnb.metrics import TOP, Hits
 
 GPU_BLOCK = 1024  # users scored at once on a GPU
-
-GROUP = 6  # users scored together: 6 × 16 sums fit in the registers of any processor with vectors
+GROUP = 6  # users scored together: 6 × 16 sums fit in the registers
 TILE = 16  # items scored together, as two vectors of
 HALF = 8
 USERS_AT_ONCE = 8 * GROUP  # of a thread
@@ -30,8 +28,7 @@ def rank(
     """The k best items of each user that are not in `known`: int64, shape (users, k).
 
     user_vectors: (users, F), item_vectors: (items, F), of one dtype and device; known: CSR (users,
-    items), sorted indices. Scores are inner products; users × items is never held. Equal scores
-    rank by the lower item id. Where a user has fewer than k candidates, the places behind hold −1.
+    items), sorted indices. Equal scores rank by the lower item id; where candidates are fewer, −1.
 
     On the CPU, items are met by falling norm, and a user is done with them when by Cauchy and
     Schwarz none that is left can reach the k-th best score so far.
@@ -42,20 +39,17 @@ def rank(
         columns = item_vectors.T.contiguous()
         for first in range(0, len(best), GPU_BLOCK):
             scores = user_vectors[first : first + GPU_BLOCK] @ columns
-            best[first : first + len(scores)] = top_k_torch(
-                scores, known[first : first + len(scores)], k
-            )
+            end = first + len(scores)
+            best[first:end] = top_k_torch(scores, known[first:end], k)
         return best
     users, items = (np.ascontiguousarray(v.numpy()) for v in (user_vectors, item_vectors))
     norms = [np.sqrt(np.einsum("rf,rf->r", v, v, dtype=np.float64)) for v in (users, items)]
     order = np.argsort(-norms[1], kind="stable")
     # A computed score is at most F + 1 roundings above the product of the norms.
     slack = 1 + (users.shape[1] + 8) * np.finfo(users.dtype).eps
-    tiles = _tiles(items, order)
-    _best(
-        users, norms[0] * slack, tiles, norms[1][order[::TILE]], order, indptr, known.indices, best
-    )
-    first_free(np.arange(len(items)), np.flatnonzero(norms[0] == 0), indptr, known.indices, best)
+    tiles, taken = (_tiles(items, order), norms[1][order[::TILE]]), (indptr, known.indices, best)
+    _best(users, norms[0] * slack, *tiles, order, *taken)
+    first_free(np.arange(len(items)), np.flatnonzero(norms[0] == 0), *taken)
     return best
 
 
@@ -74,8 +68,8 @@ def _tiles(items, order):
 def enter(scores, lanes, places, known, top, ids, lowest):
     """Let the items that reach `lowest` into a user's list; returns the new `lowest`.
 
-    scores: of the items `places`; the first `lanes` of both exist. known: the user's, sorted.
-    top, ids: the list so far, best first; of equal scores the lower id is better.
+    scores: of the items `places`, of which `lanes` exist. known: the user's, sorted. top, ids: the
+    list so far, best first.
     """
     k = top.size
     for lane in range(lanes):
@@ -98,8 +92,7 @@ def enter(scores, lanes, places, known, top, ids, lowest):
 
 @nb.njit(cache=True, nogil=True)
 def first_free(candidates, rows, indptr, known, best):
-    """The lists, rows of best (users, k), of those who score 0 with all: the first candidates,
-    which rise, that are not known."""
+    """The lists of users who score 0 with all: the first candidates that are not known."""
     for row in rows:
         at, end = indptr[row], indptr[row + 1]
         place = 0
@@ -225,11 +218,8 @@ def _put(out, row, a, b):
 
 
 def top_k_torch(scores: torch.Tensor, known: sp.csr_matrix, k: int) -> np.ndarray:
-    """As :func:`rank` for one block of float32 or float64 scores (users, items) on any device.
-
-    float32 scores are ordered together with their item as one 64-bit integer, so that ties fall as
-    on the CPU; float64 scores are sorted stably.
-    """
+    """As :func:`rank` for one block of scores (users, items) on any device. float32 scores are
+    ordered with their item as one 64-bit integer, so that ties fall as on the CPU."""
     owner = np.repeat(np.arange(known.shape[0]), np.diff(known.indptr))
     place = torch.from_numpy(np.stack((owner, known.indices)).astype(np.int64)).to(scores.device)
     scores[place[0], place[1]] = -torch.inf
@@ -262,8 +252,7 @@ def evaluate(outputs: torch.Tensor, data: Interactions, part: str, k: int = TOP)
 
 
 def asked(data: Interactions, part: str) -> tuple[np.ndarray, sp.csr_matrix]:
-    """The users whose part is not empty, int64 (n,), and for each the items that are masked out,
-    CSR (n, items) with sorted indices."""
+    """Users whose part is not empty, int64 (n,); what is masked out for each, CSR (n, items)."""
     known = data.train if part == "valid" else data.known
     known.sort_indices()
     users = np.flatnonzero(np.diff(getattr(data, part).indptr))
@@ -278,8 +267,7 @@ def judge(best: np.ndarray, users: np.ndarray, target: sp.csr_matrix) -> Hits:
 
 
 def evaluate_popularity(data: Interactions, part: str, k: int = TOP) -> Hits:
-    """As :func:`evaluate`, of recommending to everyone what most users have in train: what a model
-    must be better than, to have learnt anything about anyone."""
+    """As :func:`evaluate`, of recommending to everyone what most users have in train."""
     outputs = torch.ones(data.rows, 1)
     outputs[data.users :, 0] = torch.from_numpy(data.item_degree.astype(np.float32))
     return evaluate(outputs, data, part, k)

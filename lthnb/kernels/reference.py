@@ -1,7 +1,4 @@
-"""The reference step: autograd and torch's Adam, in the plainest form, on any device.
-
-It is the oracle that the fast steps are compared with: float32 or float64, CPU or CUDA.
-"""
+"""The reference step: autograd and torch's Adam, in the plainest form, on any device."""
 
 from __future__ import annotations
 
@@ -17,11 +14,9 @@ from lthnb.sampling import Sampler
 class ReferenceStep:
     """One table, trained by autograd.
 
-    table: X⁰ or another start, (rows, F); mask: bool (rows, F). The gradient is masked before Adam
-    sees it, so a pruned entry gets neither value nor moment. Raises ConfigError where `device` is a
-    GPU and there is none.
-
-    What is trained is `parameter`, called `trained` in the state; here it is the table itself.
+    table: a start, (rows, F); mask: bool (rows, F). The gradient is masked before Adam sees it, so
+    that a pruned entry gets no moment. Raises ConfigError where `device` is a GPU and there is
+    none. What is trained is `parameter`, called `trained` in the state.
     """
 
     trained = "table"
@@ -56,10 +51,7 @@ class ReferenceStep:
         return self.parameter
 
     def run_epoch(self, epoch: int) -> float:
-        """Train on triplets epoch · |train| … (epoch + 1) · |train| − 1; returns their mean loss.
-
-        The last batch holds what is left, and its loss is divided by its own size.
-        """
+        """Train on triplets epoch · |train| … (epoch + 1) · |train| − 1; gives their mean loss."""
         t = self.spec.training
         total = torch.zeros((), dtype=torch.float64, device=self.device)
         first, end = epoch * self.triplets, (epoch + 1) * self.triplets
@@ -107,9 +99,7 @@ class ReferenceStep:
             self.parameter.copy_(torch.from_numpy(state[self.trained]).to(**to))
         if state["steps"] > 0:
             self.adam.state[self.parameter] = {
-                "step": torch.tensor(
-                    float(state["steps"]), dtype=torch.float32, device=self.device
-                ),
+                "step": torch.tensor(float(state["steps"]), device=self.device),
                 "exp_avg": torch.from_numpy(state["first"].copy()).to(**to),
                 "exp_avg_sq": torch.from_numpy(state["second"].copy()).to(**to),
             }

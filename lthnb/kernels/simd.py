@@ -1,12 +1,8 @@
 """Vectors of a few numbers as values inside numba code.
 
-A loop over 8 or 16 columns of a row should stay in registers; left to itself, the compiler cannot
-know that two arrays do not overlap, and goes through memory instead. So the kernels say it: a value
-of type :class:`Lanes` is an LLVM vector, which becomes AVX-512, AVX, SSE or NEON as the machine has
-it. Offsets count elements of the flat array, nothing is checked, and nothing need be aligned.
-
-``a + b``, ``a - b``, ``a * b`` and ``a / b`` work lane by lane, and are never reordered: a kernel
-gives the same bits wherever the machine has the same instructions.
+A value of type :class:`Lanes` is an LLVM vector, which stays in registers: AVX-512, AVX, SSE or
+NEON. Offsets count elements of the flat array; nothing is checked, and nothing need be aligned.
+``a + b``, ``a - b``, ``a * b`` and ``a / b`` work lane by lane, and are never reordered.
 """
 
 from __future__ import annotations
@@ -22,25 +18,16 @@ from numba.core import cgutils
 from numba.extending import intrinsic, models, overload, register_model
 
 _I32, _I64 = ir.IntType(32), ir.IntType(64)
-
-
 LINE, HUGE = 64, 1 << 21  # bytes of a cache line, and of a huge page
 
 
 def zeros(shape: int | tuple[int, ...], dtype) -> np.ndarray:
-    """As numpy's, at the beginning of a cache line, and where it is large of a huge page.
-
-    Kernels read rows from all over a table. A vector that lies across two cache lines costs two
-    reads, and each small page that is met anew costs a walk through the page tables. With numpy's
-    arrays, which begin anywhere, two equal tables in one process could differ by half in speed.
-    """
+    """As numpy's, at the beginning of a cache line, and where it is large of a huge page: kernels
+    read rows from all over a table, where else two equal tables differ in speed by half."""
     dtype = np.dtype(dtype)
-    count = math.prod(shape) if isinstance(shape, tuple) else shape
-    size = count * dtype.itemsize
-    large = size >= HUGE and hasattr(mmap, "MADV_HUGEPAGE")
-    step = HUGE if large else LINE
-    if large:
-        # Zeros, and freed with the last array that uses them.
+    size = math.prod(np.atleast_1d(shape).tolist()) * dtype.itemsize
+    step = HUGE if size >= HUGE and hasattr(mmap, "MADV_HUGEPAGE") else LINE
+    if step == HUGE:
         memory = mmap.mmap(-1, size + step, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         memory.madvise(mmap.MADV_HUGEPAGE)
         raw = np.frombuffer(memory, np.uint8)
@@ -125,12 +112,10 @@ def splat(typingctx, array, number, count):
 
 @intrinsic
 def fma(typingctx, a, b, c):
-    """a · b + c, rounded once; of three vectors or of three numbers."""
-    lanes = isinstance(a, Lanes)
-    kind = f"v{a.count}f{a.dtype.bitwidth}" if lanes else f"f{a.bitwidth}"
+    """a · b + c, rounded once."""
 
     def codegen(context, builder, signature, args):
-        return _call(builder, f"llvm.fma.{kind}", args[0].type, args)
+        return _call(builder, f"llvm.fma.v{a.count}f{a.dtype.bitwidth}", args[0].type, args)
 
     return a(a, b, c), codegen
 
@@ -145,28 +130,21 @@ def root(typingctx, a):
     return a(a), codegen
 
 
-def _halving(builder, vector, count, combine):
-    """Fold a vector onto its lower half until one number is left."""
-    while count > 1:
-        count //= 2
-        halves = [
-            builder.shuffle_vector(
-                vector,
-                ir.Constant(vector.type, ir.Undefined),
-                ir.Constant(ir.VectorType(_I32, count), list(range(first, first + count))),
-            )
-            for first in (0, count)
-        ]
-        vector = combine(*halves)
-    return builder.extract_element(vector, _I32(0))
-
-
 @intrinsic
 def total(typingctx, a):
-    """The sum of the lanes, in a fixed order."""
+    """The sum of the lanes, in a fixed order: the upper half is added to the lower one, …"""
 
     def codegen(context, builder, signature, args):
-        return _halving(builder, args[0], a.count, builder.fadd)
+        vector, count = args[0], a.count
+        while count > 1:
+            count //= 2
+            halves = []
+            for first in (0, count):
+                lanes = ir.Constant(ir.VectorType(_I32, count), [*range(first, first + count)])
+                empty = ir.Constant(vector.type, ir.Undefined)
+                halves.append(builder.shuffle_vector(vector, empty, lanes))
+            vector = builder.fadd(*halves)
+        return builder.extract_element(vector, _I32(0))
 
     return a.dtype(a), codegen
 
@@ -222,10 +200,7 @@ def _define(symbol, instruction: str) -> None:
             return lambda a, b: apply(a, b)
 
 
-for _symbol, _instruction in (
-    (operator.add, "fadd"),
-    (operator.sub, "fsub"),
-    (operator.mul, "fmul"),
-    (operator.truediv, "fdiv"),
-):
-    _define(_symbol, _instruction)
+_define(operator.add, "fadd")
+_define(operator.sub, "fsub")
+_define(operator.mul, "fmul")
+_define(operator.truediv, "fdiv")
