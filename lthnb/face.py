@@ -26,7 +26,7 @@ from lthnb.config import ConfigError, Model, Schedule, Spec, Training, nearest
 from lthnb.control import Control, Stopped
 from lthnb.data import DataError, Interactions
 from lthnb.datasets import sources
-from lthnb.experiments.choice import chosen_on, sparsest
+from lthnb.experiments.selection import chosen_on, sparsest
 from lthnb.kernels.ranking import asked, judge, rank
 from lthnb.lottery import Criterion, Round, rounds_of, tags_of
 from lthnb.models import BACKBONES

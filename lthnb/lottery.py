@@ -37,7 +37,8 @@ class Criterion:
     @classmethod
     def of(cls, score: Score) -> Criterion:
         """Named by the function's name and a digest of its source; where that cannot be read, the
-        name is new at each call, so that no pruning by it is taken for an earlier one."""
+        name is new at each call, so that no pruning by it is taken for an earlier one. Values from
+        outside the function (a closure, a global) are not in the source: write them into it."""
         name = getattr(score, "__name__", type(score).__name__)
         try:
             source = inspect.getsource(score)
@@ -191,6 +192,7 @@ def _pruned(
             mask = drawn(about)
         else:
             weights = source.ensure_weights(schedule.prune_from)
-            mask = pruned(about, source.ensure_mask(), weights, score=criterion)
+            before = source.ensure_mask()
+            mask = pruned(about, before, weights, criterion, schedule.seed)
         known = store.put_mask(mask, about)
     return StoredMask(known, shape, store)

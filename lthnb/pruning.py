@@ -169,12 +169,17 @@ def drawn(about: Mapping[str, Any]) -> Mask:
 
 
 def pruned(
-    about: Mapping[str, Any], before: Mask, weights: np.ndarray, score: Score | None = None
+    about: Mapping[str, Any],
+    before: Mask,
+    weights: np.ndarray,
+    score: Score | None = None,
+    seed: int = 0,
 ) -> Mask:
     """The mask that a pruning gives, of a mask and weights (rows, F). about: what it depends on.
-    score: a criterion that is not among :data:`CRITERIA`. Raises what :func:`prune` does."""
+    score: a criterion that is not among :data:`CRITERIA`, and `seed`, which it is given; those of
+    ours read none. Raises what :func:`prune` does."""
     score = CRITERIA[about["criterion"]] if score is None else score
-    return _pruned(about, before, score(weights, 0))
+    return _pruned(about, before, score(weights, seed))
 
 
 def _pruned(about: Mapping[str, Any], before: Mask, scores: np.ndarray) -> Mask:

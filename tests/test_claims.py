@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lthnb.experiments import choice, claims
+from lthnb.experiments import claims, selection
 
 
 def values(*numbers):
@@ -58,22 +58,22 @@ def rows():
     names = ["search", "seed", "round", "density", "valid_recall@20", "recall@20", "best_epoch"]
     frame = pd.DataFrame(made, columns=names)
     frame = frame.assign(dataset="d", backbone="mf", protocol="validated")
-    [(_, found)] = choice.fields(frame)
+    [(_, found)] = selection.by_setting(frame)
     return found
 
 
 def test_density_is_chosen_on_the_validation_set_and_judged_on_test(rows):
-    found = choice.sparsest(rows)
+    found = selection.sparsest(rows)
     assert set(found["round"]) == {1}  # 0.25 has the higher mean, and is not sure of it
     assert found["difference"].tolist() == pytest.approx([-0.005] * 3)
 
 
 def test_best_ticket_of_each_seed_is_chosen_on_the_validation_set(rows):
-    assert choice.best(rows)["round"].to_dict() == {0: 1, 1: 2, 2: 2}
+    assert selection.best(rows)["round"].to_dict() == {0: 1, 1: 2, 2: 2}
 
 
 def test_winning_by_definition_needs_no_more_epochs(rows):
-    assert choice.highest_sparsity(rows).to_dict() == {0: 0.5, 1: 0.5, 2: 0.5}
+    assert selection.highest_sparsity(rows).to_dict() == {0: 0.5, 1: 0.5, 2: 0.5}
 
 
 def test_findings_that_are_kept_follow_from_the_recorded_runs(root):

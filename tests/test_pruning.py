@@ -19,6 +19,7 @@ from lthnb.pruning import (
     magnitude,
     prune,
     range_sizes,
+    row_rank,
     targets_by_density,
     targets_by_rate,
 )
@@ -197,3 +198,13 @@ class TestCriteria:
         weights = np.random.default_rng(0).normal(size=(5, 3))
         for criterion in CRITERIA.values():
             assert criterion(weights, 0).shape == (5, 3)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_row_rank_of_equal_magnitudes_goes_by_column(dtype):
+    """In rows as wide as those of a real table: sorts of few entries are stable by themselves."""
+    rng = np.random.default_rng(0)
+    weights = (rng.integers(-2, 3, (20, 64)) * (rng.random((20, 64)) < 0.5)).astype(dtype)
+    for row, ranks in zip(weights, row_rank(weights, 0), strict=True):
+        by_hand = sorted(range(64), key=lambda c: (abs(row[c]), c))
+        assert np.argsort(ranks).tolist() == by_hand

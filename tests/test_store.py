@@ -333,3 +333,15 @@ def test_recorded_keys_of_the_project_follow_from_their_texts_and_all_runs_have_
     assert set(frame["key"]) == set(recorded.places)
     assert len(frame) == recorded.searches.num_rows
     assert not frame.duplicated(IDENTITY).any()
+
+
+def test_of_two_checkpoints_the_later_good_one_counts(store, monkeypatch):
+    """Killed after a checkpoint was written, before the one before it was removed."""
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "drop_checkpoint", lambda *args, **more: None)
+        for epoch in (9, 10):
+            store.put_checkpoint("a" * 32, {"x": np.array([epoch])}, {"epoch": epoch})
+    assert store.find_checkpoint("a" * 32)[1] == {"epoch": 10}
+    [later] = store.folder.glob("runs/*/checkpoint-000010.safetensors")
+    later.write_bytes(later.read_bytes()[:-1])
+    assert store.find_checkpoint("a" * 32)[1] == {"epoch": 9}

@@ -466,3 +466,30 @@ def test_interactions_of_a_user_with_everything(store):
     test[2, 1] = 1
     record = trained(store, interactions(train, valid, test), toy_spec()).record
     assert record.results["users_tested"] == 1
+
+
+def test_time_before_every_stop_is_counted(store):
+    with pytest.raises(Stopped) as stopped:
+        trained(store, toy_data(), toy_spec(), deadline=0.0)
+    key = stopped.value.key
+    arrays, state = store.find_checkpoint(key)
+    store.put_checkpoint(key, arrays, {**state, "seconds": 1000.0})
+    with pytest.raises(Stopped):
+        trained(store, toy_data(), toy_spec(), deadline=0.0)
+    assert store.find_checkpoint(key)[1]["seconds"] > 1000
+    assert trained(store, toy_data(), toy_spec()).record.seconds > 1000
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_handler_is_given_back_after_a_training(store, number):
+    """The caller's own, set here: another training may have put the default in its place."""
+
+    def own(number, frame):
+        pass
+
+    before = signal.signal(number, own)
+    try:
+        trained(store, toy_data(), toy_spec())
+        assert signal.getsignal(number) is own
+    finally:
+        signal.signal(number, before)

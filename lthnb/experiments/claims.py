@@ -24,8 +24,8 @@ import pandas as pd
 from lthnb import paper, stats
 from lthnb.config import Model
 from lthnb.experiments import best_l2, masks, table
-from lthnb.experiments.choice import FIELD, best, fields, highest_sparsity, sparsest
 from lthnb.experiments.names import named
+from lthnb.experiments.selection import SETTING, best, by_setting, highest_sparsity, sparsest
 from lthnb.store.files import results_folder, write_file
 from lthnb.store.results import Recorded, results
 
@@ -35,7 +35,7 @@ NOT_APPLICABLE, NOT_RUN, NO_DATA = "does not apply", "not run", "no data"
 PAPER_SETS = ("yelp2018",)  # data sets of the paper that are public
 COLUMNS = [
     "claim",
-    *FIELD,
+    *SETTING,
     "about",
     "density",
     "unit",
@@ -86,7 +86,7 @@ def _judge(found: dict[str, Any], bound: float, at_least: bool) -> str:
 
 def existence(read: Read) -> Iterator[dict[str, Any]]:
     """§4.2: at the density that is chosen, a ticket loses less than 1 % on test."""
-    for names, rows in fields(read("existence")):
+    for names, rows in by_setting(read("existence")):
         ticket = sparsest(rows)
         said = verdict(ticket["difference"], -stats.MARGIN)
         yield _row("existence", names, ticket, said, density=ticket["density"])
@@ -94,7 +94,7 @@ def existence(read: Read) -> Iterator[dict[str, Any]]:
 
 def abstract_density(read: Read) -> Iterator[dict[str, Any]]:
     """Abstract: tickets of 29 and 48 % of the entries do as well as the dense model on Yelp2018."""
-    for names, rows in fields(read("existence")):
+    for names, rows in by_setting(read("existence")):
         if names["dataset"] not in PAPER_SETS:
             continue
         for claimed in (0.29, 0.48):
@@ -135,7 +135,7 @@ def rp_finds(read: Read) -> Iterator[dict[str, Any]]:
 
 def rewind_better(read: Read) -> Iterator[dict[str, Any]]:
     """§4.5: rewound, the best ticket has a higher Recall@20 than re-initialised or not rewound."""
-    for names, rows in fields(read("rewinding")):
+    for names, rows in by_setting(read("rewinding")):
         ours = best(rows[rows["rewind"] == "rewind"])
         for other in ("reinit", "continue"):
             theirs = rows[rows["rewind"] == other]
@@ -148,7 +148,7 @@ def rewind_better(read: Read) -> Iterator[dict[str, Any]]:
 def rewind_stable(read: Read) -> Iterator[dict[str, Any]]:
     """§4.5: rewound, a winning ticket is found in more seeds. A share of three to five seeds cannot
     tell: even five of five against none of five is the least that a sign test of six would need."""
-    for names, rows in fields(read("rewinding")):
+    for names, rows in by_setting(read("rewinding")):
         shares = {w: float((highest_sparsity(g) > 0).mean()) for w, g in rows.groupby("rewind")}
         if "reinit" in shares:
             n = rows.loc[rows["rewind"] == "reinit", "seed"].nunique()
@@ -160,7 +160,7 @@ def rewind_stable(read: Read) -> Iterator[dict[str, Any]]:
 def size_exists(read: Read) -> Iterator[dict[str, Any]]:
     """§4.5: tickets exist at every embedding size."""
     for size, frame in read("sizes").groupby("embedding_size"):
-        for names, rows in fields(frame):
+        for names, rows in by_setting(frame):
             ticket = sparsest(rows)
             said = verdict(ticket["difference"], -stats.MARGIN)
             yield _row("size-exists", names, ticket, said, f"F = {size}", ticket["density"])
@@ -169,7 +169,7 @@ def size_exists(read: Read) -> Iterator[dict[str, Any]]:
 def size_trend(read: Read) -> Iterator[dict[str, Any]]:
     """§4.5: curves of different sizes have almost the same trend: at no density do two of them
     differ by more than five points. Of the pair and density that differ most."""
-    for names, rows in fields(read("sizes")):
+    for names, rows in by_setting(read("sizes")):
         sizes = sorted(rows["embedding_size"].unique())
         pairs = []
         tickets = rows[rows["round"] > 0]
@@ -189,7 +189,7 @@ def rates(read: Read) -> Iterator[dict[str, Any]]:
     """§4.5, of the lowest and the highest pruning rate that were run: the highest winning sparsity
     is the same (to five points); the lower rate has the better best ticket; the higher one needs
     fewer prunings to its sparsest winning ticket (a ratio, geometric mean)."""
-    for names, rows in fields(read("rates")):
+    for names, rows in by_setting(read("rates")):
         ran = rows["rate"].isin(rows.loc[rows["round"] > 0, "rate"])
         by_rate = dict(list(rows[ran].groupby("rate")))
         if len(by_rate) < 2:
@@ -209,7 +209,7 @@ def rates(read: Read) -> Iterator[dict[str, Any]]:
 
 def lcm(read: Read) -> Iterator[dict[str, Any]]:
     """§4.4: the ticket is better than LCM at 50 and at 25 % of the teacher's entries."""
-    for names, rows in fields(read("lcm")):
+    for names, rows in by_setting(read("lcm")):
         for share in (0.5, 0.25):
             at = rows[(rows["density"] - share).abs() < 5e-3].set_index("seed")
             ours, theirs = (at.loc[at["method"] == m, stats.RECALL] for m in ("imp", "lcm"))
@@ -221,7 +221,7 @@ def lcm(read: Read) -> Iterator[dict[str, Any]]:
 def training_speed(read: Read) -> Iterator[dict[str, Any]]:
     """§4.6: the ticket's best epoch comes before the dense model's: the ratio of epochs, dense over
     ticket, is above 1 (a geometric mean; its interval is of logarithms)."""
-    for names, rows in fields(read("existence")):
+    for names, rows in by_setting(read("existence")):
         ticket = sparsest(rows)
         dense = rows[rows["round"] == 0].drop_duplicates("seed").set_index("seed")["best_epoch"]
         ratio = np.log(ticket["seed"].map(dense) / ticket["best_epoch"])
@@ -234,8 +234,8 @@ def tuned(read: Read) -> Iterator[dict[str, Any]]:
     """Ours, not the paper's: a dense model with λ tuned is better than the one with the paper's; a
     ticket loses less than 1 % to it, at the paper's λ and at the tuned one."""
     wide = read("l2")
-    for names, dense in wide[wide["protocol"] == "validated"].groupby(FIELD):
-        names = dict(zip(FIELD, names, strict=True))
+    for names, dense in wide[wide["protocol"] == "validated"].groupby(SETTING):
+        names = dict(zip(SETTING, names, strict=True))
         best, usual = best_l2(dense), dense[dense["l2"] == PAPER_L2]
         base = dense[dense["l2"] == best]
         lead = stats.beside(base, usual, ["seed"])
@@ -246,8 +246,8 @@ def tuned(read: Read) -> Iterator[dict[str, Any]]:
             ("tuned-ticket", "tuned", best),
         ):
             rows = read(chapter)
-            rows = rows[(rows[FIELD] == pd.Series(names)).all(axis=1) & (rows["l2"] == l2)]
-            for _, found in fields(rows[rows["method"] == "imp"]):
+            rows = rows[(rows[SETTING] == pd.Series(names)).all(axis=1) & (rows["l2"] == l2)]
+            for _, found in by_setting(rows[rows["method"] == "imp"]):
                 ticket = sparsest(found)
                 to = stats.beside(ticket, base, ["seed"])
                 said = verdict(to["difference"], -stats.MARGIN)
@@ -258,7 +258,7 @@ def complexity(read: Read) -> Iterator[dict[str, Any]]:
     """§3.5: by the formula of the fullest row a ticket takes fewer multiply-adds than the dense
     model. Of the selected density's first mask that is kept, so of one run."""
     tables = Recorded()
-    for names, rows in fields(read("existence")):
+    for names, rows in by_setting(read("existence")):
         ticket = sparsest(rows).sort_values("seed")
         held = ticket[[d in tables.masks for d in ticket["mask_digest"]]].head(1)
         for one in held.itertuples():
@@ -324,7 +324,7 @@ def findings() -> pd.DataFrame:
 
     rows = [row for claim in CLAIMS for row in claim(read)]
     frame = pd.DataFrame(rows, columns=COLUMNS)
-    return frame.sort_values(["claim", *FIELD, "about"], ignore_index=True)
+    return frame.sort_values(["claim", *SETTING, "about"], ignore_index=True)
 
 
 def cells() -> pd.DataFrame:
@@ -418,7 +418,7 @@ def _imp_and(
     read: Read, method: str
 ) -> Iterator[tuple[dict[str, str], pd.DataFrame, pd.DataFrame]]:
     """Rows of IMP at the densities of another method, and that method's, with the seeds of both."""
-    for names, rows in fields(read("baselines")):
+    for names, rows in by_setting(read("baselines")):
         other = rows[rows["method"] == method]
         imp = rows[(rows["method"] == "imp") & rows["seed"].isin(other["seed"])]
         near = imp["density"].round(2).isin(other["density"].round(2))

@@ -14,7 +14,7 @@ import scipy.sparse as sp
 from lthnb import stats
 from lthnb.config import ConfigError, Model
 from lthnb.data import DataError, popularity_groups, to_csr
-from lthnb.experiments import choice, running
+from lthnb.experiments import running, selection
 from lthnb.kernels import new_step
 from lthnb.kernels.ranking import evaluate, rank
 from lthnb.metrics import TOP
@@ -140,13 +140,13 @@ ORDER, UP = ["dataset", "backbone", "seed"], [True, False, True]  # MF before Li
 
 def opened(rows: pd.DataFrame, number: int = -1) -> pd.DataFrame:
     """The rows of one pruning round, with `difference`, relative to the dense model; −1 for the
-    selected tickets (:func:`choice.selected`). Raises ConfigError for a round that there is not."""
+    selected tickets (:func:`selection.selected`). Raises ConfigError for an unknown round."""
     known = sorted(set(rows["round"]) - {0})
     if not known or (number != -1 and number not in known):
         there = f"1 … {known[-1]}" if known else "nothing else, as no ticket is here"
         raise ConfigError(f"round: found {number}, expected −1 (the selected ticket) or {there}.")
     if number == -1:
-        return choice.selected(rows).sort_values(ORDER, ascending=UP)
+        return selection.selected(rows).sort_values(ORDER, ascending=UP)
     found = rows.assign(difference=stats.to_dense(rows))[rows["round"] == number]
     return found.sort_values(ORDER, ascending=UP)
 

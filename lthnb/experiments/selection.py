@@ -9,7 +9,7 @@ import pandas as pd
 
 from lthnb import stats
 
-FIELD = ["dataset", "backbone", "protocol"]
+SETTING = ["dataset", "backbone", "protocol"]
 
 
 def chosen_on(frame: pd.DataFrame) -> str:
@@ -17,12 +17,12 @@ def chosen_on(frame: pd.DataFrame) -> str:
     return stats.RECALL if (frame["protocol"] == "paper").all() else f"valid_{stats.RECALL}"
 
 
-def fields(frame: pd.DataFrame) -> Iterator[tuple[dict[str, str], pd.DataFrame]]:
+def by_setting(frame: pd.DataFrame) -> Iterator[tuple[dict[str, str], pd.DataFrame]]:
     """The rows of each data set, backbone and protocol, with their differences to the dense model
     on the part that chooses (`choice`) and on test (`difference`)."""
-    for names, rows in frame.groupby(FIELD):
+    for names, rows in frame.groupby(SETTING):
         choice, test = (stats.to_dense(rows, c) for c in (chosen_on(rows), stats.RECALL))
-        yield dict(zip(FIELD, names, strict=True)), rows.assign(choice=choice, difference=test)
+        yield dict(zip(SETTING, names, strict=True)), rows.assign(choice=choice, difference=test)
 
 
 def sparsest(rows: pd.DataFrame) -> pd.DataFrame:
@@ -43,7 +43,7 @@ def selected(rows: pd.DataFrame, by: Sequence[str] = ("batch_size",)) -> pd.Data
     found = [
         sparsest(one).assign(**names)
         for _, group in rows.groupby(list(by))
-        for names, one in fields(group)
+        for names, one in by_setting(group)
         if (one["round"] > 0).any()
     ]
     return pd.concat(found).assign(density=lambda f: f.pop("at"))
