@@ -130,8 +130,8 @@ def search(
     given = sources.options_of(settings or ())
     for name in given.keys() & {*how, "data", "method", "progress", "store", "control"}:
         raise ConfigError(f"--set {name}: is no setting of a training; see `search --help`.")
-    told = {"user": user, "item": item, "rating": rating, "threshold": threshold, "time": time}
-    loaded = _load(data, protocol, quiet, option, split=split, **told)
+    given = {"user": user, "item": item, "rating": rating, "threshold": threshold, "time": time}
+    loaded = _load(data, protocol, quiet, option, split=split, **given)
     find = {"imp": face.imp, "omp": face.omp, "random": face.random_pruning}[method]
     found = find(
         loaded, **how, **given, progress=not quiet, control=control_of(time_budget, quiet, device)
@@ -156,11 +156,11 @@ def _seeds(text: str) -> list[int]:
         ) from None
 
 
-def _load(source: str, protocol: str, quiet: bool, options: list[str] | None, **told: Any) -> Any:
+def _load(source: str, protocol: str, quiet: bool, options: list[str] | None, **given: Any) -> Any:
     from lthnb.datasets import sources
 
     more = sources.options_of(options or ())
-    return sources.load_told(source, protocol, SimpleNamespace(**told), progress=not quiet, **more)
+    return sources.load_with(source, protocol, SimpleNamespace(**given), progress=not quiet, **more)
 
 
 # data
@@ -205,8 +205,8 @@ def data_describe(
     if source in sources.SOURCES:
         known = sources.describe(source)
         print(f"{known['title']}\nterms: {known['terms']}\ncitation: {known['citation']}")
-    told = {"user": user, "item": item, "rating": rating, "threshold": threshold, "time": time}
-    data = _load(source, protocol, quiet, option, split=split, **told)
+    given = {"user": user, "item": item, "rating": rating, "threshold": threshold, "time": time}
+    data = _load(source, protocol, quiet, option, split=split, **given)
     for name, shown in data.described().items():
         print(f"{name.replace('_', ' ')}: {shown}")
     print(f"split: {json.dumps(data.origin['split'])}")
@@ -247,7 +247,7 @@ def notebooks_run(
     """Execute notebooks into _executed/PROFILE."""
     from lthnb.book import build
 
-    done = build.run_notebooks(name or (), profile, jobs, _told(parameter), force)
+    done = build.run_notebooks(name or (), profile, jobs, _named(parameter), force)
     print(f"{list(done.values()).count('fresh')} of {len(done)} notebooks were up to date.")
 
 
@@ -261,10 +261,10 @@ def book(
     """Execute the book's notebooks, build the book, and say where to open it."""
     from lthnb.book import build
 
-    build.build_book(profile, jobs, _told(parameter), force)
+    build.build_book(profile, jobs, _named(parameter), force)
 
 
-def _told(words: list[str] | None) -> dict[str, str]:
+def _named(words: list[str] | None) -> dict[str, str]:
     """NAME=VALUE words; values stay text, which the notebooks' own types make sense of."""
     for word in words or ():
         if "=" not in word:

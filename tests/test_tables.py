@@ -23,7 +23,7 @@ from toys import ROOT, toy_spec, trained
 
 from lthnb.config import ConfigError
 from lthnb.data import PARTS, DataError
-from lthnb.datasets.sources import load, load_told
+from lthnb.datasets.sources import load, load_with
 from lthnb.store.runs import Store
 
 HEADER = "user,item,rating,time\n"
@@ -423,11 +423,11 @@ class TestOptions:
     def test_what_is_told_and_says_nothing_is_left_out(self, write):
         told = {"user": "user", "item": "item", "rating": "", "threshold": 4.0, "time": ""}
         for name in (str(write(GOOD)), "synthetic"):
-            assert load_told(name, "paper", SimpleNamespace(**told)).digest == (
+            assert load_with(name, "paper", SimpleNamespace(**told)).digest == (
                 load(name, protocol="paper").digest
             )
         told = SimpleNamespace(**{**told, "rating": "rating"})
-        data = load_told(str(write(GOOD)), "paper", told, ids="text")
+        data = load_with(str(write(GOOD)), "paper", told, ids="text")
         assert data.origin["counts"]["below_threshold"] == 108
 
 

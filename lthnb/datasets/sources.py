@@ -42,7 +42,7 @@ class Source(BaseModel, frozen=True, extra="forbid"):
     options: tuple[str, ...] = ()
     expected: dict[str, int] = {}
     timed: bool = True
-    untold: str = ""
+    unstated: str = ""
 
 
 REGISTRY = yaml.safe_load(Path(__file__).with_name("registry.yaml").read_text(encoding="utf-8"))
@@ -81,7 +81,7 @@ def load(
         raw = read_parts(parts, chosen)
         title, terms = ", ".join(path.name for path in paths) or "table", "a table of one's own"
         changed = chosen.model_dump(mode="json", exclude_defaults=True)
-        told, where = {"user": chosen.user, "item": chosen.item, **changed}, title
+        asked, where = {"user": chosen.user, "item": chosen.item, **changed}, title
     else:
         known = _source(source)
         chosen = _chosen(known, options)
@@ -89,13 +89,13 @@ def load(
         paths = list(fetched.values())
         raw = _read(known, fetched, chosen)
         name, title, terms, where = known.name, known.title, known.terms, f"source {source!r}"
-        told = chosen.model_dump(mode="json", include=set(_choosable(name)))
+        asked = chosen.model_dump(mode="json", include=set(_choosable(name)))
     origin = {
         "source": known.name if known else "table",
         "title": title,
         "terms": terms,
         "files": {path.name: file_sha256(path) for path in paths},
-        "options": told,
+        "options": asked,
     }
     data = assemble(name, raw, how, origin, where)
     if known:
@@ -103,23 +103,23 @@ def load(
     return data.for_protocol(protocol)
 
 
-TOLD = ("user", "item", "rating", "threshold", "time")  # what is told of a table of one's own
+PARAMETERS = ("user", "item", "rating", "threshold", "time")  # of a table of one's own
 
 
-def load_told(
-    name: str, protocol: str, told: Any, *, progress: bool = True, **options: Any
+def load_with(
+    name: str, protocol: str, parameters: Any, *, progress: bool = True, **options: Any
 ) -> Interactions:
-    """A data set, or a table of one's own as a notebook's parameters or a command line tell of it.
+    """A data set, or a table of one's own, by a notebook's parameters or a command line's.
 
-    told: has :data:`TOLD` and `split` as attributes, or some of them; those that the source does
-    not read, and empty texts, say nothing, nor does `threshold` without a column of ratings.
+    parameters: has :data:`PARAMETERS` and `split` as attributes, or some of them; those that the
+    source does not read, and empty texts, say nothing, nor does `threshold` without `rating`.
     options: more of the source's. Raises as :func:`load`.
     """
-    known = {n: getattr(told, n, "") for n in TOLD if n in _choosable(name)}
+    known = {n: getattr(parameters, n, "") for n in PARAMETERS if n in _choosable(name)}
     if known.get("rating") == "":
         known.pop("threshold", None)
     known = {n: value for n, value in known.items() if value != ""} | options
-    split = getattr(told, "split", "random")
+    split = getattr(parameters, "split", "random")
     return load(name, protocol=protocol, split=split, progress=progress, **known)
 
 
@@ -262,7 +262,7 @@ def _read(known: Source, paths: dict[str, Path], chosen: Any) -> Raw:
     raw = read_parts({"all": paths[known.unreleased]}, chosen)
     row = next(row for row in TABLE1 if row.dataset == known.name)
     counts = f"Table 1 has {row.users:,} users, {row.items:,} items, {row.interactions:,} pairs."
-    notes = [*raw.notes, f"{counts} {known.untold}"]
+    notes = [*raw.notes, f"{counts} {known.unstated}"]
     return dataclasses.replace(raw, notes=notes, times=raw.times if known.timed else None)
 
 

@@ -40,8 +40,8 @@ def chapter_rows(chapter: str, p: Any) -> pd.DataFrame:
     MovieLens and MF); `embedding_size` (0: the settings'), `seeds` (empty: the settings'),
     `protocol` (empty: the settings'); `profile`: ``recorded`` shows what is recorded and trains
     nothing, the others train what is missing and show that; `fresh`: train again what is shown;
-    `workers`: searches side by side (0: one a core); :data:`sources.TOLD` and `split`, of a table
-    of one's own. Data that are not recorded are trained under ``quick``. Raises ConfigError for a
+    `workers`: searches side by side (0: one a core); :data:`sources.PARAMETERS` and `split`, of
+    your own table. Data that are not recorded are trained under ``quick``. Raises ConfigError for a
     wrong value.
     """
     grid = Grid.read()
@@ -93,7 +93,7 @@ def run(
     data: dict[tuple[str, str], Interactions] = {}
     for one in searches:
         if _which(one) not in data:
-            data[_which(one)] = sources.load_told(*_which(one), p, progress=control.progress)
+            data[_which(one)] = sources.load_with(*_which(one), p, progress=control.progress)
     digests = [one.digest for one in data.values()]
     own = {one: replace(one, dataset=data[_which(one)].name) for one in searches}
     done: list[Search] = []
@@ -202,7 +202,7 @@ def data_of(rows: pd.DataFrame, p: Any) -> dict[str, Interactions]:
     for row in rows.drop_duplicates("data_digest").itertuples():
         if row.source == "table":
             names = [name for name in p.dataset if name not in sources.SOURCES]
-            own = (sources.load_told(name, row.protocol, p) for name in names)
+            own = (sources.load_with(name, row.protocol, p) for name in names)
             found |= {one.digest: one for one in own}
         else:
             found[row.data_digest] = sources.load_again(store.find(row.key).data, row.protocol)
