@@ -75,7 +75,7 @@ def claims(found: pd.DataFrame, name: str) -> HTML:
     for claim, rows in found.groupby("claim", sort=False):
         verdicts = defaultdict(list)
         for row, estimate in zip(rows.itertuples(), stats.interval(rows), strict=True):
-            where = ", ".join(word for word in (row.data, row.model) if word)
+            where = ", ".join(word for word in (row.data, row.model) if isinstance(word, str))
             where += " on test" * (row.protocol == "paper" and row.n > 0)
             clear = row.verdict in ("supported", "contradicted") and "difference" in row.unit
             verdicts[row.verdict].append(where + f" {estimate}" * clear)
