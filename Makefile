@@ -10,13 +10,13 @@ PROFILE ?= recorded
 JOBS    ?= 0
 ARGS    ?=
 
-CORE_TESTS := $(addprefix tests/test_,$(addsuffix .py,config stream data sampling models pruning \
-  evaluation stats training lottery steps replays face sources))
+CORE_TESTS := $(addprefix tests/test_,$(addsuffix .py,config rng data sampling models pruning \
+  ranking stats training lottery kernels replays face sources))
 
 BIN   := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help book count test test-long coverage lint format bench lab lock clean
+.PHONY: help book book-zip count test test-long coverage lint format bench lab lock clean
 
 help:  ## show this
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' \
@@ -27,6 +27,10 @@ help:  ## show this
 
 book: $(READY)  ## run the notebooks, build the book, say where to open it
 	@$(BIN)/python -m lthnb book --profile $(PROFILE) --jobs $(JOBS)
+
+book-zip: book  ## the built book as one file, for whoever cannot build it
+	@$(BIN)/python -m zipfile -c _build/lthnb-book-$(PROFILE).zip _build/$(PROFILE)/html
+	@echo "The book as one file: _build/lthnb-book-$(PROFILE).zip; unpack it and open html/index.html"
 
 count: $(READY)  ## words, figures, tables and kB of each page of the built book
 	@$(BIN)/python book/count.py _build/$(PROFILE)/html

@@ -2,8 +2,8 @@
 
     python book/count.py [folder of the built HTML, by default _build/recorded/html]
 
-Words are those of the article, tables and outputs among them; code cells, formulas and navigation
-are not counted. kB are the page's file and the images that it shows.
+Words are those of the article, tables and outputs among them; code, formulas and navigation are
+not counted. kB are the page's file and the images that it shows.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ from pathlib import Path
 
 from bs4 import BeautifulSoup
 
-SKIPPED = ".cell_input, .headerlink, .math, .prev-next-area, script, style, svg, nav, footer"
+SKIPPED = (
+    ".cell_input, .highlight, .headerlink, .math, .prev-next-area, script, style, svg, nav, footer"
+)
 HEAD = ("page", "words", "figures", "tables", "kB")
 
 
@@ -25,7 +27,7 @@ def count(page: Path) -> tuple[int, int, int, int] | None:
         return None
     figures = len(article.select("img, svg:not(.sd-octicon)"))  # those are the icons of folds
     tables = len(article.select("table"))
-    images = {page.parent / img["src"] for img in article.select("img[src]")}
+    images = {page.parent / img["src"] for img in article.select("img[src]:not([src^=data])")}
     size = sum(file.stat().st_size for file in [page, *images] if file.is_file())
     for part in article.select(SKIPPED):
         part.extract()

@@ -1,8 +1,21 @@
 """The book's figures and tables: the field's words, one look, seaborn on DataFrames."""
 
 from lthnb.experiments.names import named
-from lthnb.plots.curves import claims, curves, ordered, table, tidy
+from lthnb.plots.captions import SEEDS, claims, csv, show
+from lthnb.plots.curves import curves, ordered, table, tidy
 from lthnb.plots.style import use_style
 from lthnb.stats import interval
 
-__all__ = ["claims", "curves", "interval", "named", "ordered", "table", "tidy", "use_style"]
+__all__ = [
+    "SEEDS",
+    "claims",
+    "csv",
+    "curves",
+    "interval",
+    "named",
+    "ordered",
+    "show",
+    "table",
+    "tidy",
+    "use_style",
+]

@@ -16,7 +16,7 @@ from great_tables import GT
 from matplotlib.ticker import FuncFormatter, NullLocator, PercentFormatter
 
 from lthnb import stats
-from lthnb.experiments.names import ORDER, named
+from lthnb.experiments.names import ORDER
 from lthnb.plots.style import GREY, PALETTE, plain_table, use_style
 
 TITLES = {  # by whether there are rows and columns of panels
@@ -117,23 +117,6 @@ def _density(ax: plt.Axes, values: pd.Series) -> None:
     ax.set_xticks([tick for tick in TICKS if low * 0.95 <= tick <= high * 1.05])
     ax.xaxis.set_minor_locator(NullLocator())
     ax.xaxis.set_major_formatter(FuncFormatter(lambda d, _: f"{d:.0%}"))
-
-
-def claims(found: pd.DataFrame, title: str) -> GT:
-    """Rows of the findings as a table: estimate with its interval, n, verdict."""
-    found = named(found.assign(mean=found["estimate"], method="", rewind=""))
-    estimate = stats.interval(found).where(found["estimate"].notna(), "–")
-    ratio = found["unit"].str.startswith("ratio")
-    plain = [
-        f"{a:.2f} ({b:.2f} to {c:.2f})" if c == c else f"{a:.2f}"
-        for a, b, c in zip(found["estimate"], found["low"], found["high"], strict=True)
-    ]
-    found["estimate"] = estimate.where(~ratio, pd.Series(plain, found.index))
-    found["about"] = found["about"].fillna("")
-    shown = ["claim", "data", "model", "protocol", "about", "density", "n", "estimate", "unit"]
-    subtitle = "Relative differences are in Recall@20 on test."
-    made = table(found[[*shown, "verdict"]], title, subtitle, formats={"density": "percent"})
-    return made.sub_missing("density", missing_text="–")
 
 
 def table(

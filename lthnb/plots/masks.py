@@ -1,13 +1,17 @@
-"""The paper's Figure 7: a dense table beside its ticket, entry by entry."""
+"""The paper's Figure 7: a dense table beside its ticket, by entry; and masks under a slider."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from IPython.display import HTML
 
-from lthnb.plots.style import use_style
+from lthnb.plots.style import PALETTE, PAPER, use_style
 from lthnb.training import TrainedRun
 
 HEAT = "coolwarm"  # its middle is grey, so that an entry near zero differs from the blank ground
@@ -57,6 +61,42 @@ def heat_maps(entries: pd.DataFrame, title: str) -> plt.Figure:
         ax.tick_params(axis="y", rotation=0)
     fig.suptitle(title)
     return fig
+
+
+SLIDER = """<figure class="numbered" id="slider"><canvas width="{width}" height="{height}"
+role="img" aria-label="{alt}" style="max-width: 100%; background: {ground}"></canvas><br/>
+<label>density <input type="range" min="0" max="{last}" value="0"/> <output></output></label>
+<figcaption>{caption}</figcaption><script>(() => {{
+const figure = document.getElementById("slider"), survived = {survived}, densities = {densities};
+const paint = figure.querySelector("canvas").getContext("2d");
+const slider = figure.querySelector("input"), said = figure.querySelector("output");
+const draw = () => {{
+  const round = Number(slider.value);
+  paint.clearRect(0, 0, {width}, {height});
+  paint.fillStyle = "{ink}";
+  survived.forEach((row, y) => row.forEach((last, x) => {{
+    if (last >= round) paint.fillRect(x * {cell}, y * {cell}, {cell} - 1, {cell} - 1);
+  }}));
+  said.value = (100 * densities[round]).toFixed(1) + " %";
+}};
+slider.oninput = draw;
+draw();
+}})();</script></figure>"""
+
+
+def slider(masks: Sequence[np.ndarray], caption: str, alt: str, first: int = 40) -> HTML:
+    """The first rows of nested masks, bool (rows, F), dense first, under a slider that goes through
+    them: in plain JavaScript, for the built book as for JupyterLab."""
+    survived = np.sum([mask[:first] for mask in masks], axis=0) - 1  # the last round that keeps it
+    densities = [float(mask.mean()) for mask in masks]
+    cell, (rows, size) = 9, survived.shape
+    return HTML(
+        SLIDER.format(
+            **{"width": size * cell, "height": rows * cell, "cell": cell, "last": len(masks) - 1},
+            **{"survived": survived.tolist(), "densities": densities, "ink": PALETTE[0]},
+            **{"caption": escape(caption), "alt": escape(alt), "ground": PAPER},
+        )
+    )
 
 
 def _short(label: str) -> str:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import pandas as pd
 import seaborn as sns
-from great_tables import GT
+from great_tables import GT, html
+
+from lthnb.plots.captions import csv_link
 
 INK, PAPER, GREY = "#222222", "#FCFCFA", "#5A5A5A"
 # Okabe and Ito's colours, which colour-blind readers tell apart, in a fixed order.
@@ -38,11 +40,14 @@ def use_style() -> None:
 
 
 def plain_table(frame: pd.DataFrame, title: str, subtitle: str, groups: str | None) -> GT:
-    """A table with a ground and ink of its own, legible on light and dark pages."""
+    """A table with a ground and ink of its own, legible on light and dark pages; below it its rows
+    as CSV."""
+    name = "".join(c if c.isalnum() else "-" for c in title.lower())[:40].strip("-")
     return (
         GT(frame, groupname_col=groups if groups in frame else None)
         .tab_header(title=title, subtitle=subtitle or None)
         .sub_missing(missing_text="–")
+        .tab_source_note(html(csv_link(frame, name)))
         .tab_options(
             table_background_color=PAPER,
             table_font_color=INK,
@@ -51,6 +56,5 @@ def plain_table(frame: pd.DataFrame, title: str, subtitle: str, groups: str | No
             container_overflow_x="auto",
         )
         .opt_row_striping()
-        # Ids of tables are random otherwise, and a rebuilt page would differ for no reason.
-        .with_id("t" + "".join(c for c in title.lower() if c.isalnum())[:40])
+        .with_id(f"t-{name}")  # random otherwise, and a rebuilt page would differ for no reason
     )

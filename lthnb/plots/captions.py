@@ -1,0 +1,85 @@
+"""What stands around a figure or table: its caption, an alternative text, and its numbers as CSV.
+
+All of it is inside the cell's output, so that it is the same in JupyterLab and in the built book,
+and works offline. The book's style sheet numbers figures and tables.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections import defaultdict
+from html import escape
+from io import BytesIO
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from IPython.display import HTML
+
+from lthnb import paper, stats
+from lthnb.experiments.names import named
+from lthnb.store.records import RUN_COLUMNS, SEARCH_COLUMNS
+
+RECORDED = {*RUN_COLUMNS, *SEARCH_COLUMNS}
+SEEDS = (
+    "Means over seeds with 95 % intervals, from three seeds on. A seed varies the initial table "
+    "and the order of the triplets, not the split."
+)
+IN_CSV = {  # of the columns of recorded runs; a chapter's own are all in
+    *("dataset", "backbone", "embedding_size", "batch_size", "protocol", "l2", "method", "rate"),
+    *("rewind", "seed", "round", "density", "entries", "recall@20", "ndcg@20", "valid_recall@20"),
+    *("best_epoch", "epochs", "key"),
+}
+
+
+def csv_link(frame: pd.DataFrame, name: str) -> str:
+    """A link, as HTML, to a frame's rows as the file ``name.csv``, which the link itself holds. Of
+    recorded runs the columns are :data:`IN_CSV`."""
+    wanted = [column for column in frame if column in IN_CSV or column not in RECORDED]
+    text = frame[wanted].to_csv(index=False, float_format="%.6g")
+    held = base64.b64encode(text.encode()).decode()
+    words = f"{name}.csv, {len(frame):,} rows"
+    return f'<a download="{name}.csv" href="data:text/csv;base64,{held}">{words}</a>'
+
+
+def csv(frame: pd.DataFrame, name: str) -> HTML:
+    """A frame as a link to its CSV alone, where a table would only repeat a figure."""
+    return HTML(f"<p>{csv_link(frame, name)}</p>")
+
+
+def show(name: str, frame: pd.DataFrame, caption: str, alt: str) -> HTML:
+    """The current figure as SVG, with a caption, and what is drawn as CSV.
+
+    name: of the figure and its CSV. frame: the rows that are drawn. alt: what the figure shows, for
+    whoever does not see it.
+    """
+    figure, drawn = plt.gcf(), BytesIO()
+    # A fixed salt and no date: the same figure is the same bytes.
+    with plt.rc_context({"svg.hashsalt": name}):
+        figure.savefig(drawn, format="svg", bbox_inches="tight", metadata={"Date": None})
+    plt.close(figure)
+    image = base64.b64encode(drawn.getvalue()).decode()
+    source = f"data:image/svg+xml;base64,{image}"
+    return HTML(
+        f'<figure class="numbered" id="{name}"><img alt="{escape(alt)}" src="{source}" '
+        f'style="max-width: 100%"/><figcaption>{escape(caption)} {csv_link(frame, name)}'
+        "</figcaption></figure>"
+    )
+
+
+def claims(found: pd.DataFrame, name: str) -> HTML:
+    """Rows of the findings as a list: what the paper says, and the verdicts, with estimates where a
+    verdict is one way or the other; all numbers as CSV."""
+    found = named(found.assign(mean=found["estimate"], method="", rewind=""))
+    said = {claim.id: f"{escape(claim.says)} ({claim.section})" for claim in paper.CLAIMS}
+    items = []
+    for claim, rows in found.groupby("claim", sort=False):
+        verdicts = defaultdict(list)
+        for row, estimate in zip(rows.itertuples(), stats.interval(rows), strict=True):
+            where = ", ".join(word for word in (row.data, row.model) if isinstance(word, str))
+            where += " on test" * (row.protocol == "paper" and row.n > 0)
+            clear = row.verdict in ("supported", "contradicted") and "difference" in row.unit
+            verdicts[row.verdict].append(where + f" {estimate}" * clear)
+        lines = [f"<em>{v}</em>: {'; '.join(dict.fromkeys(w))}" for v, w in verdicts.items()]
+        about = said.get(claim, "ours, not the paper's")
+        items.append(f"<li><strong>{claim}</strong>: {about}<br/>{'. '.join(lines)}.</li>")
+    return HTML(f"<ul>{''.join(items)}</ul><p>{csv_link(found, name)}</p>")
