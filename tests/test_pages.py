@@ -109,8 +109,10 @@ def test_figures_tables_and_equations_have_their_place_in_the_index():
 def test_every_claim_has_its_place_in_the_index():
     """With its section, and a link to where it is examined; the scorecard has it in words."""
     rows = {item: where for item, where in INDEX if item.startswith("`")}
-    assert set(rows) == {f"`{claim.id}` ({claim.section})" for claim in paper.CLAIMS}
-    for claim in paper.CLAIMS:
-        where = rows[f"`{claim.id}` ({claim.section})"]
-        assert re.search(r"\]\(\S+\.ipynb\)", where)
-        assert where.endswith(", open") is claim.open
+    wanted = {f"`{c.id}` ({c.section}){', open' * c.open}": c for c in paper.CLAIMS}
+    assert set(rows) == set(wanted)
+    for item, claim in wanted.items():
+        if claim.open:
+            assert claim.says.removeprefix("Open: ") in rows[item]
+        else:
+            assert re.search(r"\]\(\S+\.ipynb\)", rows[item])
