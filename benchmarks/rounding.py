@@ -18,6 +18,7 @@ import pandas as pd
 from safetensors import safe_open
 from tqdm import tqdm
 
+import lthnb
 from benchmarks import record
 from lthnb import face
 from lthnb.control import Control
@@ -54,7 +55,7 @@ def packed(run: TrainedRun, values: str) -> dict[str, Any]:
         with safe_open(path, "numpy") as tensors:
             parts = {"kept", "values", "scales"} & set(tensors.keys())
             size = sum(tensors.get_tensor(part).nbytes for part in parts)
-        vectors = face.open(path).vectors
+        vectors = lthnb.open(path).vectors
     parts = {part: evaluate(vectors, run.data, part).means() for part in ("valid", "test")}
     metrics = {part: {"recall@20": means["recall@20"]} for part, means in parts.items()}
     about = {"run": run.key, "values": values, "density": run.record.row["density"]}

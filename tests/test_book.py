@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from bs4 import BeautifulSoup
 from conftest import toc_files
 
 from lthnb import paper
@@ -155,13 +156,14 @@ def test_scorecard_shows_every_cell_of_the_tables_and_every_claim(book):
     assert not printed - values
     for one in paper.REFERENCES:
         assert page.having(one.dataset, f"{one.recall:.4f}"), one
+    soup = BeautifulSoup((book / "notebooks" / "scorecard.html").read_text("utf-8"), "html.parser")
+    items = {item.strong.text: item.text for item in soup.select("li:has(> strong)")}
     found = claims.recorded()
-    for claim in paper.CLAIMS:
-        assert page.having(claim.id, claim.section, claim.says)
+    for claim in (claim for claim in paper.CLAIMS if not claim.open):
         verdicts = found.loc[found["claim"] == claim.id, "verdict"]
-        assert len(verdicts) or claim.open, claim.id
-        for verdict in verdicts:
-            assert page.having(claim.id, verdict), (claim.id, verdict)
+        assert len(verdicts), claim.id
+        for word in (claim.section, claim.says, *verdicts):
+            assert word in items[claim.id], (claim.id, word)
 
 
 @in_book

@@ -148,7 +148,7 @@ def test_a_criterion(extended):
 @section("A backbone")
 def test_a_backbone(extended):
     """It is searched with the reference step, and refused by the step by hand."""
-    assert "image/png" in (extended.folder / "sgc.ipynb").read_text(encoding="utf-8")
+    assert "image/svg+xml" in (extended.folder / "sgc.ipynb").read_text(encoding="utf-8")
     said = extended.python(
         "import numpy as np\n"
         "import torch\n"
