@@ -77,18 +77,6 @@ def show(run: Run) -> None:
     print(json.dumps(_found(Store(), run).row, indent=1))
 
 
-@app.command("remove")
-def remove(run: Runs) -> None:
-    """Remove trainings from one's own store."""
-    from lthnb.store.runs import Store
-
-    store = Store()
-    for prefix in run:
-        key = store.resolve(prefix)
-        store.remove(key)
-        print(f"removed {key}")
-
-
 @app.command("add")
 def add(
     run: Annotated[

@@ -1,27 +1,16 @@
 """What a training needs of others: masks, and weights to start from. They are kept in the store, or
-made again by `ensure_…`, which may take as long as they took first.
+made again, which may take as long as it took first.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
-from lthnb.config import (
-    DENSE,
-    Compressed,
-    ConfigError,
-    Init,
-    Rotated,
-    Snapshot,
-    Spec,
-    init_from,
-    spec_from,
-)
+from lthnb.config import DENSE, Compressed, Init, Rotated, Snapshot, Spec
 from lthnb.control import Control, Stopped
 from lthnb.data import DataError, Interactions
 from lthnb.kernels import new_step
@@ -30,50 +19,9 @@ from lthnb.pruning import CRITERIA, Mask, pruned
 from lthnb.sampling import initial_maps, initial_table
 from lthnb.store.files import StoreError
 from lthnb.store.records import Record
-from lthnb.store.runs import Store
+from lthnb.store.runs import Store, StoredMask
 
 REPLAY_TOLERANCE = 1e-3  # relative, on each epoch's mean loss: other machines round otherwise
-
-
-@dataclass(frozen=True, eq=False)
-class StoredMask:
-    """A mask in the store, whose bits may not be kept.
-
-    about: what the pruning depended on, and the mask's `digest` and `entries`; None for the dense
-    mask. shape: (rows, F).
-    """
-
-    about: dict[str, Any] | None
-    shape: tuple[int, int]
-    store: Store
-
-    @property
-    def digest(self) -> str:
-        """As that of :class:`pruning.Mask`."""
-        return DENSE if self.about is None else self.about["digest"]
-
-    @property
-    def entries(self) -> int:
-        """Entries that are kept."""
-        return math.prod(self.shape) if self.about is None else self.about["entries"]
-
-    @property
-    def density(self) -> float:
-        """Share of the entries that are kept."""
-        return self.entries / math.prod(self.shape)
-
-    def there(self) -> bool:
-        """Whether the bits can be had without a training."""
-        return self.about is None or self.store.has_mask(self.about)
-
-    @property
-    def kept(self) -> np.ndarray:
-        """bool (rows, F). Raises StoreError where they are not kept."""
-        mask = self.store.find_mask(self.about, self.shape)
-        if mask is None:
-            which = f"mask {self.digest[:8]}: its bits are not kept"
-            raise StoreError(f"{which}; `kept.ensure_mask` prunes again, which may train again.")
-        return mask.kept
 
 
 def initialise(init: Init, data: Interactions, size: int, store: Store) -> np.ndarray | LinearStart:
@@ -81,31 +29,13 @@ def initialise(init: Init, data: Interactions, size: int, store: Store) -> np.nd
     teacher's table and the maps. Raises StoreError for what the store does not have."""
     match init:
         case Rotated(of=start, rotation=digest):
-            rotation = store.get_array(digest)
-            if rotation.shape != (size, size):
-                found = f"rotation {digest[:8]}: shape {rotation.shape}"
-                raise StoreError(f"{found}, expected {(size, size)}.")
-            return initialise(start, data, size, store) @ rotation
+            return initialise(start, data, size, store) @ store.get_array(digest)
         case Snapshot(run=key, epoch=epoch):
-            return kept_weights(store, key, epoch)
+            return store.get_weights(key, epoch)
         case Compressed(teacher=key, seed=seed):
-            teacher = kept_weights(store, key, "best")
-            if len(teacher) != data.rows:
-                found = f"teacher {key[:8]}: its table has {len(teacher)} rows"
-                raise StoreError(f"{found}, expected {data.rows}; name a run on {data.name}.")
+            teacher = store.get_weights(key, "best")
             return LinearStart(teacher, initial_maps(seed, teacher.shape[1], size))
     return initial_table(init.seed, data.rows, size)
-
-
-def kept_weights(store: Store, key: str, epoch: int | str) -> np.ndarray:
-    """A run's table after an epoch, (rows, F). Raises StoreError where it is not kept."""
-    table = store.find_weights(key, epoch)
-    if table is None:
-        raise StoreError(
-            f"run {key[:8]}: its weights of epoch {epoch!r} are not kept here; train that run, or "
-            f"ask it for `.ensure_weights({epoch!r})`, which trains it again up to there."
-        )
-    return table
 
 
 def new_start(spec: Spec, data: Interactions, init: Init, mask: Mask, control: Control) -> Any:
@@ -114,29 +44,13 @@ def new_start(spec: Spec, data: Interactions, init: Init, mask: Mask, control: C
     return new_step(spec, data, table, mask.kept, control.device)
 
 
-def progress_bar(title: str, control: Control, total: int, done: int = 0) -> tqdm:
-    """A progress bar over epochs, shown once two seconds have passed."""
-    words = {"total": total, "initial": done, "unit": "epoch", "delay": 2, "leave": False}
-    return tqdm(desc=title, disable=not control.progress, **words)
-
-
-def epoch_of(record: Record, epoch: int | str) -> int | str:
-    """``best``, or the number of an epoch that was run; ``last`` is one. Raises ConfigError."""
-    number = record.epochs if epoch == "last" else epoch
-    if number != "best" and not (isinstance(number, int) and 1 <= number <= record.epochs):
-        found = f"run {record.key[:8]}: found epoch {epoch!r}"
-        raise ConfigError(f"{found}, expected 'best', 'last' or 1 … {record.epochs}.")
-    return number
-
-
 def ensure_mask(mask: Mask | StoredMask, data: Interactions, control: Control) -> Mask:
     """A mask with its bits; pruned again where they are not kept, from weights that are trained
     again where they are not kept either. Raises StoreError where a run that it comes from is not
     recorded, or the mask comes out otherwise here."""
     if isinstance(mask, Mask):
         return mask
-    about, store = mask.about, control.store
-    found = store.find_mask(about, mask.shape)
+    about, store, found = mask.about, control.store, mask.find()
     if found is not None:
         return found
     source = store.find(about.get("run", ""))
@@ -166,18 +80,17 @@ def ensure_weights(
     Raises ConfigError for an epoch that was not run, DataError where the data are others,
     StoreError where losses are not those of the record, and Stopped on a signal.
     """
-    epoch, store = epoch_of(record, epoch), control.store
+    epoch, store = record.epoch(epoch), control.store
     table = store.find_weights(record.key, epoch)
     if table is not None:
         return table
     check_data(record, data)
-    spec, init = spec_from(record.spec), init_from(record.init)
-    ensure_start(init, data, control)
+    ensure_start(record.init, data, control)
     mask = ensure_mask(StoredMask(record.pruning, record.shape, store), data, control)
     with control.locked(record.key):
         table = store.find_weights(record.key, epoch)  # another process may have been faster
         if table is None:
-            step = new_start(spec, data, init, mask, control)
+            step = new_start(record.spec, data, record.init, mask, control)
             _replay(record, step, record.best_epoch if epoch == "best" else epoch, control)
             table = step.weights()
             store.put_weights(record.key, epoch, table)
@@ -187,7 +100,7 @@ def ensure_weights(
 def _replay(record: Record, step: Any, count: int, control: Control) -> None:
     """The first epochs of a run again, compared with its losses; nothing is evaluated."""
     # Not at the deadline: nothing of a replay is kept, so it would never come to its end.
-    bar = progress_bar(f"again: {record.key[:8]}", control, count)
+    bar = control.bar(f"again: {record.key[:8]}", count)
     with bar, replace(control, deadline=None).stopping() as why_stop:
         for number, recorded in enumerate(record.nested["losses"][:count].tolist()):
             loss = step.run_epoch(number)

@@ -28,23 +28,14 @@ from lthnb.config import (
 )
 from lthnb.control import Control, Stopped
 from lthnb.data import DataError, Interactions
-from lthnb.kept import (
-    StoredMask,
-    ensure_mask,
-    ensure_start,
-    ensure_weights,
-    epoch_of,
-    kept_weights,
-    new_start,
-    progress_bar,
-)
+from lthnb.kept import ensure_mask, ensure_start, ensure_weights, new_start
 from lthnb.kernels import device_of, new_step, resolve
 from lthnb.kernels.ranking import evaluate
 from lthnb.pruning import Mask
 from lthnb.store.files import say
 from lthnb.store.machine import provenance
 from lthnb.store.records import Record, make_nested, make_row
-from lthnb.store.runs import Store
+from lthnb.store.runs import Store, StoredMask
 
 
 class Diverged(LthnbError, ArithmeticError):
@@ -69,7 +60,7 @@ class TrainedRun:
     def weights(self, epoch: int | str = "best") -> np.ndarray:
         """The table after an epoch: ``best``, ``last``, or a number from 1; (rows, F). Raises
         StoreError where it is not kept."""
-        return kept_weights(self.control.store, self.key, epoch_of(self.record, epoch))
+        return self.control.store.get_weights(self.key, self.record.epoch(epoch))
 
     def ensure_weights(self, epoch: int | str = "best") -> np.ndarray:
         """The same, trained again where it is not kept: see :func:`kept.ensure_weights`."""
@@ -182,7 +173,7 @@ def _train(
     at, best = _resume(key, step, store)
     spent = at.seconds
     title = f"{data.name} {spec.model.backbone} density {mask.density:.3f}"
-    bar = progress_bar(title, control, t.epochs, at.epoch)
+    bar = control.bar(title, t.epochs, at.epoch)
     with control.stopping() as why_stop, bar:
         while at.epoch < t.epochs and at.epoch - at.best_epoch < t.patience:
             loss = step.run_epoch(at.epoch)

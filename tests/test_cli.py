@@ -18,7 +18,7 @@ COMMANDS = [
     (),
     ("search",),
     ("results",),
-    *[("results", v) for v in ("list", "show", "remove", "add", "verify", "compact", "replay")],
+    *[("results", v) for v in ("list", "show", "add", "verify", "compact", "replay")],
     *[("results", v) for v in ("findings", "ticket", "missing")],
     ("data",),
     *[("data", verb) for verb in ("list", "fetch", "describe")],
@@ -147,7 +147,7 @@ class TestSearch:
         assert len(keys) == 3
         for key in keys:
             assert key[:8] in out
-            assert f"{cli.store.find(key).metric('recall@20'):.4f}" in out
+            assert f"{cli.store.find(key).row['recall@20']:.4f}" in out
         assert cli(*TINY, *BRIEF)[1] == out
         assert cli.store.run_keys() == keys
 
@@ -178,11 +178,6 @@ class TestResults:
         code, out, _ = filled("results", "show", key[:10])
         assert code == 0
         assert json.loads(out) == filled.store.find(key).row
-
-    def test_remove(self, filled):
-        key = filled.store.run_keys()[0]
-        assert filled("results", "remove", key[:10])[1] == f"removed {key}\n"
-        assert key not in filled.store.run_keys()
 
     def test_verify(self, filled):
         code, out, _ = filled("results", "verify")

@@ -19,7 +19,7 @@ import lthnb
 from lthnb import stats
 from lthnb.config import ConfigError
 from lthnb.data import DataError
-from lthnb.packing.errors import PackingError
+from lthnb.packing.bundle import PackingError
 
 SMALL = {"rounds": 2, "rate": 0.5, "seeds": 2, "epochs": 4, "patience": 4, "embedding_size": 8}
 SMALL |= {"learning_rate": 2e-2, "batch_size": 64, "progress": False}

@@ -199,11 +199,13 @@ def by_row(rows: pd.DataFrame, runs: Mapping[str, TrainedRun]) -> pd.DataFrame:
     for row in rows[rows["key"].isin(runs)].to_dict("records"):
         run = runs[row["key"]]
         data, hits = run.data, run.record.hits()
-        there = isinstance(run.mask, Mask) or run.mask.there()
+        mask = run.mask if isinstance(run.mask, Mask) else run.mask.find()
         recall = np.zeros((2, data.users))
         recall[:, hits.users] = hits.per_user("recall", TOP), np.ones(len(hits.users))
-        share = run.mask.kept.mean(1) if there else np.full(data.rows, np.nan)
-        of_items = found_items(run) if there and _has_table(run) else (np.nan, np.nan)
+        share = np.full(data.rows, np.nan) if mask is None else mask.kept.mean(1)
+        of_items = (np.nan, np.nan)
+        if mask is not None and _has_table(run):
+            of_items = found_items(run)
         users = ("users", data.user_degree, share[: data.users], *recall)
         for values in (users, ("items", data.item_degree, share[data.users :], *of_items)):
             line = pd.DataFrame(row | dict(zip(LINE, values, strict=False)))

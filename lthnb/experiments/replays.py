@@ -10,14 +10,14 @@ import math
 import tempfile
 from dataclasses import dataclass, replace
 
-from lthnb.config import Compressed, Rotated, Snapshot, init_from, run_key, spec_from
+from lthnb.config import Compressed, Rotated, Snapshot, run_key
 from lthnb.control import Control
 from lthnb.data import Interactions
-from lthnb.kept import REPLAY_TOLERANCE, StoredMask, check_data, ensure_mask, ensure_start
+from lthnb.kept import REPLAY_TOLERANCE, check_data, ensure_mask, ensure_start
 from lthnb.kernels import device_of
 from lthnb.store.files import StoreError
 from lthnb.store.records import Record
-from lthnb.store.runs import Store
+from lthnb.store.runs import Store, StoredMask
 from lthnb.training import TrainedRun, train
 
 RECALL_TOLERANCE = 0.01  # relative, on test: about what another order of rounding can do
@@ -102,14 +102,14 @@ def reopen(record: Record, data: Interactions, control: Control) -> TrainedRun:
     DataError where the data are others."""
     check_data(record, data)
     mask = StoredMask(record.pruning, record.shape, control.store)
-    return TrainedRun(record, spec_from(record.spec), data, init_from(record.init), mask, control)
+    return TrainedRun(record, record.spec, data, record.init, mask, control)
 
 
 def compare(record: Record, again: Record) -> Replay:
     """Two records of one key: the one that was kept, and one trained again."""
     pairs = zip(record.nested["losses"], again.nested["losses"], strict=False)
     hits = [r.hits().hits for r in (record, again)]
-    recall = [r.metric("recall@20") for r in (record, again)]
+    recall = [r.row["recall@20"] for r in (record, again)]
     return Replay(
         record.key,
         record.results_digest == again.results_digest,

@@ -22,12 +22,11 @@ from lthnb.datasets import sources
 from lthnb.experiments import rows_of, table, tuned
 from lthnb.experiments.grid import RECORDED, Grid, Search
 from lthnb.experiments.replays import reopen, replay
-from lthnb.kept import StoredMask
 from lthnb.lottery import derived_seed, rounds_of, start_of, tags_of, train_dense
 from lthnb.store.files import say
 from lthnb.store.records import search_row, search_tags
 from lthnb.store.results import results
-from lthnb.store.runs import Store
+from lthnb.store.runs import Store, StoredMask
 from lthnb.training import TrainedRun, train
 
 UNRECORDED = "quick"  # the profile of data that are not recorded
@@ -223,8 +222,8 @@ def masks_of(rows: pd.DataFrame) -> dict[str, np.ndarray]:
     store, found = Store(), {}
     for key in dict.fromkeys(rows["key"]):
         record = store.find(key)
-        mask = StoredMask(record.pruning, record.shape, store)
-        if mask.there():
+        mask = store.find_mask(record.pruning, record.shape)
+        if mask is not None:
             found[key] = mask.kept
     return found
 

@@ -6,6 +6,7 @@ them, and the next addition takes the next number.
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -19,7 +20,7 @@ from lthnb.config import DENSE, digest_text
 from lthnb.pruning import Mask
 from lthnb.store.columns import METRIC_NAMES
 from lthnb.store.files import DamagedFile, StoreError, pack, sha256, write_file
-from lthnb.store.records import Record, hits_of, results_digest
+from lthnb.store.records import Record, results_digest
 from lthnb.store.results import HISTORY, MANIFEST, MARK, SCHEMAS, SPLIT_PART, Recorded, identity
 from lthnb.store.runs import Store
 
@@ -220,9 +221,10 @@ def _contradictions(recorded: Recorded) -> Iterator[str]:
             yield f"{recorded.folder / name}: holds another mask than {digest}."
     for key in recorded.places:
         record = recorded.find(key)
-        row, told = record.row, {**record.spec["model"], **record.spec["training"]}
+        row, spec = record.row, json.loads(record.row["key_text"])["spec"]
+        told = {**spec["model"], **spec["training"]}
         told = {name: told[name] for name in told.keys() & row.keys() - {"epochs"}}  # as set
-        means = hits_of(record.nested).means()
+        means = record.hits().means()
         expected = {
             **{name: means.get(name) for name in METRIC_NAMES},
             **told,

@@ -24,10 +24,10 @@ from lthnb.store.columns import RUN_COLUMNS, SEARCH_COLUMNS
 from lthnb.store.files import (
     DamagedFile,
     default_folder,
+    good,
     read_arrays,
     read_row,
     results_folder,
-    say,
     sha256,
     unpack,
 )
@@ -201,12 +201,7 @@ def live_rows(folder: Path, kind: str) -> Iterator[dict[str, Any]]:
     """The rows of a store's finished `runs`, or `searches`; a damaged one is named and passed
     over."""
     for path in sorted((folder / kind).glob("*/*.json")):
-        try:
-            row = read_row(path)
-        except DamagedFile as error:
-            say(f"{error} It is passed over; the same training makes it anew.")
-            continue
-        if row is not None:  # another process removed it meanwhile
+        if row := good(read_row, path):
             yield row
 
 
