@@ -165,13 +165,13 @@ def ticket(
 ) -> None:
     """Write a run's ticket as one file; weights that are not kept are trained again."""
     from lthnb.datasets.sources import load_again
-    from lthnb.experiments.replays import reopen
     from lthnb.face import Ticket
+    from lthnb.kept import TrainedRun
 
     control = control_of(None, False, "auto")
     record = _found(control.store, run)
     data = load_again(record.data, record.row["protocol"], source=source)
-    ticket = Ticket.of(reopen(record, data, control))
+    ticket = Ticket.of(TrainedRun(record, data, control))
     size = ticket.save(target, values).stat().st_size
     print(f"{ticket!r}\n{target}: {size:,} bytes")
 

@@ -1,16 +1,18 @@
-"""What a training needs of others: masks, and weights to start from. They are kept in the store, or
-made again, which may take as long as it took first.
+"""Finished trainings. Their masks and weights are kept in the store, or made again, which may take
+as long as it took first.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
+import torch
 
-from lthnb.config import DENSE, Compressed, Init, Rotated, Snapshot, Spec
+from lthnb.config import Compressed, Init, Rotated, Snapshot, Spec
 from lthnb.control import Control, Stopped
 from lthnb.data import DataError, Interactions
 from lthnb.kernels import new_step
@@ -38,10 +40,82 @@ def initialise(init: Init, data: Interactions, size: int, store: Store) -> np.nd
     return initial_table(init.seed, data.rows, size)
 
 
-def new_start(spec: Spec, data: Interactions, init: Init, mask: Mask, control: Control) -> Any:
-    """A step at its beginning."""
-    table = initialise(init, data, spec.model.embedding_size, control.store)
-    return new_step(spec, data, table, mask.kept, control.device)
+@dataclass(frozen=True, eq=False)
+class TrainedRun:
+    """A finished training: its record, and on demand its mask and weights. Refuses, with a
+    DataError, other data than those of the record."""
+
+    record: Record
+    data: Interactions
+    control: Control
+
+    def __post_init__(self) -> None:
+        there = self.record.row["data_digest"]
+        if self.data.digest != there:
+            raise DataError(
+                f"run {self.key[:8]}: the data here are {self.data.digest[:8]}, those of the "
+                f"record {there[:8]}; another version, another split, or other options."
+            )
+
+    @property
+    def key(self) -> str:
+        return self.record.key
+
+    @cached_property
+    def spec(self) -> Spec:
+        return self.record.spec
+
+    @cached_property
+    def init(self) -> Init:
+        return self.record.init
+
+    @property
+    def mask(self) -> StoredMask:
+        """Which entries are kept."""
+        return StoredMask(self.record.pruning, self.record.shape, self.control.store)
+
+    def ensure_mask(self) -> Mask:
+        """The mask with its bits: see :func:`ensure_mask`."""
+        return ensure_mask(self.mask, self.data, self.control)
+
+    def weights(self, epoch: int | str = "best") -> np.ndarray:
+        """The table after an epoch: ``best``, ``last``, or a number from 1; (rows, F). Raises
+        StoreError where it is not kept, ConfigError for an epoch that was not run."""
+        return self.control.store.get_weights(self.key, self.record.epoch(epoch))
+
+    def ensure_weights(self, epoch: int | str = "best") -> np.ndarray:
+        """The same; a table that is not kept is trained again up to there, after the runs that it
+        comes from, and kept. Raises StoreError where losses are not those of the record, and
+        Stopped on a signal."""
+        record, control, store = self.record, self.control, self.control.store
+        epoch = record.epoch(epoch)
+        table = store.find_weights(self.key, epoch)
+        if table is not None:
+            return table
+        ensure_start(self.init, self.data, control)
+        mask = self.ensure_mask()
+        with control.locked(self.key):
+            table = store.find_weights(self.key, epoch)  # another process may have been faster
+            if table is None:
+                start = initialise(self.init, self.data, mask.shape[1], store)
+                step = new_step(self.spec, self.data, start, mask.kept, control.device)
+                _replay(record, step, record.best_epoch if epoch == "best" else epoch, control)
+                table = step.weights()
+                store.put_weights(self.key, epoch, table)
+        return table
+
+    def outputs(self) -> torch.Tensor:
+        """Rows to score with, from the best epoch's weights: (users + items, F), users first."""
+        return outputs_of(self.spec, self.data, self.weights(), self.mask.kept, self.control)
+
+
+def outputs_of(
+    spec: Spec, data: Interactions, table: np.ndarray, kept: np.ndarray, control: Control
+) -> torch.Tensor:
+    """Rows to score with, from a table of weights (rows, F), also that of a compression. kept:
+    bool, its mask."""
+    plain = spec.with_model(compression="none")
+    return new_step(plain, data, table, kept, control.device).outputs()
 
 
 def ensure_mask(mask: Mask | StoredMask, data: Interactions, control: Control) -> Mask:
@@ -57,9 +131,8 @@ def ensure_mask(mask: Mask | StoredMask, data: Interactions, control: Control) -
     if source is None or about["criterion"] not in CRITERIA:
         whence = f"criterion {about['criterion']!r}, from run {about.get('run', '')[:8] or 'none'}"
         raise StoreError(f"mask {mask.digest[:8]}: not kept, and cannot be pruned again: {whence}.")
-    earlier = None if about["mask"] == DENSE else source.pruning
-    before = ensure_mask(replace(mask, about=earlier), data, control)
-    found = pruned(about, before, ensure_weights(source, data, control, about["weights"]))
+    run = TrainedRun(source, data, control)
+    found = pruned(about, run.ensure_mask(), run.ensure_weights(about["weights"]))
     if found.digest != mask.digest:
         # Going on would train one mask under the key of another.
         raise StoreError(
@@ -69,32 +142,6 @@ def ensure_mask(mask: Mask | StoredMask, data: Interactions, control: Control) -
         )
     store.put_mask(found, about)
     return found
-
-
-def ensure_weights(
-    record: Record, data: Interactions, control: Control, epoch: int | str = "best"
-) -> np.ndarray:
-    """The table of a run after an epoch: ``best``, ``last``, or a number from 1; (rows, F).
-
-    One that is not kept is trained again up to there, after the runs that it comes from, and kept.
-    Raises ConfigError for an epoch that was not run, DataError where the data are others,
-    StoreError where losses are not those of the record, and Stopped on a signal.
-    """
-    epoch, store = record.epoch(epoch), control.store
-    table = store.find_weights(record.key, epoch)
-    if table is not None:
-        return table
-    check_data(record, data)
-    ensure_start(record.init, data, control)
-    mask = ensure_mask(StoredMask(record.pruning, record.shape, store), data, control)
-    with control.locked(record.key):
-        table = store.find_weights(record.key, epoch)  # another process may have been faster
-        if table is None:
-            step = new_start(record.spec, data, record.init, mask, control)
-            _replay(record, step, record.best_epoch if epoch == "best" else epoch, control)
-            table = step.weights()
-            store.put_weights(record.key, epoch, table)
-    return table
 
 
 def _replay(record: Record, step: Any, count: int, control: Control) -> None:
@@ -124,14 +171,5 @@ def ensure_start(init: Init, data: Interactions, control: Control) -> None:
         case Snapshot(run=key, epoch=epoch):
             record = control.store.find(key)
             if record is not None:
-                ensure_weights(record, data, control, epoch)
+                TrainedRun(record, data, control).ensure_weights(epoch)
             # Else training says what is missing: weights may be there without a record.
-
-
-def check_data(record: Record, data: Interactions) -> None:
-    """Refuse, with a DataError, other data than those of a record."""
-    if data.digest != record.row["data_digest"]:
-        raise DataError(
-            f"run {record.key[:8]}: the data here are {data.digest[:8]}, those of the record "
-            f"{record.row['data_digest'][:8]}; another version, another split, or other options."
-        )

@@ -161,14 +161,14 @@ def test_rows_of_a_search_are_written_once_and_again_where_damaged(store, capsys
 
 def ask(folder, both, out):
     """Ask for a training that takes a while, at the same moment as another process."""
-    original = training._train
+    original = training.compute
 
     def slowly(*arguments):
         out.put("trained")
         time.sleep(0.5)
         return original(*arguments)
 
-    training._train = slowly
+    training.compute = slowly
     both.wait(PATIENCE)
     out.put(trained(Store(folder, results=None), DATA, SPEC).record.results_digest)
 

@@ -31,7 +31,7 @@ from lthnb.config import Rotated, Seeded, Snapshot
 from lthnb.control import Stopped
 from lthnb.data import DataError, to_csr
 from lthnb.kept import initialise
-from lthnb.kernels import resolve, step_class
+from lthnb.kernels import step_class
 from lthnb.kernels.ranking import evaluate
 from lthnb.sampling import initial_table
 from lthnb.store.files import StoreError
