@@ -118,12 +118,10 @@ def outputs_of(
     return new_step(plain, data, table, kept, control.device).outputs()
 
 
-def ensure_mask(mask: Mask | StoredMask, data: Interactions, control: Control) -> Mask:
+def ensure_mask(mask: StoredMask, data: Interactions, control: Control) -> Mask:
     """A mask with its bits; pruned again where they are not kept, from weights that are trained
     again where they are not kept either. Raises StoreError where a run that it comes from is not
     recorded, or the mask comes out otherwise here."""
-    if isinstance(mask, Mask):
-        return mask
     about, store, found = mask.about, control.store, mask.find()
     if found is not None:
         return found

@@ -16,7 +16,6 @@ import numpy as np
 import torch
 
 from lthnb.config import (
-    DENSE,
     SELECTION_K,
     Init,
     LthnbError,
@@ -60,9 +59,10 @@ def train(
     """
     spec = resolve(spec, control.device)
     _check(spec, data, mask)
-    device = device_of(spec.training.step, control.device)
+    store, device = control.store, device_of(spec.training.step, control.device)
+    mask = StoredMask.given(mask, store) if isinstance(mask, Mask) else mask
     text = run_text(spec, data.digest, init, mask.digest, device)
-    key, store = digest_text(text), control.store
+    key = digest_text(text)
     record = store.find(key)
     if record is None:
         bits = ensure_mask(mask, data, control)
@@ -71,9 +71,8 @@ def train(
             record = store.find(key)  # another process may have finished it meanwhile
             if record is None:
                 seed = spec.training.order_seed if seed is None else seed
-                about = mask.about if isinstance(mask, StoredMask) else _given(mask, store)
                 start = initialise(init, data, spec.model.embedding_size, store)
-                record = compute(text, spec, data, start, bits, about, control, seed)
+                record = compute(text, spec, data, start, bits, mask.about, control, seed)
     else:
         store.drop_checkpoint(key)  # that of a process killed just after it wrote the record
     return TrainedRun(record, data, control)
@@ -96,12 +95,6 @@ def _check(spec: Spec, data: Interactions, mask: Mask | StoredMask) -> None:
     shape = (data.rows, spec.model.embedding_size)
     if mask.shape != shape:
         raise DataError(f"mask: found shape {mask.shape}, expected {shape}, rows × embedding size.")
-
-
-def _given(mask: Mask, store: Store) -> dict[str, Any] | None:
-    """Keep a mask that comes from no pruning, so that its run can be trained again."""
-    about = {"criterion": "given", "given": mask.digest, "shape": list(mask.shape)}
-    return None if mask.digest == DENSE else store.put_mask(mask, about)
 
 
 @dataclass

@@ -5,7 +5,7 @@ from lthnb.control import Control
 from lthnb.datasets import sources
 from lthnb.lottery import rounds_of
 from lthnb.pruning import Mask
-from lthnb.store.columns import METRIC_NAMES
+from lthnb.store.records import METRIC_NAMES
 from lthnb.store.runs import Store
 from lthnb.training import train
 

@@ -118,7 +118,6 @@ class TestWrongUse:
             ((*TINY, "--backbone", "lightgnc"), "Did you mean 'lightgcn'"),
             (("results", "missing", "--dataset", "gowala"), "Did you mean 'gowalla'"),
             (("results", "show", "abc"), "found 0 runs"),
-            (("results", "remove", "abc"), "found 0 runs"),
             (("results", "ticket", "abc", "t.safetensors"), "found 0 runs"),
             (("results", "replay", "abc"), "found 0 runs"),
             (("notebooks", "run", "existence", "--profile", "quik"), "Did you mean 'quick'"),

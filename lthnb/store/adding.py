@@ -18,9 +18,8 @@ import pyarrow.parquet as pq
 
 from lthnb.config import DENSE, digest_text
 from lthnb.pruning import Mask
-from lthnb.store.columns import METRIC_NAMES
 from lthnb.store.files import DamagedFile, StoreError, pack, sha256, write_file
-from lthnb.store.records import Record, results_digest
+from lthnb.store.records import METRIC_NAMES, Record, results_digest
 from lthnb.store.results import HISTORY, MANIFEST, MARK, SCHEMAS, SPLIT_PART, Recorded, identity
 from lthnb.store.runs import Store
 

@@ -1,6 +1,6 @@
 """What one training came to: one row of plain columns, and beside it what has a length of its own.
 
-The columns are those of :mod:`lthnb.store.columns`. The *nested* part of a run holds arrays: losses
+`columns.yaml` says what each column means. The *nested* part of a run holds arrays: losses
 by epoch, evaluations, and the hits of each user.
 """
 
@@ -10,14 +10,25 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 
 from lthnb.config import ConfigError, Init, Spec, canonical, digest_text, init_from, spec_from
-from lthnb.metrics import TOP, Hits
-from lthnb.store.columns import METRIC_NAMES, RUN_COLUMNS, SEARCH_COLUMNS
+from lthnb.metrics import KS, METRICS, TOP, Hits
 from lthnb.store.files import sha256
+
+METRIC_NAMES = [f"{metric}@{k}" for k in KS for metric in METRICS]
+# Of either table: name → (type, meaning), in order. Types: str, int (may be empty), float.
+COLUMNS: dict[str, dict[str, tuple[str, str]]] = {
+    table: {name: tuple(about) for name, about in columns.items()}
+    for table, columns in yaml.safe_load(
+        Path(__file__).with_name("columns.yaml").read_text(encoding="utf-8")
+    ).items()
+}
+RUN_COLUMNS, SEARCH_COLUMNS = COLUMNS["runs"], COLUMNS["searches"]
 
 ONE_SHOT = ("omp", "random", "random_x0")  # methods that prune the dense table once a density
 TAGS = ("rate", "densities", "rewind", "rewind_epoch", "criterion", "prune_from", "scope")
@@ -80,7 +91,7 @@ def make_row(
     made: Mapping[str, Any],
     nested: Mapping[str, np.ndarray],
 ) -> dict[str, Any]:
-    """The row of a finished training: each of :data:`columns.RUN_COLUMNS`, None where empty.
+    """The row of a finished training: each of :data:`RUN_COLUMNS`, None where empty.
 
     data: :meth:`Interactions.summary`. pruning: how the mask was made, None for the dense one.
     scores: `best_epoch`, `epochs`, `test` and `valid` (metric → value). made: :func:`provenance`.
@@ -105,7 +116,7 @@ def make_row(
         "key_text": key_text,
         "dataset": data["name"],
         "data_digest": data["digest"],
-        # A label: see :data:`columns.RUN_COLUMNS`.
+        # A label: see :data:`RUN_COLUMNS`.
         "split": "-".join(str(part) for part in split if part is not None),
         "source": data["origin"].get("source", "table"),
         "origin": canonical(data["origin"]),

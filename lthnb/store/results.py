@@ -20,7 +20,6 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lthnb.store.columns import RUN_COLUMNS, SEARCH_COLUMNS
 from lthnb.store.files import (
     DamagedFile,
     default_folder,
@@ -31,7 +30,14 @@ from lthnb.store.files import (
     sha256,
     unpack,
 )
-from lthnb.store.records import NESTED, SPLIT_PART, Record, pruning_key
+from lthnb.store.records import (
+    NESTED,
+    RUN_COLUMNS,
+    SEARCH_COLUMNS,
+    SPLIT_PART,
+    Record,
+    pruning_key,
+)
 
 MANIFEST = "SHA256SUMS"
 MARK = b"# SHA-256 of the lines above: "  # how its last line begins; `sha256sum -c` passes it over
@@ -117,13 +123,13 @@ class Recorded:
 
     @cached_property
     def runs(self) -> pa.Table:
-        """One row a run, :data:`columns.RUN_COLUMNS`. Raises DamagedFile where a key stands
+        """One row a run, :data:`records.RUN_COLUMNS`. Raises DamagedFile where a key stands
         twice."""
         return self._all("runs", ["key"])
 
     @cached_property
     def searches(self) -> pa.Table:
-        """One row for each round of each search, :data:`columns.SEARCH_COLUMNS`."""
+        """One row for each round of each search, :data:`records.SEARCH_COLUMNS`."""
         return self._all("searches", IDENTITY)
 
     @cached_property
