@@ -156,10 +156,8 @@ def _masks_of(
 
 def add_table(store: Store, key: str) -> Path:
     """Keep the trained table of a recorded run in `results/tables/`. Raises StoreError where its
-    weights are not in the store."""
-    table = store.find_weights(key, "best")
-    if table is None:
-        raise StoreError(f"run {key}: its weights are not in {store.folder}; replay it first.")
+    weights are not in the store; a replay brings them there."""
+    table = store.get_weights(key, "best")
     path = store.results / "tables" / f"{key}.safetensors"
     write_file(path, pack({"table": table.astype(np.float32)}, {"key": key}))
     _also_list(store, [path])
