@@ -21,21 +21,28 @@ from lthnb.pruning import CRITERIA, Mask, pruned
 from lthnb.sampling import initial_maps, initial_table
 from lthnb.store.files import StoreError
 from lthnb.store.records import Record
-from lthnb.store.runs import Store, StoredMask
+from lthnb.store.runs import StoredMask
 
 REPLAY_TOLERANCE = 1e-3  # relative, on each epoch's mean loss: other machines round otherwise
 
 
-def initialise(init: Init, data: Interactions, size: int, store: Store) -> np.ndarray | LinearStart:
+def initialise(
+    init: Init, data: Interactions, size: int, control: Control
+) -> np.ndarray | LinearStart:
     """What a training starts from, before its mask: the table (rows, F), or for a compression the
-    teacher's table and the maps. Raises StoreError for what the store does not have."""
+    teacher's table and the maps. Weights of another run that are not kept are trained again first.
+    Raises StoreError for a run or an array that the store does not have."""
     match init:
         case Rotated(of=start, rotation=digest):
-            return initialise(start, data, size, store) @ store.get_array(digest)
+            rotation = control.store.get_array(digest)
+            return initialise(start, data, size, control) @ rotation
         case Snapshot(run=key, epoch=epoch):
-            return store.get_weights(key, epoch)
+            record = control.store.find(key)
+            if record is None:  # its weights may be there all the same
+                return control.store.get_weights(key, epoch)
+            return TrainedRun(record, data, control).ensure_weights(epoch)
         case Compressed(teacher=key, seed=seed):
-            teacher = store.get_weights(key, "best")
+            teacher = initialise(Snapshot(key), data, size, control)
             return LinearStart(teacher, initial_maps(seed, teacher.shape[1], size))
     return initial_table(init.seed, data.rows, size)
 
@@ -92,12 +99,11 @@ class TrainedRun:
         table = store.find_weights(self.key, epoch)
         if table is not None:
             return table
-        ensure_start(self.init, self.data, control)
         mask = self.ensure_mask()
+        start = initialise(self.init, self.data, mask.shape[1], control)
         with control.locked(self.key):
             table = store.find_weights(self.key, epoch)  # another process may have been faster
             if table is None:
-                start = initialise(self.init, self.data, mask.shape[1], store)
                 step = new_step(self.spec, self.data, start, mask.kept, control.device)
                 _replay(record, step, record.best_epoch if epoch == "best" else epoch, control)
                 table = step.weights()
@@ -157,17 +163,3 @@ def _replay(record: Record, step: Any, count: int, control: Control) -> None:
             bar.update()
             if reason := why_stop():
                 raise Stopped(reason, record.key, number + 1)
-
-
-def ensure_start(init: Init, data: Interactions, control: Control) -> None:
-    """Bring the weights that a run starts from into the store, where it starts from any."""
-    match init:
-        case Rotated(of=start):
-            ensure_start(start, data, control)
-        case Compressed(teacher=key):
-            ensure_start(Snapshot(key), data, control)
-        case Snapshot(run=key, epoch=epoch):
-            record = control.store.find(key)
-            if record is not None:
-                TrainedRun(record, data, control).ensure_weights(epoch)
-            # Else training says what is missing: weights may be there without a record.

@@ -25,7 +25,7 @@ from lthnb.config import (
 )
 from lthnb.control import Control, Stopped
 from lthnb.data import DataError, Interactions
-from lthnb.kept import TrainedRun, ensure_mask, ensure_start, initialise, outputs_of
+from lthnb.kept import TrainedRun, ensure_mask, initialise, outputs_of
 from lthnb.kernels import device_of, new_step, resolve
 from lthnb.kernels.ranking import evaluate
 from lthnb.models import LinearStart
@@ -66,12 +66,11 @@ def train(
     record = store.find(key)
     if record is None:
         bits = ensure_mask(mask, data, control)
-        ensure_start(init, data, control)
+        start = initialise(init, data, spec.model.embedding_size, control)
         with control.locked(key):
             record = store.find(key)  # another process may have finished it meanwhile
             if record is None:
                 seed = spec.training.order_seed if seed is None else seed
-                start = initialise(init, data, spec.model.embedding_size, store)
                 record = compute(text, spec, data, start, bits, mask.about, control, seed)
     else:
         store.drop_checkpoint(key)  # that of a process killed just after it wrote the record

@@ -156,7 +156,7 @@ def agreement(job):
     folder = _with_pairs(job, data)
     if job.epochs > record.epochs:
         raise ValueError(f"epochs: found {job.epochs}, expected at most {record.epochs}, as run")
-    start = initialise(run.init, data, spec.model.embedding_size, run.control.store)
+    start = initialise(run.init, data, spec.model.embedding_size, run.control)
     start, mask = start.astype(np.float32), run.ensure_mask().kept
     np.save(folder / "start.npy", start)
     np.save(folder / "mask.npy", mask)

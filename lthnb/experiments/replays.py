@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from lthnb.config import digest_text, run_text
 from lthnb.control import Control
 from lthnb.data import Interactions
-from lthnb.kept import REPLAY_TOLERANCE, TrainedRun, ensure_start, initialise
+from lthnb.kept import REPLAY_TOLERANCE, TrainedRun, initialise
 from lthnb.kernels import device_of
 from lthnb.store.files import StoreError
 from lthnb.store.records import Record
@@ -75,15 +75,16 @@ def replay(record: Record, data: Interactions, control: Control) -> Replay:
             f"run {record.key[:8]}: its record gives the key {digest_text(text)[:8]} now, since "
             "components compute otherwise or the device is another; there is nothing to compare."
         )
-    mask, store, (_, size) = run.ensure_mask(), control.store, record.shape
-    ensure_start(run.init, data, control)
-    start, about, seed = initialise(run.init, data, size, store), record.pruning, record.row["seed"]
+    mask, about, seed = run.ensure_mask(), record.pruning, record.row["seed"]
+    start = initialise(run.init, data, mask.shape[1], control)
     with tempfile.TemporaryDirectory() as folder:
         apart = replace(control, store=Store(folder, results=None))
         again = compute(text, run.spec, data, start, mask, about, apart, seed)
         found = compare(record, again)
         if found.same_bits:
-            store.put_weights(record.key, "best", apart.store.get_weights(record.key, "best"))
+            control.store.put_weights(
+                record.key, "best", apart.store.get_weights(record.key, "best")
+            )
         return found
 
 
