@@ -130,8 +130,8 @@ def search(
     given = sources.options_of(settings or ())
     for name in given.keys() & {*how, "data", "method", "progress", "store", "control"}:
         raise ConfigError(f"--set {name}: is no setting of a training; see `search --help`.")
-    own = {"user": user, "item": item, "rating": rating, "threshold": threshold, "time": time}
-    loaded = _load(data, protocol, quiet, option, split=split, **own)
+    columns = {"user": user, "item": item, "rating": rating, "threshold": threshold, "time": time}
+    loaded = _load(data, protocol, quiet, option, split=split, **columns)
     find = {"imp": face.imp, "omp": face.omp, "random": face.random_pruning}[method]
     found = find(
         loaded, **how, **given, progress=not quiet, control=control_of(time_budget, quiet, device)

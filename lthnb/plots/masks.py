@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 
-from lthnb.kept import TrainedRun
 from lthnb.plots.style import use_style
+from lthnb.training import TrainedRun
 
 HEAT = "coolwarm"  # its middle is grey, so that an entry near zero differs from the blank ground
 LONGEST = 24  # letters of a row's label
