@@ -21,7 +21,7 @@ from lthnb.config import canonical, digest_text
 from lthnb.lottery import derived_seed
 from lthnb.metrics import Hits
 from lthnb.store.adding import group_of, nest, write_manifest, write_parts
-from lthnb.store.columns import PACKAGES
+from lthnb.store.machine import PACKAGES
 from lthnb.store.records import (
     Record,
     make_nested,

@@ -77,18 +77,6 @@ def show(run: Run) -> None:
     print(json.dumps(_found(Store(), run).row, indent=1))
 
 
-@app.command("remove")
-def remove(run: Runs) -> None:
-    """Remove trainings from one's own store."""
-    from lthnb.store.runs import Store
-
-    store = Store()
-    for prefix in run:
-        key = store.resolve(prefix)
-        store.remove(key)
-        print(f"removed {key}")
-
-
 @app.command("add")
 def add(
     run: Annotated[
@@ -177,13 +165,13 @@ def ticket(
 ) -> None:
     """Write a run's ticket as one file; weights that are not kept are trained again."""
     from lthnb.datasets.sources import load_again
-    from lthnb.experiments.replays import reopen
     from lthnb.face import Ticket
+    from lthnb.kept import TrainedRun
 
     control = control_of(None, False, "auto")
     record = _found(control.store, run)
     data = load_again(record.data, record.row["protocol"], source=source)
-    ticket = Ticket.of(reopen(record, data, control))
+    ticket = Ticket.of(TrainedRun(record, data, control))
     size = ticket.save(target, values).stat().st_size
     print(f"{ticket!r}\n{target}: {size:,} bytes")
 

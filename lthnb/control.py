@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from tqdm import tqdm
+
 from lthnb.config import LthnbError
 from lthnb.store.runs import Store
 
@@ -56,6 +58,11 @@ class Control:
     device: str = "auto"
     keep: tuple[int | str, ...] = ()
     owner: int | None = None
+
+    def bar(self, title: str, total: int, done: int = 0) -> tqdm:
+        """A progress bar over epochs, shown once two seconds have passed."""
+        words = {"total": total, "initial": done, "unit": "epoch", "delay": 2, "leave": False}
+        return tqdm(desc=title, disable=not self.progress, **words)
 
     def why_stop(self) -> str | None:
         """The reason to stop now, if there is one."""

@@ -27,6 +27,7 @@ from lthnb.control import Control, Stopped
 from lthnb.data import DataError, Interactions
 from lthnb.datasets import sources
 from lthnb.experiments.selection import chosen_on, sparsest
+from lthnb.kept import TrainedRun
 from lthnb.kernels.ranking import asked, judge, rank
 from lthnb.lottery import Criterion, Round, rounds_of, tags_of
 from lthnb.models import BACKBONES
@@ -35,7 +36,6 @@ from lthnb.shown import card
 from lthnb.store.records import search_row
 from lthnb.store.results import SCHEMAS, join, to_frame
 from lthnb.store.runs import Store
-from lthnb.training import TrainedRun
 
 FIRST = ("round", "density", "seed", "recall@20", "ndcg@20", "valid_recall@20")
 FIRST += ("best_epoch", "epochs", "seconds")  # columns of a search's table, in front

@@ -1,27 +1,18 @@
-"""What a training needs of others: masks, and weights to start from. They are kept in the store, or
-made again by `ensure_…`, which may take as long as they took first.
+"""Finished trainings. Their masks and weights are kept in the store, or made again, which may take
+as long as it took first.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
+import torch
 
-from lthnb.config import (
-    DENSE,
-    Compressed,
-    ConfigError,
-    Init,
-    Rotated,
-    Snapshot,
-    Spec,
-    init_from,
-    spec_from,
-)
+from lthnb.config import Compressed, Init, Rotated, Snapshot, Spec
 from lthnb.control import Control, Stopped
 from lthnb.data import DataError, Interactions
 from lthnb.kernels import new_step
@@ -30,122 +21,122 @@ from lthnb.pruning import CRITERIA, Mask, pruned
 from lthnb.sampling import initial_maps, initial_table
 from lthnb.store.files import StoreError
 from lthnb.store.records import Record
-from lthnb.store.runs import Store
+from lthnb.store.runs import StoredMask
 
 REPLAY_TOLERANCE = 1e-3  # relative, on each epoch's mean loss: other machines round otherwise
 
 
-@dataclass(frozen=True, eq=False)
-class StoredMask:
-    """A mask in the store, whose bits may not be kept.
-
-    about: what the pruning depended on, and the mask's `digest` and `entries`; None for the dense
-    mask. shape: (rows, F).
-    """
-
-    about: dict[str, Any] | None
-    shape: tuple[int, int]
-    store: Store
-
-    @property
-    def digest(self) -> str:
-        """As that of :class:`pruning.Mask`."""
-        return DENSE if self.about is None else self.about["digest"]
-
-    @property
-    def entries(self) -> int:
-        """Entries that are kept."""
-        return math.prod(self.shape) if self.about is None else self.about["entries"]
-
-    @property
-    def density(self) -> float:
-        """Share of the entries that are kept."""
-        return self.entries / math.prod(self.shape)
-
-    def there(self) -> bool:
-        """Whether the bits can be had without a training."""
-        return self.about is None or self.store.has_mask(self.about)
-
-    @property
-    def kept(self) -> np.ndarray:
-        """bool (rows, F). Raises StoreError where they are not kept."""
-        mask = self.store.find_mask(self.about, self.shape)
-        if mask is None:
-            which = f"mask {self.digest[:8]}: its bits are not kept"
-            raise StoreError(f"{which}; `kept.ensure_mask` prunes again, which may train again.")
-        return mask.kept
-
-
-def initialise(init: Init, data: Interactions, size: int, store: Store) -> np.ndarray | LinearStart:
+def initialise(
+    init: Init, data: Interactions, size: int, control: Control
+) -> np.ndarray | LinearStart:
     """What a training starts from, before its mask: the table (rows, F), or for a compression the
-    teacher's table and the maps. Raises StoreError for what the store does not have."""
+    teacher's table and the maps. Weights of another run that are not kept are trained again first.
+    Raises StoreError for a run or an array that the store does not have."""
     match init:
         case Rotated(of=start, rotation=digest):
-            rotation = store.get_array(digest)
-            if rotation.shape != (size, size):
-                found = f"rotation {digest[:8]}: shape {rotation.shape}"
-                raise StoreError(f"{found}, expected {(size, size)}.")
-            return initialise(start, data, size, store) @ rotation
+            rotation = control.store.get_array(digest)
+            return initialise(start, data, size, control) @ rotation
         case Snapshot(run=key, epoch=epoch):
-            return kept_weights(store, key, epoch)
+            record = control.store.find(key)
+            if record is None:  # its weights may be there all the same
+                return control.store.get_weights(key, epoch)
+            return TrainedRun(record, data, control).ensure_weights(epoch)
         case Compressed(teacher=key, seed=seed):
-            teacher = kept_weights(store, key, "best")
-            if len(teacher) != data.rows:
-                found = f"teacher {key[:8]}: its table has {len(teacher)} rows"
-                raise StoreError(f"{found}, expected {data.rows}; name a run on {data.name}.")
+            teacher = initialise(Snapshot(key), data, size, control)
             return LinearStart(teacher, initial_maps(seed, teacher.shape[1], size))
     return initial_table(init.seed, data.rows, size)
 
 
-def kept_weights(store: Store, key: str, epoch: int | str) -> np.ndarray:
-    """A run's table after an epoch, (rows, F). Raises StoreError where it is not kept."""
-    table = store.find_weights(key, epoch)
-    if table is None:
-        raise StoreError(
-            f"run {key[:8]}: its weights of epoch {epoch!r} are not kept here; train that run, or "
-            f"ask it for `.ensure_weights({epoch!r})`, which trains it again up to there."
-        )
-    return table
+@dataclass(frozen=True, eq=False)
+class TrainedRun:
+    """A finished training: its record, and on demand its mask and weights. Refuses, with a
+    DataError, other data than those of the record."""
+
+    record: Record
+    data: Interactions
+    control: Control
+
+    def __post_init__(self) -> None:
+        there = self.record.row["data_digest"]
+        if self.data.digest != there:
+            raise DataError(
+                f"run {self.key[:8]}: the data here are {self.data.digest[:8]}, those of the "
+                f"record {there[:8]}; another version, another split, or other options."
+            )
+
+    @property
+    def key(self) -> str:
+        return self.record.key
+
+    @cached_property
+    def spec(self) -> Spec:
+        return self.record.spec
+
+    @cached_property
+    def init(self) -> Init:
+        return self.record.init
+
+    @property
+    def mask(self) -> StoredMask:
+        """Which entries are kept."""
+        return StoredMask(self.record.pruning, self.record.shape, self.control.store)
+
+    def ensure_mask(self) -> Mask:
+        """The mask with its bits: see :func:`ensure_mask`."""
+        return ensure_mask(self.mask, self.data, self.control)
+
+    def weights(self, epoch: int | str = "best") -> np.ndarray:
+        """The table after an epoch: ``best``, ``last``, or a number from 1; (rows, F). Raises
+        StoreError where it is not kept, ConfigError for an epoch that was not run."""
+        return self.control.store.get_weights(self.key, self.record.epoch(epoch))
+
+    def ensure_weights(self, epoch: int | str = "best") -> np.ndarray:
+        """The same; a table that is not kept is trained again up to there, after the runs that it
+        comes from, and kept. Raises StoreError where losses are not those of the record, and
+        Stopped on a signal."""
+        record, control, store = self.record, self.control, self.control.store
+        epoch = record.epoch(epoch)
+        table = store.find_weights(self.key, epoch)
+        if table is not None:
+            return table
+        mask = self.ensure_mask()
+        start = initialise(self.init, self.data, mask.shape[1], control)
+        with control.locked(self.key):
+            table = store.find_weights(self.key, epoch)  # another process may have been faster
+            if table is None:
+                step = new_step(self.spec, self.data, start, mask.kept, control.device)
+                _replay(record, step, record.best_epoch if epoch == "best" else epoch, control)
+                table = step.weights()
+                store.put_weights(self.key, epoch, table)
+        return table
+
+    def outputs(self) -> torch.Tensor:
+        """Rows to score with, from the best epoch's weights: (users + items, F), users first."""
+        return outputs_of(self.spec, self.data, self.weights(), self.mask.kept, self.control)
 
 
-def new_start(spec: Spec, data: Interactions, init: Init, mask: Mask, control: Control) -> Any:
-    """A step at its beginning."""
-    table = initialise(init, data, spec.model.embedding_size, control.store)
-    return new_step(spec, data, table, mask.kept, control.device)
+def outputs_of(
+    spec: Spec, data: Interactions, table: np.ndarray, kept: np.ndarray, control: Control
+) -> torch.Tensor:
+    """Rows to score with, from a table of weights (rows, F), also that of a compression. kept:
+    bool, its mask."""
+    plain = spec.with_model(compression="none")
+    return new_step(plain, data, table, kept, control.device).outputs()
 
 
-def progress_bar(title: str, control: Control, total: int, done: int = 0) -> tqdm:
-    """A progress bar over epochs, shown once two seconds have passed."""
-    words = {"total": total, "initial": done, "unit": "epoch", "delay": 2, "leave": False}
-    return tqdm(desc=title, disable=not control.progress, **words)
-
-
-def epoch_of(record: Record, epoch: int | str) -> int | str:
-    """``best``, or the number of an epoch that was run; ``last`` is one. Raises ConfigError."""
-    number = record.epochs if epoch == "last" else epoch
-    if number != "best" and not (isinstance(number, int) and 1 <= number <= record.epochs):
-        found = f"run {record.key[:8]}: found epoch {epoch!r}"
-        raise ConfigError(f"{found}, expected 'best', 'last' or 1 … {record.epochs}.")
-    return number
-
-
-def ensure_mask(mask: Mask | StoredMask, data: Interactions, control: Control) -> Mask:
+def ensure_mask(mask: StoredMask, data: Interactions, control: Control) -> Mask:
     """A mask with its bits; pruned again where they are not kept, from weights that are trained
     again where they are not kept either. Raises StoreError where a run that it comes from is not
     recorded, or the mask comes out otherwise here."""
-    if isinstance(mask, Mask):
-        return mask
-    about, store = mask.about, control.store
-    found = store.find_mask(about, mask.shape)
+    about, store, found = mask.about, control.store, mask.find()
     if found is not None:
         return found
     source = store.find(about.get("run", ""))
     if source is None or about["criterion"] not in CRITERIA:
         whence = f"criterion {about['criterion']!r}, from run {about.get('run', '')[:8] or 'none'}"
         raise StoreError(f"mask {mask.digest[:8]}: not kept, and cannot be pruned again: {whence}.")
-    earlier = None if about["mask"] == DENSE else source.pruning
-    before = ensure_mask(replace(mask, about=earlier), data, control)
-    found = pruned(about, before, ensure_weights(source, data, control, about["weights"]))
+    run = TrainedRun(source, data, control)
+    found = pruned(about, run.ensure_mask(), run.ensure_weights(about["weights"]))
     if found.digest != mask.digest:
         # Going on would train one mask under the key of another.
         raise StoreError(
@@ -157,37 +148,10 @@ def ensure_mask(mask: Mask | StoredMask, data: Interactions, control: Control) -
     return found
 
 
-def ensure_weights(
-    record: Record, data: Interactions, control: Control, epoch: int | str = "best"
-) -> np.ndarray:
-    """The table of a run after an epoch: ``best``, ``last``, or a number from 1; (rows, F).
-
-    One that is not kept is trained again up to there, after the runs that it comes from, and kept.
-    Raises ConfigError for an epoch that was not run, DataError where the data are others,
-    StoreError where losses are not those of the record, and Stopped on a signal.
-    """
-    epoch, store = epoch_of(record, epoch), control.store
-    table = store.find_weights(record.key, epoch)
-    if table is not None:
-        return table
-    check_data(record, data)
-    spec, init = spec_from(record.spec), init_from(record.init)
-    ensure_start(init, data, control)
-    mask = ensure_mask(StoredMask(record.pruning, record.shape, store), data, control)
-    with control.locked(record.key):
-        table = store.find_weights(record.key, epoch)  # another process may have been faster
-        if table is None:
-            step = new_start(spec, data, init, mask, control)
-            _replay(record, step, record.best_epoch if epoch == "best" else epoch, control)
-            table = step.weights()
-            store.put_weights(record.key, epoch, table)
-    return table
-
-
 def _replay(record: Record, step: Any, count: int, control: Control) -> None:
     """The first epochs of a run again, compared with its losses; nothing is evaluated."""
     # Not at the deadline: nothing of a replay is kept, so it would never come to its end.
-    bar = progress_bar(f"again: {record.key[:8]}", control, count)
+    bar = control.bar(f"again: {record.key[:8]}", count)
     with bar, replace(control, deadline=None).stopping() as why_stop:
         for number, recorded in enumerate(record.nested["losses"][:count].tolist()):
             loss = step.run_epoch(number)
@@ -199,26 +163,3 @@ def _replay(record: Record, step: Any, count: int, control: Control) -> None:
             bar.update()
             if reason := why_stop():
                 raise Stopped(reason, record.key, number + 1)
-
-
-def ensure_start(init: Init, data: Interactions, control: Control) -> None:
-    """Bring the weights that a run starts from into the store, where it starts from any."""
-    match init:
-        case Rotated(of=start):
-            ensure_start(start, data, control)
-        case Compressed(teacher=key):
-            ensure_start(Snapshot(key), data, control)
-        case Snapshot(run=key, epoch=epoch):
-            record = control.store.find(key)
-            if record is not None:
-                ensure_weights(record, data, control, epoch)
-            # Else training says what is missing: weights may be there without a record.
-
-
-def check_data(record: Record, data: Interactions) -> None:
-    """Refuse, with a DataError, other data than those of a record."""
-    if data.digest != record.row["data_digest"]:
-        raise DataError(
-            f"run {record.key[:8]}: the data here are {data.digest[:8]}, those of the record "
-            f"{record.row['data_digest'][:8]}; another version, another split, or other options."
-        )

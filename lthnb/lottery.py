@@ -16,12 +16,13 @@ import numpy as np
 from lthnb.config import NUMERICS, ConfigError, Init, Schedule, Seeded, Snapshot, Spec, digest_text
 from lthnb.control import Control
 from lthnb.data import Interactions
-from lthnb.kept import StoredMask
+from lthnb.kept import TrainedRun
 from lthnb.kernels import resolve
 from lthnb.pruning import Score, drawn, pruned, range_sizes, targets_by_density, targets_by_rate
 from lthnb.rng import stream_start
 from lthnb.store.records import Record, pruning_key, search_row, search_tags
-from lthnb.training import TrainedRun, train
+from lthnb.store.runs import StoredMask
+from lthnb.training import train
 
 Keep = tuple[int, ...]  # entries to keep, in each row range of a scope
 RANDOM = {"rp": "random", "rp_x0": "random_x0"}  # methods that read no weights: what rows call them

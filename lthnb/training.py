@@ -16,10 +16,7 @@ import numpy as np
 import torch
 
 from lthnb.config import (
-    DENSE,
     SELECTION_K,
-    Compressed,
-    ConfigError,
     Init,
     LthnbError,
     Spec,
@@ -28,60 +25,19 @@ from lthnb.config import (
 )
 from lthnb.control import Control, Stopped
 from lthnb.data import DataError, Interactions
-from lthnb.kept import (
-    StoredMask,
-    ensure_mask,
-    ensure_start,
-    ensure_weights,
-    epoch_of,
-    kept_weights,
-    new_start,
-    progress_bar,
-)
+from lthnb.kept import TrainedRun, ensure_mask, initialise, outputs_of
 from lthnb.kernels import device_of, new_step, resolve
 from lthnb.kernels.ranking import evaluate
+from lthnb.models import LinearStart
 from lthnb.pruning import Mask
 from lthnb.store.files import say
 from lthnb.store.machine import provenance
 from lthnb.store.records import Record, make_nested, make_row
-from lthnb.store.runs import Store
+from lthnb.store.runs import Store, StoredMask
 
 
 class Diverged(LthnbError, ArithmeticError):
     """The loss is no number any more."""
-
-
-@dataclass(frozen=True, eq=False)
-class TrainedRun:
-    """A finished training: its record, and on demand its weights."""
-
-    record: Record
-    spec: Spec
-    data: Interactions
-    init: Init
-    mask: Mask | StoredMask
-    control: Control
-
-    @property
-    def key(self) -> str:
-        return self.record.key
-
-    def weights(self, epoch: int | str = "best") -> np.ndarray:
-        """The table after an epoch: ``best``, ``last``, or a number from 1; (rows, F). Raises
-        StoreError where it is not kept."""
-        return kept_weights(self.control.store, self.key, epoch_of(self.record, epoch))
-
-    def ensure_weights(self, epoch: int | str = "best") -> np.ndarray:
-        """The same, trained again where it is not kept: see :func:`kept.ensure_weights`."""
-        return ensure_weights(self.record, self.data, self.control, epoch)
-
-    def ensure_mask(self) -> Mask:
-        """The mask with its bits: see :func:`kept.ensure_mask`."""
-        return ensure_mask(self.mask, self.data, self.control)
-
-    def outputs(self) -> torch.Tensor:
-        """Rows to score with, from the best epoch's weights: (users + items, F), users first."""
-        return _outputs(self.spec, self.data, self.weights(), self.mask, self.control)
 
 
 def train(
@@ -98,33 +54,32 @@ def train(
     init: where the table starts. mask: which entries are kept, (users + items, F). seed: the
     replicate that the row names (default: the data-order seed).
 
-    Raises DataError where the data do not fit protocol or mask, ConfigError where a compression has
-    no teacher or a mask that prunes, Diverged where the loss is no number, and Stopped where the
-    training was stopped in order.
+    Raises DataError where the data do not fit protocol or mask, Diverged where the loss is no
+    number, and Stopped where the training was stopped in order.
     """
     spec = resolve(spec, control.device)
-    _check(spec, data, init, mask)
-    device = device_of(spec.training.step, control.device)
+    _check(spec, data, mask)
+    store, device = control.store, device_of(spec.training.step, control.device)
+    mask = StoredMask.given(mask, store) if isinstance(mask, Mask) else mask
     text = run_text(spec, data.digest, init, mask.digest, device)
-    key, store = digest_text(text), control.store
+    key = digest_text(text)
     record = store.find(key)
     if record is None:
         bits = ensure_mask(mask, data, control)
-        ensure_start(init, data, control)
+        start = initialise(init, data, spec.model.embedding_size, control)
         with control.locked(key):
             record = store.find(key)  # another process may have finished it meanwhile
             if record is None:
                 seed = spec.training.order_seed if seed is None else seed
-                about = mask.about if isinstance(mask, StoredMask) else _given(mask, store)
-                record = _train(text, spec, data, init, bits, about, control, seed)
+                record = compute(text, spec, data, start, bits, mask.about, control, seed)
     else:
         store.drop_checkpoint(key)  # that of a process killed just after it wrote the record
-    return TrainedRun(record, spec, data, init, mask, control)
+    return TrainedRun(record, data, control)
 
 
-def _check(spec: Spec, data: Interactions, init: Init, mask: Mask | StoredMask) -> None:
+def _check(spec: Spec, data: Interactions, mask: Mask | StoredMask) -> None:
     """Refuse what does not go together; see :func:`train`."""
-    protocol, linear = spec.training.protocol, spec.model.compression == "linear"
+    protocol = spec.training.protocol
     if protocol == "paper" and data.valid.nnz:
         found = f"{data.name}: valid still has {data.valid.nnz} pairs"
         raise DataError(f"{found}; protocol 'paper' wants data.for_protocol('paper').")
@@ -139,17 +94,6 @@ def _check(spec: Spec, data: Interactions, init: Init, mask: Mask | StoredMask) 
     shape = (data.rows, spec.model.embedding_size)
     if mask.shape != shape:
         raise DataError(f"mask: found shape {mask.shape}, expected {shape}, rows × embedding size.")
-    if linear != isinstance(init, Compressed):
-        found = f"{type(init).__name__} with Model.compression {spec.model.compression!r}"
-        raise ConfigError(
-            f"initialisation: found {found}, expected Compressed with 'linear' alone."
-        )
-
-
-def _given(mask: Mask, store: Store) -> dict[str, Any] | None:
-    """Keep a mask that comes from no pruning, so that its run can be trained again."""
-    about = {"criterion": "given", "given": mask.digest, "shape": list(mask.shape)}
-    return None if mask.digest == DENSE else store.put_mask(mask, about)
 
 
 @dataclass
@@ -165,24 +109,28 @@ class _Progress:
     seconds: float = 0.0
 
 
-def _train(
+def compute(
     text: str,
     spec: Spec,
     data: Interactions,
-    init: Init,
+    start: np.ndarray | LinearStart,
     mask: Mask,
     about: dict[str, Any] | None,
     control: Control,
     seed: int,
 ) -> Record:
-    """The loop of Algorithm 1, line 4, from the checkpoint where there is one, to the record."""
+    """The loop of Algorithm 1, line 4, from the checkpoint where there is one, to the record.
+
+    text: of the key. start: see :func:`kept.initialise`. about: how the mask was made, None for the
+    dense one. The others are those of :func:`train`.
+    """
     key, store, t = digest_text(text), control.store, spec.training
     began = saved = time.monotonic()
-    step = new_start(spec, data, init, mask, control)
+    step = new_step(spec, data, start, mask.kept, control.device)
     at, best = _resume(key, step, store)
     spent = at.seconds
     title = f"{data.name} {spec.model.backbone} density {mask.density:.3f}"
-    bar = progress_bar(title, control, t.epochs, at.epoch)
+    bar = control.bar(title, t.epochs, at.epoch)
     with control.stopping() as why_stop, bar:
         while at.epoch < t.epochs and at.epoch - at.best_epoch < t.patience:
             loss = step.run_epoch(at.epoch)
@@ -215,7 +163,7 @@ def _train(
                 raise Stopped(reason, key, at.epoch)
     if "last" in control.keep:
         store.put_weights(key, at.epoch, step.weights())
-    hits = evaluate(_outputs(spec, data, best, mask, control), data, "test")
+    hits = evaluate(outputs_of(spec, data, best, mask.kept, control), data, "test")
     valid = {} if t.protocol == "paper" else at.best_metrics
     scores = {"best_epoch": at.best_epoch, "epochs": at.epoch, "test": hits.means(), "valid": valid}
     seconds = spent + time.monotonic() - began
@@ -241,11 +189,3 @@ def _resume(key: str, step: Any, store: Store) -> tuple[_Progress, np.ndarray | 
         say(f"run {key[:8]}: its checkpoint is of another version; the training starts over.")
         store.drop_checkpoint(key)
     return at, None
-
-
-def _outputs(
-    spec: Spec, data: Interactions, table: np.ndarray, mask: Mask | StoredMask, control: Control
-) -> torch.Tensor:
-    """Rows to score with, from a table of weights (rows, F), also that of a compression."""
-    plain = spec.with_model(compression="none")
-    return new_step(plain, data, table, mask.kept, control.device).outputs()

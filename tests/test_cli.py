@@ -18,7 +18,7 @@ COMMANDS = [
     (),
     ("search",),
     ("results",),
-    *[("results", v) for v in ("list", "show", "remove", "add", "verify", "compact", "replay")],
+    *[("results", v) for v in ("list", "show", "add", "verify", "compact", "replay")],
     *[("results", v) for v in ("findings", "ticket", "missing")],
     ("data",),
     *[("data", verb) for verb in ("list", "fetch", "describe")],
@@ -118,7 +118,6 @@ class TestWrongUse:
             ((*TINY, "--backbone", "lightgnc"), "Did you mean 'lightgcn'"),
             (("results", "missing", "--dataset", "gowala"), "Did you mean 'gowalla'"),
             (("results", "show", "abc"), "found 0 runs"),
-            (("results", "remove", "abc"), "found 0 runs"),
             (("results", "ticket", "abc", "t.safetensors"), "found 0 runs"),
             (("results", "replay", "abc"), "found 0 runs"),
             (("notebooks", "run", "existence", "--profile", "quik"), "Did you mean 'quick'"),
@@ -147,7 +146,7 @@ class TestSearch:
         assert len(keys) == 3
         for key in keys:
             assert key[:8] in out
-            assert f"{cli.store.find(key).metric('recall@20'):.4f}" in out
+            assert f"{cli.store.find(key).row['recall@20']:.4f}" in out
         assert cli(*TINY, *BRIEF)[1] == out
         assert cli.store.run_keys() == keys
 
@@ -178,11 +177,6 @@ class TestResults:
         code, out, _ = filled("results", "show", key[:10])
         assert code == 0
         assert json.loads(out) == filled.store.find(key).row
-
-    def test_remove(self, filled):
-        key = filled.store.run_keys()[0]
-        assert filled("results", "remove", key[:10])[1] == f"removed {key}\n"
-        assert key not in filled.store.run_keys()
 
     def test_verify(self, filled):
         code, out, _ = filled("results", "verify")

@@ -19,7 +19,7 @@ import lthnb
 from lthnb import stats
 from lthnb.config import ConfigError
 from lthnb.data import DataError
-from lthnb.packing.errors import PackingError
+from lthnb.packing.bundle import PackingError, label_tensors, labels_from
 
 SMALL = {"rounds": 2, "rate": 0.5, "seeds": 2, "epochs": 4, "patience": 4, "embedding_size": 8}
 SMALL |= {"learning_rate": 2e-2, "batch_size": 64, "progress": False}
@@ -214,6 +214,20 @@ def test_rounded_values_are_within_half_a_step(store, tmp_path):
     assert np.array_equal(opened.kept, ticket.kept)
     half = lthnb.open(ticket.save(tmp_path / "t", values="float16"))
     assert np.array_equal(half.table, ticket.table.astype(np.float16).astype(np.float32))
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        *([0, 1, 2], [300, 0, 70000], [-5, 2**40, 1], [2**63, 0, 1], [0.5, 1e300, 2.0]),
+        *(["", "b\nc", "é"], ["a", "\ud800", "x" * 40]),
+    ],
+)
+def test_labels_read_back_equal(labels):
+    labels = np.array(labels)
+    found = labels_from("users", label_tensors("users", labels), 3)
+    assert found.dtype == labels.dtype
+    assert np.array_equal(found, labels)
 
 
 def test_altered_ticket_is_refused(store, tmp_path):

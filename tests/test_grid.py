@@ -10,7 +10,7 @@ import lthnb
 from lthnb import experiments
 from lthnb.config import ConfigError
 from lthnb.experiments.grid import SETTINGS, Search
-from lthnb.store import columns
+from lthnb.store.records import COLUMNS
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +86,7 @@ def test_unknown_chapter_and_column_are_refused_with_the_nearest():
 
 def test_results_page_explains_every_column(root):
     page = (root / "results" / "README.md").read_text(encoding="utf-8")
-    for about in columns.COLUMNS.values():
+    for about in COLUMNS.values():
         for name, (kind, meaning) in about.items():
             assert f"| `{name}` | {kind} | {meaning} |\n" in page
     assert [n for n in lthnb.results(nested=True).columns if f"`{n}`" not in page] == []

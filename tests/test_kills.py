@@ -11,10 +11,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from toys import PATIENCE, count_epochs, processes, quiet, toy_data, toy_spec, trained
+from toys import PATIENCE, processes, quiet, toy_data, toy_spec, trained
 
 from lthnb.config import Schedule
-from lthnb.control import Stopped
 from lthnb.lottery import rounds_of
 from lthnb.store import adding
 from lthnb.store.results import results
@@ -124,21 +123,3 @@ def test_addition_killed_at_any_write_changes_no_result_and_can_be_done_again(
     left = list(adding.verify(folder / "results"))
     assert left
     assert all("does not list it" in what for what in left)
-
-
-@pytest.mark.parametrize("backbone", ["mf", "lightgcn"])
-@pytest.mark.parametrize("step", ["reference", "cpu"])
-def test_stopped_after_each_epoch_a_training_goes_on_to_the_same_bits(
-    tmp_path, monkeypatch, backbone, step
-):
-    data, spec = toy_data(), toy_spec(backbone, step=step)
-    whole = trained(Store(tmp_path / "whole", results=None), data, spec)
-    store, stops, ran = Store(tmp_path / "store", results=None), [], count_epochs(monkeypatch)
-    for _ in range(4):
-        with pytest.raises(Stopped) as stopped:
-            trained(store, data, spec, deadline=0.0)
-        stops.append(stopped.value.epoch)
-    run = trained(store, data, spec, deadline=0.0)
-    assert (stops, ran) == ([1, 2, 3, 4], [0, 1, 2, 3])
-    assert run.record.results_digest == whole.record.results_digest
-    assert np.array_equal(run.weights(), whole.weights())

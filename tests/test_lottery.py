@@ -7,11 +7,10 @@ import numpy as np
 import pytest
 from toys import count_epochs, count_trainings, quiet, toy_data, toy_spec
 
-from lthnb.config import ConfigError, Schedule, Snapshot
+from lthnb.config import ConfigError, Schedule, Seeded, Snapshot
 from lthnb.lottery import rounds_of
 from lthnb.pruning import Mask, prune
 from lthnb.store import adding
-from lthnb.store.files import StoreError
 from lthnb.store.runs import Store
 
 DATA, SPEC = toy_data(), toy_spec()
@@ -25,10 +24,6 @@ def store(tmp_path):
 
 def searched(store, schedule=IMP, spec=SPEC, data=DATA, **settings):
     return list(rounds_of(schedule, spec, data, quiet(store, **settings)))
-
-
-def start(round_):
-    return round_.record.init
 
 
 class TestSharing:
@@ -69,33 +64,22 @@ class TestSharing:
         assert runs[1][1].run.key == runs[0][1].run.key
         assert len(keys) == len(set(keys)) == 1 + 3 * len(schedules) - 1
 
-    def test_a_search_can_be_walked_without_weights(self, store, monkeypatch):
+    def test_a_search_can_be_walked_without_weights_and_masks(self, store, monkeypatch):
         first = searched(store)
         kept = first[3].mask.kept
-        for path in store.folder.glob("runs/*/weights-*"):
-            path.unlink()
-        epochs = count_epochs(monkeypatch)
-        assert np.array_equal(searched(store)[3].mask.kept, kept)
-        assert epochs == []  # the bits lie in the store
-        bare = record_all(store, masks=False)
+        bare, epochs = record_all(store, masks=False), count_epochs(monkeypatch)
         again = searched(bare)
         assert epochs == []
         assert [r.record.row for r in again] == [r.record.row for r in first]
         assert again[3].mask.density == first[3].mask.density
-        with pytest.raises(StoreError, match=r"ensure_mask"):
-            _ = again[3].mask.kept
         # Whoever needs the bits gets them, by replaying what they come from.
         assert np.array_equal(again[3].run.ensure_mask().kept, kept)
         assert len(epochs) == sum(r.record.best_epoch for r in first[:3])
 
-    def test_a_search_from_recorded_results(self, store, monkeypatch):
-        """Rows alone, as `results/` has them: nothing is trained, nothing read."""
-        first = searched(store)
-        other = record_all(store)
-        keys, epochs = count_trainings(monkeypatch), count_epochs(monkeypatch)
-        assert [r.record.row for r in searched(other)] == [r.record.row for r in first]
-        assert keys == epochs == []
-        # One round more needs the last round's weights: replayed, not trained as a run.
+    def test_a_recorded_search_is_looked_up_and_goes_on(self, store, monkeypatch):
+        """Rows and masks alone, as `results/` has them: the last round's weights are replayed."""
+        searched(store)
+        other, keys = record_all(store), count_trainings(monkeypatch)
         longer = searched(other, replace(IMP, rounds=4))
         assert keys == [longer[4].run.key]
         assert longer[4].run.key == searched(store, replace(IMP, rounds=4))[4].run.key
@@ -118,7 +102,6 @@ class TestSharing:
         there = record_all(store)
         assert there.recorded_tables.parts("masks") == []
         for round_ in rounds[1:]:
-            assert there.has_mask(round_.mask.about)
             found = there.find_mask(round_.mask.about, round_.mask.shape)
             assert np.array_equal(found.kept, round_.mask.kept)
         # One drawn otherwise than its row says is none.
@@ -132,25 +115,23 @@ def record_all(store, **how) -> Store:
     return Store(store.folder.parent / "other", results)
 
 
+USERS, ITEMS = slice(0, DATA.users), slice(DATA.users, None)
+SIDES = {"join": [slice(None)], "user": [USERS], "item": [ITEMS], "user_item": [USERS, ITEMS]}
+
+
 class TestMasks:
-    @pytest.mark.parametrize("scope", ["join", "user", "item", "user_item"])
+    @pytest.mark.parametrize("scope", SIDES)
     @pytest.mark.parametrize("method", ["imp", "omp", "rp"])
-    def test_counts_by_rate_are_exact(self, store, method, scope):
-        schedule = Schedule(method, 0.3, 3, scope=scope)
-        rounds = searched(store, schedule, toy_spec(epochs=1))
-        users, items = DATA.users * 4, DATA.items * 4
-        sides = {"join": [[users + items], 0], "user": [[users], items], "item": [[items], users]}
-        pruned, left_alone = sides.get(scope, [[users, items], 0])
-        for round_ in rounds:
-            assert round_.mask.entries == sum(pruned) + left_alone
-            assert round_.density == pytest.approx(round_.mask.entries / (users + items), abs=0)
-            if scope == "user":
-                assert round_.mask.kept[DATA.users :].all()
-            if scope == "item":
-                assert round_.mask.kept[: DATA.users].all()
-            if scope == "user_item":
-                assert round_.mask.kept[: DATA.users].sum() == pruned[0]
-            pruned = [n - round(0.3 * n) for n in pruned]
+    def test_each_round_prunes_its_rate_of_what_survives_and_nothing_else(
+        self, store, method, scope
+    ):
+        rounds = searched(store, Schedule(method, 0.3, 3, scope=scope), toy_spec(epochs=1))
+        for before, after in itertools.pairwise(one.mask.kept for one in rounds):
+            lost = [round(0.3 * before[side].sum()) for side in SIDES[scope]]
+            assert [before[side].sum() - after[side].sum() for side in SIDES[scope]] == lost
+            assert before.sum() - after.sum() == sum(lost)
+        assert [one.mask.entries for one in rounds] == [one.mask.kept.sum() for one in rounds]
+        assert [one.density for one in rounds] == [one.mask.kept.mean() for one in rounds]
 
     def test_imp_prunes_the_last_rounds_best_weights(self, store):
         for before, after in zip(*(searched(store)[k:] for k in (0, 1)), strict=False):
@@ -168,7 +149,7 @@ class TestMasks:
             keep = (round_.mask.entries,)
             expected = prune(Mask.dense(DATA.rows, 4), scores, keep, users=DATA.users)
             assert expected.digest == round_.mask.digest
-            assert start(round_) == {"init": "seeded", "seed": 0}
+            assert round_.record.init == Seeded(0)
         assert imp[3].mask.digest != omp[3].mask.digest
 
     @pytest.mark.parametrize("method", ["imp", "omp"])
@@ -211,14 +192,11 @@ class TestMasks:
 
 class TestStarts:
     def test_rp_has_a_start_of_its_own_and_rp_x0_has_not(self, store):
-        rp, x0 = (
-            searched(store, replace(IMP, method="rp")),
-            searched(store, replace(IMP, method="rp_x0")),
-        )
+        rp, x0 = (searched(store, replace(IMP, method=method)) for method in ("rp", "rp_x0"))
         assert [r.mask.digest for r in rp] == [r.mask.digest for r in x0]
-        assert len({start(r)["seed"] for r in rp[1:]}) == 1
-        assert start(rp[1])["seed"] not in (0, 1, 2)
-        assert {start(r)["seed"] for r in x0} == {0}
+        [own] = {r.record.init.seed for r in rp[1:]}
+        assert own not in (0, 1, 2)
+        assert {r.record.init.seed for r in x0} == {0}
 
     def test_reinit_differs_from_rewind_in_its_start_alone(self, store):
         rewind, reinit = searched(store), searched(store, replace(IMP, rewind="reinit"))
@@ -226,26 +204,25 @@ class TestStarts:
         a, b = rewind[1].record, reinit[1].record
         assert (a.spec, a.data) == (b.spec, b.data)
         assert a.init != b.init
-        assert a.results != b.results
-        seeds = [start(r)["seed"] for r in reinit]
-        assert len(set(seeds)) == 4  # fresh at every round
+        assert a.results_digest != b.results_digest
+        assert len({r.record.init.seed for r in reinit}) == 4  # fresh at every round
 
     def test_continue_starts_from_the_weights_that_were_pruned(self, store):
         rounds = searched(store, replace(IMP, rewind="continue"), toy_spec(learning_rate=1e-30))
         for before, after in itertools.pairwise(rounds):
-            assert start(after) == Snapshot(before.run.key, "best").described()
+            assert after.record.init == Snapshot(before.run.key, "best")
             kept = np.where(after.mask.kept, before.run.weights(), 0)
             assert np.array_equal(after.run.weights(), kept)  # nothing moves at such a rate
 
     def test_omp_continues_from_the_dense_model(self, store):
         rounds = searched(store, replace(IMP, method="omp", rewind="continue"))
-        assert {start(r)["run"] for r in rounds[1:]} == {rounds[0].run.key}
+        assert {r.record.init.run for r in rounds[1:]} == {rounds[0].run.key}
 
     def test_late_starts_from_an_early_epoch_of_the_dense_model(self, store):
         schedule = replace(IMP, rewind="late", rewind_epoch=2)
         rounds = searched(store, schedule, toy_spec(learning_rate=0.02))
         dense = rounds[0].run
-        assert all(start(r) == Snapshot(dense.key, 2).described() for r in rounds[1:])
+        assert all(r.record.init == Snapshot(dense.key, 2) for r in rounds[1:])
         assert (store.folder / "runs" / dense.key / "weights-2.safetensors").exists()
         # The dense run was there already, without that table: it is replayed.
         other = Store(store.folder.parent / "other", None)
@@ -254,17 +231,16 @@ class TestStarts:
             r.record.results_digest for r in rounds
         ]
 
-    def test_a_late_epoch_that_was_not_run_is_refused(self, store):
-        with pytest.raises(ConfigError, match=r"rewind_epoch: found 9, expected at most .* = 4"):
-            searched(store, replace(IMP, rewind="late", rewind_epoch=9))
-
-    @pytest.mark.parametrize("method", ["rp", "rp_x0"])
-    @pytest.mark.parametrize("rewind", ["reinit", "continue", "late"])
-    def test_random_pruning_rewinds_to_nothing(self, store, method, rewind):
-        with pytest.raises(ConfigError, match=r"rewind: found .* random pruning reads no trained"):
-            searched(store, Schedule(method, rewind=rewind))
-
-    @pytest.mark.parametrize("method", ["rp", "rp_x0"])
-    def test_random_pruning_has_no_other_criterion(self, store, method):
-        with pytest.raises(ConfigError, match="criterion: found 'row_rank' with method 'rp"):
-            searched(store, Schedule(method, criterion="row_rank"))
+    @pytest.mark.parametrize(
+        ("settings", "message"),
+        [
+            ({"rewind": "late", "rewind_epoch": 9}, "rewind_epoch: found 9, expected at most .* 4"),
+            ({"method": "rp", "criterion": "row_rank"}, "criterion: found 'row_rank' with .* 'rp'"),
+            ({"method": "rp", "rewind": "reinit"}, "rewind: found .* reads no trained"),
+            ({"method": "rp_x0", "rewind": "continue"}, "rewind: found .* reads no trained"),
+            ({"method": "rp_x0", "rewind": "late"}, "rewind: found .* reads no trained"),
+        ],
+    )
+    def test_what_does_not_go_together_is_refused(self, store, settings, message):
+        with pytest.raises(ConfigError, match=message):
+            searched(store, Schedule(**settings))

@@ -92,7 +92,7 @@ def test_by_row(store):
     lines = masks.by_row(pd.DataFrame({"key": [run.key, "elsewhere"]}), {run.key: run})
     users, items = (lines[lines["side"] == side] for side in ("users", "items"))
     np.testing.assert_array_equal(np.r_[users["share"], items["share"]], half().mean(1))
-    recall = run.record.metric("recall@20")
+    recall = run.record.row["recall@20"]
     assert users["found"].sum() / users["wanted"].sum() == pytest.approx(recall)
     assert items["wanted"].sum() == DATA.test.nnz
     assert items["found"].sum() == run.record.hits().hits.sum()
@@ -118,7 +118,7 @@ def test_among_the_largest():
 def test_entries_taken_out(store):
     dense, ticket = (trained(store, DATA, SPEC, mask=mask) for mask in (None, Mask(half(0.6))))
     recall = masks.without(dense, half())
-    assert recall["all"] == dense.record.metric("recall@20") != recall["kept alone"]
+    assert recall["all"] == dense.record.row["recall@20"] != recall["kept alone"]
     # The pruned entries of a ticket are zero already, so nothing is lost without them.
     recall = masks.without(ticket, half(0.6))
     assert recall["all"] == recall["kept alone"] == recall["pruned removed"]

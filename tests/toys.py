@@ -17,10 +17,11 @@ import torch
 from lthnb.config import Model, Schedule, Seeded, Spec, Training, digest_text
 from lthnb.control import Control
 from lthnb.data import Interactions, pick_per_user, to_csr
+from lthnb.kept import TrainedRun
 from lthnb.kernels import STEPS, step_class
 from lthnb.pruning import Mask
 from lthnb.store.runs import Store
-from lthnb.training import TrainedRun, train
+from lthnb.training import train
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -154,11 +155,11 @@ def count_trainings(monkeypatch) -> list[str]:
     """A list that grows by one key with every training that is computed, not looked up."""
     from lthnb import training
 
-    keys, original = [], training._train
+    keys, original = [], training.compute
 
     def counted(text, *rest):
         keys.append(digest_text(text))
         return original(text, *rest)
 
-    monkeypatch.setattr(training, "_train", counted)
+    monkeypatch.setattr(training, "compute", counted)
     return keys

@@ -14,14 +14,12 @@ from lthnb import kernels
 from lthnb.config import Model, Schedule, Spec, Training
 from lthnb.control import Control
 from lthnb.datasets import sources
-from lthnb.experiments.replays import reopen
-from lthnb.kept import REPLAY_TOLERANCE, initialise
+from lthnb.kept import REPLAY_TOLERANCE, TrainedRun, initialise
 from lthnb.kernels.ranking import evaluate
 from lthnb.lottery import rounds_of
 from lthnb.pruning import magnitude, prune
 from lthnb.sampling import Sampler, initial_table
 from lthnb.store.runs import Store
-from lthnb.training import TrainedRun
 
 SHIMS: list[str] = []
 
@@ -130,7 +128,7 @@ def _run(job) -> TrainedRun:
     record = store.find(job.run)
     if record is None:
         raise LookupError(f"run {job.run}: not in results/ of this project, nor in its store")
-    return reopen(record, data, control)
+    return TrainedRun(record, data, control)
 
 
 def _facts(run: TrainedRun, folder: Path) -> dict:
@@ -158,7 +156,7 @@ def agreement(job):
     folder = _with_pairs(job, data)
     if job.epochs > record.epochs:
         raise ValueError(f"epochs: found {job.epochs}, expected at most {record.epochs}, as run")
-    start = initialise(run.init, data, spec.model.embedding_size, run.control.store)
+    start = initialise(run.init, data, spec.model.embedding_size, run.control)
     start, mask = start.astype(np.float32), run.ensure_mask().kept
     np.save(folder / "start.npy", start)
     np.save(folder / "mask.npy", mask)
@@ -192,7 +190,7 @@ def pruning(job):
     """A recorded pruning again: weights and both masks lie in the folder then. Weights that are not
     kept are trained again first."""
     run, folder = _run(job), _with_pairs(job, _data(job))
-    source = reopen(run.control.store.find(run.record.pruning["run"]), run.data, run.control)
+    source = TrainedRun(run.control.store.find(run.record.pruning["run"]), run.data, run.control)
     weights, before = source.ensure_weights(), source.ensure_mask()  # OMP's source is dense
     kept = prune(before, magnitude(weights, 0), (run.mask.entries,), users=run.data.users)
     np.save(folder / "weights.npy", weights)

@@ -15,16 +15,15 @@ from lthnb import stats
 from lthnb.config import ConfigError, Model
 from lthnb.data import DataError, popularity_groups, to_csr
 from lthnb.experiments import running, selection
+from lthnb.kept import TrainedRun
 from lthnb.kernels import new_step
 from lthnb.kernels.ranking import evaluate, rank
 from lthnb.metrics import TOP
 from lthnb.models import adjacency
-from lthnb.pruning import Mask
 from lthnb.rng import stream_bits
 from lthnb.sampling import initial_table
 from lthnb.store.files import say
 from lthnb.store.runs import Store
-from lthnb.training import TrainedRun
 
 # --- Cost (§3.5) ---------------------------------------------------------------------------------
 
@@ -199,11 +198,13 @@ def by_row(rows: pd.DataFrame, runs: Mapping[str, TrainedRun]) -> pd.DataFrame:
     for row in rows[rows["key"].isin(runs)].to_dict("records"):
         run = runs[row["key"]]
         data, hits = run.data, run.record.hits()
-        there = isinstance(run.mask, Mask) or run.mask.there()
+        mask = run.mask.find()
         recall = np.zeros((2, data.users))
         recall[:, hits.users] = hits.per_user("recall", TOP), np.ones(len(hits.users))
-        share = run.mask.kept.mean(1) if there else np.full(data.rows, np.nan)
-        of_items = found_items(run) if there and _has_table(run) else (np.nan, np.nan)
+        share = np.full(data.rows, np.nan) if mask is None else mask.kept.mean(1)
+        of_items = (np.nan, np.nan)
+        if mask is not None and _has_table(run):
+            of_items = found_items(run)
         users = ("users", data.user_degree, share[: data.users], *recall)
         for values in (users, ("items", data.item_degree, share[data.users :], *of_items)):
             line = pd.DataFrame(row | dict(zip(LINE, values, strict=False)))

@@ -10,15 +10,15 @@ import math
 import tempfile
 from dataclasses import dataclass, replace
 
-from lthnb.config import Compressed, Rotated, Snapshot, init_from, run_key, spec_from
+from lthnb.config import digest_text, run_text
 from lthnb.control import Control
 from lthnb.data import Interactions
-from lthnb.kept import REPLAY_TOLERANCE, StoredMask, check_data, ensure_mask, ensure_start
+from lthnb.kept import REPLAY_TOLERANCE, TrainedRun, initialise
 from lthnb.kernels import device_of
 from lthnb.store.files import StoreError
 from lthnb.store.records import Record
 from lthnb.store.runs import Store
-from lthnb.training import TrainedRun, train
+from lthnb.training import compute
 
 RECALL_TOLERANCE = 0.01  # relative, on test: about what another order of rounding can do
 
@@ -67,49 +67,32 @@ def replay(record: Record, data: Interactions, control: Control) -> Replay:
     are the same. Raises DataError where the data are others, StoreError where a record or a pruning
     of those is missing, or a mask comes out otherwise, and what :func:`training.train` raises.
     """
-    run = reopen(record, data, control)
+    run = TrainedRun(record, data, control)
     device = device_of(run.spec.training.step, control.device)
-    key = run_key(run.spec, data.digest, run.init, record.row["mask_digest"], device)
-    if key != record.key:
+    text = run_text(run.spec, data.digest, run.init, record.row["mask_digest"], device)
+    if digest_text(text) != record.key:
         raise StoreError(
-            f"run {record.key[:8]}: its record gives the key {key[:8]} now, since components "
-            "compute otherwise or the device is another; there is nothing to compare."
+            f"run {record.key[:8]}: its record gives the key {digest_text(text)[:8]} now, since "
+            "components compute otherwise or the device is another; there is nothing to compare."
         )
-    mask, store, start = ensure_mask(run.mask, data, control), control.store, run.init
-    ensure_start(start, data, control)
+    mask, about, seed = run.ensure_mask(), record.pruning, record.row["seed"]
+    start = initialise(run.init, data, mask.shape[1], control)
     with tempfile.TemporaryDirectory() as folder:
-        apart = Store(folder, results=None)
-        if record.pruning:
-            apart.put_mask(mask, record.pruning)
-        while isinstance(start, Rotated):
-            apart.put_array(store.get_array(start.rotation))
-            start = start.of
-        if isinstance(start, Compressed):
-            start = Snapshot(start.teacher, "best")
-        if isinstance(start, Snapshot):
-            apart.put_weights(start.run, start.epoch, store.find_weights(start.run, start.epoch))
-        stored = StoredMask(record.pruning, record.shape, apart)
-        alone = replace(control, store=apart)
-        again = train(run.spec, data, run.init, stored, alone, record.row["seed"])
-        found = compare(record, again.record)
+        apart = replace(control, store=Store(folder, results=None))
+        again = compute(text, run.spec, data, start, mask, about, apart, seed)
+        found = compare(record, again)
         if found.same_bits:
-            store.put_weights(record.key, "best", again.weights())
+            control.store.put_weights(
+                record.key, "best", apart.store.get_weights(record.key, "best")
+            )
         return found
-
-
-def reopen(record: Record, data: Interactions, control: Control) -> TrainedRun:
-    """The finished run of a record, with its mask. data: as the record's were split. Raises
-    DataError where the data are others."""
-    check_data(record, data)
-    mask = StoredMask(record.pruning, record.shape, control.store)
-    return TrainedRun(record, spec_from(record.spec), data, init_from(record.init), mask, control)
 
 
 def compare(record: Record, again: Record) -> Replay:
     """Two records of one key: the one that was kept, and one trained again."""
     pairs = zip(record.nested["losses"], again.nested["losses"], strict=False)
     hits = [r.hits().hits for r in (record, again)]
-    recall = [r.metric("recall@20") for r in (record, again)]
+    recall = [r.row["recall@20"] for r in (record, again)]
     return Replay(
         record.key,
         record.results_digest == again.results_digest,

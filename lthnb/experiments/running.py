@@ -21,14 +21,14 @@ from lthnb.data import Interactions
 from lthnb.datasets import sources
 from lthnb.experiments import rows_of, table, tuned
 from lthnb.experiments.grid import RECORDED, Grid, Search
-from lthnb.experiments.replays import reopen, replay
-from lthnb.kept import StoredMask
+from lthnb.experiments.replays import replay
+from lthnb.kept import TrainedRun
 from lthnb.lottery import derived_seed, rounds_of, start_of, tags_of, train_dense
 from lthnb.store.files import say
 from lthnb.store.records import search_row, search_tags
 from lthnb.store.results import results
-from lthnb.store.runs import Store
-from lthnb.training import TrainedRun, train
+from lthnb.store.runs import Store, StoredMask
+from lthnb.training import train
 
 UNRECORDED = "quick"  # the profile of data that are not recorded
 
@@ -214,7 +214,7 @@ def reopened(rows: pd.DataFrame, p: Any) -> list[TrainedRun]:
     `ensure_mask()` and `ensure_weights()` train again what is not kept."""
     control, data = Control(Store()), data_of(rows, p)
     both = zip(rows["key"], rows["data_digest"], strict=True)
-    return [reopen(control.store.find(key), data[digest], control) for key, digest in both]
+    return [TrainedRun(control.store.find(key), data[digest], control) for key, digest in both]
 
 
 def masks_of(rows: pd.DataFrame) -> dict[str, np.ndarray]:
@@ -223,8 +223,8 @@ def masks_of(rows: pd.DataFrame) -> dict[str, np.ndarray]:
     store, found = Store(), {}
     for key in dict.fromkeys(rows["key"]):
         record = store.find(key)
-        mask = StoredMask(record.pruning, record.shape, store)
-        if mask.there():
+        mask = store.find_mask(record.pruning, record.shape)
+        if mask is not None:
             found[key] = mask.kept
     return found
 

@@ -10,19 +10,19 @@ the ticket is, `digest` is SHA-256 over all of it.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import scipy.sparse as sp
 from safetensors import SafetensorError
 from safetensors import numpy as safetensors
 
-from lthnb.config import canonical
-from lthnb.packing.errors import PackingError
-from lthnb.packing.labels import labels_of, tensors_of
+from lthnb.config import LthnbError, canonical
 from lthnb.store.files import write_file
 
 FORMAT, VERSION = "lthnb ticket", "2"
@@ -30,13 +30,15 @@ VALUES = ("float32", "float16", "int8")
 KNOWN = ("train", "valid")
 
 
+class PackingError(LthnbError, ValueError):
+    """A ticket that cannot be packed, or a file that is none: what was found, what was expected."""
+
+
 def encode(values: np.ndarray, kept: np.ndarray, kind: str) -> dict[str, np.ndarray]:
     """Kept values (n,) of a table as tensors. int8: rounded to 127 steps of the row's largest."""
     if kind == "float32":
         return {"values": values.astype(np.float32)}
     if kind == "float16":
-        if np.abs(values).max(initial=0) > np.finfo(np.float16).max:
-            raise PackingError("values: found one too large for float16; use float32 or int8.")
         return {"values": values.astype(np.float16)}
     if kind != "int8":
         raise PackingError(f"values: found {kind!r}, expected one of {', '.join(VALUES)}.")
@@ -45,6 +47,45 @@ def encode(values: np.ndarray, kept: np.ndarray, kind: str) -> dict[str, np.ndar
     np.maximum.at(largest, rows, np.abs(values))
     scales = np.where(largest > 0, largest / np.float32(127), np.float32(1)).astype(np.float32)
     return {"values": np.rint(values / scales[rows]).astype(np.int8), "scales": scales}
+
+
+def label_tensors(side: str, labels: Any) -> dict[str, np.ndarray]:
+    """Of numbers `SIDE.labels` (rows,), whole ones in as few bytes as hold them, and (0,) where
+    they are 0 … rows − 1; of texts `SIDE.label_text`, UTF-8, and `SIDE.label_ends` (rows,), uint64,
+    where each of them ends. Raises PackingError for labels that are neither."""
+    labels = np.asarray(labels)
+    if labels.dtype.kind == "f":
+        return {f"{side}.labels": labels}
+    if labels.dtype.kind in "iu":
+        counted = np.array_equal(labels, np.arange(labels.size))
+        few = np.zeros(0, np.uint8) if counted else pd.to_numeric(labels, downcast="unsigned")
+        return {f"{side}.labels": few}
+    wrong = [label for label in labels.tolist() if not isinstance(label, str)]
+    if wrong:
+        found = f"labels of {side}: found {wrong[0]!r} ({type(wrong[0]).__name__})"
+        raise PackingError(f"{found}, expected numbers or texts; turn them into texts.")
+    # A lone surrogate is no UTF-8, and may stand in a name that some file system made.
+    texts = [label.encode("utf-8", "surrogatepass") for label in labels.tolist()]
+    ends = np.cumsum([len(text) for text in texts], dtype=np.uint64)
+    return {
+        f"{side}.label_text": np.frombuffer(b"".join(texts), np.uint8),
+        f"{side}.label_ends": ends,
+    }
+
+
+def labels_from(side: str, tensors: dict[str, np.ndarray], rows: int) -> np.ndarray:
+    """What :func:`label_tensors` packed. Whole numbers are int64 (uint64 where that is needed),
+    texts have numpy's dtype of fixed width."""
+    labels = tensors.get(f"{side}.labels")
+    if labels is None:
+        text, ends = (tensors[f"{side}.label_{part}"] for part in ("text", "ends"))
+        pieces = itertools.pairwise([0, *ends.tolist()])
+        content = text.tobytes()
+        return np.array([content[a:b].decode("utf-8", "surrogatepass") for a, b in pieces], str)
+    if not labels.size:
+        return np.arange(rows)
+    wide = labels.dtype.kind == "f" or labels.max() > np.iinfo(np.int64).max
+    return labels if wide else labels.astype(np.int64)
 
 
 def save(
@@ -68,7 +109,7 @@ def save(
         tensors[f"{name}.indptr"] = known[name].indptr.astype(np.uint32)
         tensors[f"{name}.indices"] = known[name].indices.astype(narrow)
     for side, names in labels.items():
-        tensors |= tensors_of(side, names)
+        tensors |= label_tensors(side, names)
     users, items = known["train"].shape
     shape = {"users": users, "items": items, "size": kept.shape[1], "values": values}
     metadata = {"format": FORMAT, "version": VERSION, "about": canonical({**about, **shape})}
@@ -91,12 +132,10 @@ def load(path: Path) -> dict[str, Any]:
         raise PackingError(f"{path}: {error.strerror}; expected a ticket's file.") from error
     except (SafetensorError, ValueError) as error:
         raise PackingError(f"{path}: no safetensors file ({error}).") from error
-    if metadata.get("format") != FORMAT:
-        raise PackingError(f"{path}: a safetensors file, and no ticket that `save` wrote.")
-    if metadata.get("version") != VERSION:
+    found = metadata.get("format"), metadata.get("version")
+    if found != (FORMAT, VERSION):
         raise PackingError(
-            f"{path}: found version {metadata.get('version')!r}, expected {VERSION!r}; save it "
-            "again, and open it with the version that wrote it."
+            f"{path}: found {found}, expected a {FORMAT} of version {VERSION}; save it again."
         )
     if metadata.get("digest") != _digest(tensors, metadata.get("about", "")):
         raise PackingError(f"{path}: its digest does not fit its content; it is torn or altered.")
@@ -115,7 +154,7 @@ def load(path: Path) -> dict[str, Any]:
         ones = np.ones(len(indices), np.int8)
         known[name] = sp.csr_matrix((ones, indices, indptr), shape=(users, items))
     counts = {"users": users, "items": items}
-    labels = {side: labels_of(side, tensors, count) for side, count in counts.items()}
+    labels = {side: labels_from(side, tensors, count) for side, count in counts.items()}
     return {"table": table, "kept": kept, "known": known, "labels": labels, "about": about}
 
 

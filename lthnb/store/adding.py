@@ -6,6 +6,7 @@ them, and the next addition takes the next number.
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,9 +18,8 @@ import pyarrow.parquet as pq
 
 from lthnb.config import DENSE, digest_text
 from lthnb.pruning import Mask
-from lthnb.store.columns import METRIC_NAMES
 from lthnb.store.files import DamagedFile, StoreError, pack, sha256, write_file
-from lthnb.store.records import Record, hits_of, results_digest
+from lthnb.store.records import METRIC_NAMES, Record, results_digest
 from lthnb.store.results import HISTORY, MANIFEST, MARK, SCHEMAS, SPLIT_PART, Recorded, identity
 from lthnb.store.runs import Store
 
@@ -156,10 +156,8 @@ def _masks_of(
 
 def add_table(store: Store, key: str) -> Path:
     """Keep the trained table of a recorded run in `results/tables/`. Raises StoreError where its
-    weights are not in the store."""
-    table = store.find_weights(key, "best")
-    if table is None:
-        raise StoreError(f"run {key}: its weights are not in {store.folder}; replay it first.")
+    weights are not in the store; a replay brings them there."""
+    table = store.get_weights(key, "best")
     path = store.results / "tables" / f"{key}.safetensors"
     write_file(path, pack({"table": table.astype(np.float32)}, {"key": key}))
     _also_list(store, [path])
@@ -220,9 +218,10 @@ def _contradictions(recorded: Recorded) -> Iterator[str]:
             yield f"{recorded.folder / name}: holds another mask than {digest}."
     for key in recorded.places:
         record = recorded.find(key)
-        row, told = record.row, {**record.spec["model"], **record.spec["training"]}
+        row, spec = record.row, json.loads(record.row["key_text"])["spec"]
+        told = {**spec["model"], **spec["training"]}
         told = {name: told[name] for name in told.keys() & row.keys() - {"epochs"}}  # as set
-        means = hits_of(record.nested).means()
+        means = record.hits().means()
         expected = {
             **{name: means.get(name) for name in METRIC_NAMES},
             **told,

@@ -12,7 +12,7 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -92,30 +92,29 @@ def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def checksum_file(path: Path) -> Path:
-    """Where the checksum of a file lies."""
-    return path.with_name(f"{path.name}.sha256")
+def _checksum(path: Path, content: bytes) -> bytes:
+    return f"{sha256(content)}  {path.name}\n".encode()
 
 
 def write_checked(path: Path, content: bytes) -> None:
     """Write a file in place of any other: its checksum first, then the file."""
     with explained(path):
         path.unlink(missing_ok=True)
-    write_file(checksum_file(path), f"{sha256(content)}  {path.name}\n".encode())
+    write_file(path.with_name(f"{path.name}.sha256"), _checksum(path, content))
     write_file(path, content)
 
 
 def read_checked(path: Path) -> bytes | None:
     """A file's bytes, None where there is none. Raises DamagedFile where its checksum is missing or
     does not fit."""
-    beside = checksum_file(path)
+    beside = path.with_name(f"{path.name}.sha256")
     with explained(path):
         try:
             content = path.read_bytes()
         except FileNotFoundError:
             return None
         known = beside.read_bytes() if beside.is_file() else b""
-    if known != f"{sha256(content)}  {path.name}\n".encode():
+    if known != _checksum(path, content):
         raise DamagedFile(f"{path}: its checksum does not fit its content; it is torn or altered.")
     return content
 
@@ -135,6 +134,16 @@ def read_arrays(path: Path) -> tuple[dict[str, np.ndarray], Any] | None:
     :func:`read_checked` does."""
     content = read_checked(path)
     return None if content is None else unpack(content)
+
+
+def good(read: Callable[[Path], Any], path: Path) -> Any:
+    """What a file of one's own store holds, by one of the functions above; None where it is
+    missing. A damaged one is named and counts as missing, so that it is made again."""
+    try:
+        return read(path)
+    except DamagedFile as error:
+        say(f"{error} The training that wrote it makes it anew.")
+        return None
 
 
 def pack(arrays: dict[str, np.ndarray], about: Any) -> bytes:

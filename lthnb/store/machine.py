@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from lthnb import __version__
-from lthnb.store.columns import PACKAGES
 from lthnb.store.files import project_folder
+
+PACKAGES = ("numpy", "scipy", "numba", "torch")  # whose versions a row has
 
 
 def provenance(seconds: float, device: str, threads: int) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """What one training came to: one row of plain columns, and beside it what has a length of its own.
 
-The columns are those of :mod:`lthnb.store.columns`. The *nested* part of a run holds arrays: losses
+`columns.yaml` says what each column means. The *nested* part of a run holds arrays: losses
 by epoch, evaluations, and the hits of each user.
 """
 
@@ -10,14 +10,25 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 
-from lthnb.config import canonical, digest_text
-from lthnb.metrics import TOP, Hits
-from lthnb.store.columns import METRIC_NAMES, RUN_COLUMNS, SEARCH_COLUMNS
+from lthnb.config import ConfigError, Init, Spec, canonical, digest_text, init_from, spec_from
+from lthnb.metrics import KS, METRICS, TOP, Hits
 from lthnb.store.files import sha256
+
+METRIC_NAMES = [f"{metric}@{k}" for k in KS for metric in METRICS]
+# Of either table: name → (type, meaning), in order. Types: str, int (may be empty), float.
+COLUMNS: dict[str, dict[str, tuple[str, str]]] = {
+    table: {name: tuple(about) for name, about in columns.items()}
+    for table, columns in yaml.safe_load(
+        Path(__file__).with_name("columns.yaml").read_text(encoding="utf-8")
+    ).items()
+}
+RUN_COLUMNS, SEARCH_COLUMNS = COLUMNS["runs"], COLUMNS["searches"]
 
 ONE_SHOT = ("omp", "random", "random_x0")  # methods that prune the dense table once a density
 TAGS = ("rate", "densities", "rewind", "rewind_epoch", "criterion", "prune_from", "scope")
@@ -70,13 +81,6 @@ def pruning_key(about: Mapping[str, Any]) -> str:
     return digest_text(canonical({k: v for k, v in about.items() if k not in GIVEN}))
 
 
-def split_label(origin: Mapping[str, Any]) -> str:
-    """The split of some data in a word; see :data:`columns.RUN_COLUMNS`."""
-    split = origin.get("split", {})
-    parts = (split.get("way", "unknown"), split.get("leave"), split.get("seed"))
-    return "-".join(str(part) for part in parts if part is not None)
-
-
 def make_row(
     key_text: str,
     data: Mapping[str, Any],
@@ -87,7 +91,7 @@ def make_row(
     made: Mapping[str, Any],
     nested: Mapping[str, np.ndarray],
 ) -> dict[str, Any]:
-    """The row of a finished training: each of :data:`columns.RUN_COLUMNS`, None where empty.
+    """The row of a finished training: each of :data:`RUN_COLUMNS`, None where empty.
 
     data: :meth:`Interactions.summary`. pruning: how the mask was made, None for the dense one.
     scores: `best_epoch`, `epochs`, `test` and `valid` (metric → value). made: :func:`provenance`.
@@ -97,6 +101,8 @@ def make_row(
     base = init
     while "of" in base:  # a start that is made from another one
         base = base["of"]
+    split = {"way": "unknown"} | data["origin"].get("split", {})
+    split = [split.get(name) for name in ("way", "leave", "seed")]
     pruning = dict(pruning or {})
     found = {
         "compression": "none",
@@ -110,7 +116,8 @@ def make_row(
         "key_text": key_text,
         "dataset": data["name"],
         "data_digest": data["digest"],
-        "split": split_label(data["origin"]),
+        # A label: see :data:`RUN_COLUMNS`.
+        "split": "-".join(str(part) for part in split if part is not None),
         "source": data["origin"].get("source", "table"),
         "origin": canonical(data["origin"]),
         "users": data["users"],
@@ -155,7 +162,6 @@ NESTED = {
     "tested_users": "<u4",
     "relevant": "<u4",
 }
-EVALUATED = ("evaluated_epochs", "evaluated_recall", "evaluated_ndcg")
 SPLIT_PART = ("tested_users", "relevant")
 
 
@@ -167,13 +173,6 @@ def make_nested(losses: list[float], evaluations: list[list[float]], hits: Hits)
     return {n: np.asarray(v, NESTED[n]) for n, v in zip(NESTED, values, strict=True)}
 
 
-def hits_of(nested: Mapping[str, np.ndarray]) -> Hits:
-    """The hits of every test user, from which all metrics at k ≤ 20 follow."""
-    bits = nested["hits"].astype(np.int64)[:, None] >> np.arange(TOP)[None, :]
-    users, relevant = (nested[name].astype(np.int64) for name in SPLIT_PART)
-    return Hits(users, (bits & 1).astype(bool), relevant)
-
-
 def _column(name: str, meaning: str) -> property:
     return property(lambda record: record.row[name], doc=meaning)
 
@@ -182,8 +181,6 @@ def _column(name: str, meaning: str) -> property:
 class Record:
     """One finished training. row: its columns. load: reads its nested part, the arrays of
     :data:`NESTED`, when they are asked for.
-
-    `spec`, `init` and `data` are parts of the row as plain data.
     """
 
     row: dict[str, Any]
@@ -210,26 +207,29 @@ class Record:
         """How the mask was made; None for the dense one."""
         return json.loads(self.row["pruning"]) if self.row["pruning"] else None
 
-    def metric(self, name: str, part: str = "test") -> float:
-        """A metric such as ``recall@20`` on a part. Raises KeyError naming what there is."""
-        value = self.row.get({"test": "", "valid": "valid_"}[part] + name)
-        if value is None:
-            raise KeyError(f"run {self.key[:8]}: no {name!r} on {part}.")
-        return value
+    @property
+    def spec(self) -> Spec:
+        """What was trained, and how."""
+        return spec_from(json.loads(self.row["key_text"])["spec"])
+
+    @property
+    def init(self) -> Init:
+        """Where the table started."""
+        return init_from(json.loads(self.row["key_text"])["init"])
 
     def hits(self) -> Hits:
-        """The top-20 hits of every test user."""
-        return hits_of(self.nested)
+        """The top-20 hits of every test user, from which all metrics at k ≤ 20 follow."""
+        bits = self.nested["hits"].astype(np.int64)[:, None] >> np.arange(TOP)[None, :]
+        users, relevant = (self.nested[name].astype(np.int64) for name in SPLIT_PART)
+        return Hits(users, (bits & 1).astype(bool), relevant)
 
-    @property
-    def spec(self) -> dict[str, Any]:
-        """The settings, as :func:`config.spec_from` reads them."""
-        return json.loads(self.row["key_text"])["spec"]
-
-    @property
-    def init(self) -> dict[str, Any]:
-        """The start, as :func:`config.init_from` reads it."""
-        return json.loads(self.row["key_text"])["init"]
+    def epoch(self, epoch: int | str) -> int | str:
+        """``best``, or the number of an epoch that was run; ``last`` is one. Raises ConfigError."""
+        number = self.epochs if epoch == "last" else epoch
+        if number != "best" and not (isinstance(number, int) and 1 <= number <= self.epochs):
+            found = f"run {self.key[:8]}: found epoch {epoch!r}"
+            raise ConfigError(f"{found}, expected 'best', 'last' or 1 … {self.epochs}.")
+        return number
 
     @property
     def data(self) -> dict[str, Any]:
@@ -238,16 +238,3 @@ class Record:
         names |= {part: f"{part}_pairs" for part in ("train", "valid", "test")}
         found = {name: self.row[column] for name, column in names.items()}
         return {**found, "origin": json.loads(self.row["origin"])}
-
-    @property
-    def results(self) -> dict[str, Any]:
-        """Scores by part, losses by epoch, and evaluations: [epoch, Recall@20, NDCG@20] each."""
-        row, nested = self.row, self.nested
-        history = (nested[name].tolist() for name in EVALUATED)
-        return {
-            **{name: row[name] for name in ("best_epoch", "epochs", "users_tested")},
-            "test": {n: row[n] for n in METRIC_NAMES if row[n] is not None},
-            "valid": {n: v for n in METRIC_NAMES if (v := row[f"valid_{n}"]) is not None},
-            "losses": nested["losses"].tolist(),
-            "evaluations": [list(entry) for entry in zip(*history, strict=True)],
-        }

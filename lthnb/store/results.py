@@ -20,18 +20,24 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lthnb.store.columns import RUN_COLUMNS, SEARCH_COLUMNS
 from lthnb.store.files import (
     DamagedFile,
     default_folder,
+    good,
     read_arrays,
     read_row,
     results_folder,
-    say,
     sha256,
     unpack,
 )
-from lthnb.store.records import NESTED, SPLIT_PART, Record, pruning_key
+from lthnb.store.records import (
+    NESTED,
+    RUN_COLUMNS,
+    SEARCH_COLUMNS,
+    SPLIT_PART,
+    Record,
+    pruning_key,
+)
 
 MANIFEST = "SHA256SUMS"
 MARK = b"# SHA-256 of the lines above: "  # how its last line begins; `sha256sum -c` passes it over
@@ -117,13 +123,13 @@ class Recorded:
 
     @cached_property
     def runs(self) -> pa.Table:
-        """One row a run, :data:`columns.RUN_COLUMNS`. Raises DamagedFile where a key stands
+        """One row a run, :data:`records.RUN_COLUMNS`. Raises DamagedFile where a key stands
         twice."""
         return self._all("runs", ["key"])
 
     @cached_property
     def searches(self) -> pa.Table:
-        """One row for each round of each search, :data:`columns.SEARCH_COLUMNS`."""
+        """One row for each round of each search, :data:`records.SEARCH_COLUMNS`."""
         return self._all("searches", IDENTITY)
 
     @cached_property
@@ -201,12 +207,7 @@ def live_rows(folder: Path, kind: str) -> Iterator[dict[str, Any]]:
     """The rows of a store's finished `runs`, or `searches`; a damaged one is named and passed
     over."""
     for path in sorted((folder / kind).glob("*/*.json")):
-        try:
-            row = read_row(path)
-        except DamagedFile as error:
-            say(f"{error} It is passed over; the same training makes it anew.")
-            continue
-        if row is not None:  # another process removed it meanwhile
+        if row := good(read_row, path):
             yield row
 
 

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shutil
+import math
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,10 @@ from lthnb.config import DENSE, canonical, digest_text
 from lthnb.pruning import Mask, drawn
 from lthnb.store.files import (
     TEMPORARY,
-    DamagedFile,
     StoreError,
     default_folder,
     explained,
+    good,
     pack,
     read_arrays,
     read_checked,
@@ -40,15 +41,6 @@ from lthnb.store.records import Record, pruning_key
 from lthnb.store.results import Recorded, identity, live_rows
 
 SAY_AFTER, POLL = 2.0, 0.1  # seconds of a wait for a lock: until it is said, and between two looks
-
-
-def _good(read: Callable[[Path], Any], path: Path) -> Any:
-    """What a file holds, None where it is missing; a damaged one is named and counts as missing."""
-    try:
-        return read(path)
-    except DamagedFile as error:
-        say(f"{error} It will be made again.")
-        return None
 
 
 class Store:
@@ -73,8 +65,8 @@ class Store:
 
     def find(self, key: str) -> Record | None:
         """The record of a finished training, or None."""
-        row = _good(read_row, self._run(key, "row.json"))
-        found = row and _good(read_arrays, self._run(key, "nested.safetensors"))
+        row = good(read_row, self._run(key, "row.json"))
+        found = row and good(read_arrays, self._run(key, "nested.safetensors"))
         return Record(row, lambda: found[0]) if found else self.recorded_tables.find(key)
 
     def put(self, row: Mapping[str, Any], nested: Mapping[str, np.ndarray]) -> None:
@@ -101,15 +93,6 @@ class Store:
             )
         return found[0]
 
-    def remove(self, key: str) -> None:
-        """Remove a training from the store: row, weights, checkpoint."""
-        folder = self._run(key)
-        if not folder.is_dir():
-            raise StoreError(f"run {key}: not in the store {self.folder}; nothing was removed.")
-        with self.lock(key), explained(folder):
-            self._run(key, "row.json").unlink(missing_ok=True)  # without it: no finished training
-            shutil.rmtree(folder)
-
     # Weights, checkpoints, arrays
 
     def put_weights(self, key: str, epoch: int | str, table: np.ndarray) -> None:
@@ -119,10 +102,20 @@ class Store:
 
     def find_weights(self, key: str, epoch: int | str) -> np.ndarray | None:
         """A table of a run, (rows, F), or None; of the few recorded ones the best epoch's."""
-        found = _good(read_arrays, self._run(key, f"weights-{epoch}.safetensors"))
+        found = good(read_arrays, self._run(key, f"weights-{epoch}.safetensors"))
         if found is not None:
             return found[0]["table"]
         return self.recorded_tables.table(key) if epoch == "best" else None
+
+    def get_weights(self, key: str, epoch: int | str) -> np.ndarray:
+        """The same. Raises StoreError where it is not kept."""
+        table = self.find_weights(key, epoch)
+        if table is None:
+            raise StoreError(
+                f"run {key[:8]}: its weights of epoch {epoch!r} are not kept here; train that run, "
+                f"or ask it for `.ensure_weights({epoch!r})`, which trains it again up to there."
+            )
+        return table
 
     def put_checkpoint(self, key: str, arrays: dict[str, np.ndarray], state: dict) -> None:
         """Write where a training stands: arrays, and plain data beside them."""
@@ -133,7 +126,7 @@ class Store:
     def find_checkpoint(self, key: str) -> tuple[dict[str, np.ndarray], dict] | None:
         """What :meth:`put_checkpoint` wrote last, or None."""
         for path in sorted(self._run(key).glob("checkpoint-*.safetensors"), reverse=True):
-            if found := _good(read_arrays, path):
+            if found := good(read_arrays, path):
                 return found[0], found[1]["state"]
         return None
 
@@ -151,13 +144,13 @@ class Store:
         key = sha256(shape + values.tobytes())[:32]
         path = self._arrays("arrays", key)
         with self.lock(key):
-            if _good(read_arrays, path) is None:
+            if good(read_arrays, path) is None:
                 write_checked(path, pack({"values": values}, {"key": key}))
         return key
 
     def get_array(self, key: str) -> np.ndarray:
         """The array kept under a digest. Raises StoreError where it is missing."""
-        found = _good(read_arrays, self._arrays("arrays", key))
+        found = good(read_arrays, self._arrays("arrays", key))
         if found is None:
             raise StoreError(f"array {key}: not in the store {self.folder}; put it there first.")
         return found[0]["values"]
@@ -177,7 +170,7 @@ class Store:
         return about
 
     def _own_mask(self, key: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        arrays, about = _good(read_arrays, self._arrays("masks", key)) or ({}, {"pruning": {}})
+        arrays, about = good(read_arrays, self._arrays("masks", key)) or ({}, {"pruning": {}})
         return arrays, about["pruning"]
 
     def find_pruning(self, key: str) -> dict[str, Any] | None:
@@ -200,15 +193,6 @@ class Store:
             return mask
         return None
 
-    def has_mask(self, about: Mapping[str, Any]) -> bool:
-        """Whether the bits of a mask can be had without a training, without reading them."""
-        return (
-            about["digest"] == DENSE
-            or about["criterion"] == "random"
-            or about["digest"] in self.recorded_tables.masks
-            or self._arrays("masks", pruning_key(about)).is_file()
-        )
-
     # Searches
 
     def put_search(self, row: Mapping[str, Any]) -> None:
@@ -217,7 +201,7 @@ class Store:
             return
         name = digest_text(canonical([row["round"], row["density"]]))[:8]
         path = self.folder / "searches" / row["search"] / f"{row['round']:03d}-{name}.json"
-        if _good(read_row, path) is None:
+        if good(read_row, path) is None:
             with self.lock(row["search"]):
                 write_checked(path, (json.dumps(dict(row), indent=1) + "\n").encode())
 
@@ -266,3 +250,50 @@ class Store:
                 (read_row if path.suffix == ".json" else read_checked)(path)
             except StoreError as error:
                 yield f"{error} Delete it, or run its training again, which makes it anew."
+
+
+@dataclass(frozen=True, eq=False)
+class StoredMask:
+    """A mask in the store, whose bits may not be kept.
+
+    about: what the pruning depended on, and the mask's `digest` and `entries`; None for the dense
+    mask. shape: (rows, F).
+    """
+
+    about: dict[str, Any] | None
+    shape: tuple[int, int]
+    store: Store
+
+    @classmethod
+    def given(cls, mask: Mask, store: Store) -> StoredMask:
+        """Keep a mask that comes from no pruning, so that its run can be trained again."""
+        about = {"criterion": "given", "given": mask.digest, "shape": list(mask.shape)}
+        return cls(None if mask.digest == DENSE else store.put_mask(mask, about), mask.shape, store)
+
+    @property
+    def digest(self) -> str:
+        """As that of :class:`pruning.Mask`."""
+        return DENSE if self.about is None else self.about["digest"]
+
+    @property
+    def entries(self) -> int:
+        """Entries that are kept."""
+        return math.prod(self.shape) if self.about is None else self.about["entries"]
+
+    @property
+    def density(self) -> float:
+        """Share of the entries that are kept."""
+        return self.entries / math.prod(self.shape)
+
+    def find(self) -> Mask | None:
+        """The mask with its bits, or None where they are not kept."""
+        return self.store.find_mask(self.about, self.shape)
+
+    @property
+    def kept(self) -> np.ndarray:
+        """bool (rows, F). Raises StoreError where the bits are not kept."""
+        mask = self.find()
+        if mask is None:
+            which = f"mask {self.digest[:8]}: its bits are not kept"
+            raise StoreError(f"{which}; `kept.ensure_mask` prunes again, which may train again.")
+        return mask.kept
