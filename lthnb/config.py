@@ -65,9 +65,6 @@ def nearest(name: str, known: Iterable[Any]) -> str:
 RULES = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
 
-RULES = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
-
-
 @dataclass_transform(frozen_default=True, field_specifiers=(Field,))
 def settings(cls: type) -> type:
     """A frozen dataclass whose values pydantic checks; a wrong one raises ConfigError. Only an
