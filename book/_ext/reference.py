@@ -1,5 +1,5 @@
-"""``{reference} MODULE [NAME …]``: its public functions and classes, or some of them, each with the first sentence of its
-docstring. `help(NAME)` in Python has the rest: shapes, units, errors."""
+"""``{reference} MODULE [NAME …]``: a module's public functions and classes, or some of them, each
+with the first sentence of its docstring. `help(NAME)` in Python has the rest."""
 
 import importlib
 import inspect
