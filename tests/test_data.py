@@ -215,6 +215,6 @@ def test_equal_times_are_put_in_order_by_the_seeded_hash():
     """What happened at one moment is drawn at random, not taken by the items' ids."""
     matrix = to_csr(*np.nonzero(np.ones((50, 10), int)), (50, 10))
     times = np.zeros(matrix.nnz)
-    last = [last_per_user(matrix, times, 1, seed)[0][2].indices for seed in (0, 0, 1)]
+    last = [last_per_user(matrix, times, seed)[0][2].indices for seed in (0, 0, 1)]
     assert len(np.unique(last[0])) > 5  # by ids it would be one and the same item for everyone
     assert last[0].tolist() == last[1].tolist() != last[2].tolist()
