@@ -406,13 +406,13 @@ class TestOptions:
     @pytest.mark.parametrize(
         ("options", "words"),
         [
-            ({"itm": "item"}, "table: unknown option 'itm', .*Did you mean 'item'"),
+            ({"itm": "item"}, "table: unknown setting 'itm', .*Did you mean 'item'"),
             ({"user": None}, "table.user: found None"),
             ({"item": ["item"]}, "table.item: found "),
             ({"rating": "rating", "threshold": float("nan")}, "table.threshold: found nan"),
             ({"form": "list"}, "table.form: found 'list', expected 'lists' or 'rows'"),
-            ({"core": -1}, "table.core: found -1, expected greater than or equal to 0"),
-            ({"separator": "::"}, "table.separator: found '::', expected one character"),
+            ({"core": -1}, "table.core: found -1, expected a number greater than or equal to 0"),
+            ({"separator": "::"}, "separator: found '::', expected one character"),
             ({"split": "lats"}, "Split.how: found 'lats', expected .*'last'"),
         ],
     )
