@@ -52,17 +52,10 @@ class TestToCsr:
 class TestPickPerUser:
     @settings(deadline=None)
     @given(MATRICES, st.integers(0, 3))
-    def test_disjoint_and_reassembles(self, dense, seed):
-        matrix = to_csr(*np.nonzero(dense), dense.shape)
-        parts = pick_per_user(matrix, seed, *RAW_SHARES)
-        assert sum(p.nnz for p in parts) == matrix.nnz
-        assert sum(parts[1:], parts[0]).toarray().tolist() == dense.tolist()
-
-    @settings(deadline=None)
-    @given(MATRICES, st.integers(0, 3))
-    def test_sizes_follow_the_rule(self, dense, seed):
+    def test_reassembles_and_sizes_follow_the_rule(self, dense, seed):
         matrix = to_csr(*np.nonzero(dense), dense.shape)
         train, valid, test = pick_per_user(matrix, seed, *RAW_SHARES)
+        assert (train + valid + test).toarray().tolist() == dense.tolist()  # each pair in one part
         for user, n in enumerate(dense.sum(axis=1)):
             v, t = int(n * 0.1 + 0.5), int(n * 0.2 + 0.5)
             expected = (n - v - t, v, t) if n - v - t >= 1 else (n, 0, 0)
