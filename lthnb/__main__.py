@@ -216,7 +216,7 @@ def data_describe(
     print("\nworth knowing:")
     for said in data.warnings() or ["nothing out of the ordinary"]:
         print(f"- {said}")
-    if options := sources.option_help(source):
+    if options := sources.choosable(source).values():
         print("\noptions (--option NAME=VALUE):")
     for line in options:
         print(f"  {line}")

@@ -77,14 +77,15 @@ def settings(cls: type) -> type:
         try:
             check(self, *args, **kwargs)
         except ValidationError as error:
-            raise ConfigError(_in_one_line(made, error)) from None
+            raise ConfigError(in_one_line(made, error, made.__name__)) from None
 
     made.__init__ = checked
     return made
 
 
-def _in_one_line(cls: type, error: ValidationError) -> str:
-    """The first thing that pydantic finds wrong: what was found, what is expected, and help."""
+def in_one_line(cls: type, error: ValidationError, where: str) -> str:
+    """The first thing that pydantic finds wrong: what was found, what is expected, and help.
+    where: what to call the settings."""
     found, known = error.errors(include_url=False), cls.__pydantic_fields__
     first = found[0]
     if "error" in first.get("ctx", {}):  # of a check of our own
@@ -93,12 +94,12 @@ def _in_one_line(cls: type, error: ValidationError) -> str:
     name = list(known)[at] if isinstance(at, int) else at  # given by its place
     if name not in known:
         expected = f"expected one of {', '.join(known)}."
-        return f"{cls.__name__}: unknown setting {name!r}, {expected}{nearest(name, known)}"
+        return f"{where}: unknown setting {name!r}, {expected}{nearest(name, known)}"
     ways = [one["msg"].removeprefix("Input should be ") for one in found if one["loc"][0] == at]
     expected = re.sub(r"\b(greater|less)\b", r"a number \1", " or ".join(ways), count=1)
     meant = nearest(value, get_args(known[name].annotation))
     about = " ".join((known[name].description or "").split())
-    return f"{cls.__name__}.{name}: found {value!r}, expected {expected}.{meant} {about}".strip()
+    return f"{where}.{name}: found {value!r}, expected {expected}.{meant} {about}".strip()
 
 
 class Described:

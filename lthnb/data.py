@@ -16,13 +16,14 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
-from lthnb import shown
 from lthnb.config import PROTOCOLS, LthnbError, nearest
 from lthnb.rng import stream_bits
+from lthnb.shown import card
 
 PARTS = ("train", "valid", "test")
 VALID_SHARE_OF_TRAIN = 1 / 8  # of a published train part, so that 8:2 becomes 7:1:2 (§4.1)
 RAW_SHARES = (0.1, 0.2)  # valid and test of each user's items, where nothing is published (§4.1)
+FEW = 100  # users tested, below which a mean says little
 GROUPS = 10  # of rows with about equally many interactions, as in the authors' code
 
 
@@ -90,9 +91,7 @@ class Interactions:
     @cached_property
     def known(self) -> sp.csr_matrix:
         """What a user has in train or valid, and is therefore not recommended: CSR, sorted."""
-        known = (self.train + self.valid).tocsr()
-        known.sort_indices()
-        return known
+        return self.train + self.valid
 
     @property
     def user_degree(self) -> np.ndarray:
@@ -154,12 +153,41 @@ class Interactions:
         )
 
     def statistics(self) -> dict[str, Any]:
-        """Counts, density and degrees, as plain data; see :func:`shown.statistics`."""
-        return shown.statistics(self)
+        """Counts, density and degrees, as plain data.
+
+        `density` is interactions / (users · items); degrees are of train, `*_degree` holding
+        minimum, quartiles and maximum.
+        """
+        parts = {part: getattr(self, part).nnz for part in PARTS}
+        total, quartiles = sum(parts.values()), (0, 0.25, 0.5, 0.75, 1)
+        return {
+            "users": self.users,
+            "items": self.items,
+            "interactions": total,
+            **parts,
+            "density": total / (self.users * self.items),
+            "user_degree": np.quantile(self.user_degree, quartiles).tolist(),
+            "item_degree": np.quantile(self.item_degree, quartiles).tolist(),
+            "users_without_train": int((self.user_degree == 0).sum()),
+            "users_without_test": int((np.diff(self.test.indptr) == 0).sum()),
+            "items_unseen_in_train": int((self.item_degree == 0).sum()),
+        }
 
     def warnings(self) -> list[str]:
-        """What one should know before believing a number from these data, a sentence each."""
-        return shown.worth_knowing(self)
+        """What one should know before believing a number from these data: a sentence each, those
+        in its `origin` first."""
+        counts, notes = self.origin.get("counts", {}), list(self.origin.get("notes", []))
+        tested = np.count_nonzero(np.diff(self.test.indptr))
+        if tested < FEW:
+            notes.append(f"Users tested: {tested:,}. Below {FEW}, intervals are wide.")
+        if lost := [f"{n:,} {what}" for what, n in counts.items() if n and what != "rows"]:
+            notes.append(f"Of {counts['rows']:,} rows: {', '.join(lost)}.".replace("_", " "))
+        if unseen := (self.item_degree == 0)[self.test.indices].sum():
+            notes.append(
+                f"Test pairs whose item is in no training pair: {unseen:,} of {self.test.nnz:,}. "
+                "They are kept, as all-ranking has it (§4.1), and can be hit by luck alone."
+            )
+        return notes
 
     def summary(self) -> dict[str, Any]:
         """What a record says of its data: name, digest, counts, origin."""
@@ -175,17 +203,21 @@ class Interactions:
 
     def described(self) -> dict[str, str]:
         """:meth:`statistics` as text for people."""
-        return shown.described(self.statistics())
+        out = {}
+        for name, value in self.statistics().items():
+            if isinstance(value, list):
+                low, first, middle, third, high = (f"{v:,.0f}" for v in value)
+                out[name] = f"{low} to {high}, quartiles {first}, {middle}, {third}"
+            else:
+                out[name] = f"{value:,}" if isinstance(value, int) else f"{value:.5f}"
+        return out
 
     def _repr_html_(self) -> str:
-        return shown.card(self.name, self.described(), self.warnings())
+        return card(self.name, self.described(), self.warnings())
 
     def __repr__(self) -> str:
-        s = self.statistics()
-        return (
-            f"Interactions({self.name!r}, users={s['users']:,}, items={s['items']:,}, "
-            f"train={s['train']:,}, valid={s['valid']:,}, test={s['test']:,})"
-        )
+        sizes = "".join(f", {part}={getattr(self, part).nnz:,}" for part in PARTS)
+        return f"Interactions({self.name!r}, users={self.users:,}, items={self.items:,}{sizes})"
 
 
 def to_csr(users: np.ndarray, items: np.ndarray, shape: tuple[int, int]) -> sp.csr_matrix:
@@ -218,12 +250,8 @@ def _places(matrix: sp.csr_matrix, seed: int, times: np.ndarray | None = None) -
     the hash of (seed, user, item), which does not depend on the order of the file."""
     users = _users_of(matrix)
     pair = users.astype(np.int64) * matrix.shape[1] + matrix.indices
-    order = np.argsort(stream_bits(seed, "split", pair))
-    if times is not None:
-        order = order[np.argsort(times[order], kind="stable")]
-    # Into a matrix of users × places in the order: a counting sort, faster than one by comparison.
-    shape = (matrix.shape[0], len(order))
-    order = sp.coo_matrix((order, (users[order], np.arange(len(order)))), shape=shape).tocsr().data
+    keys = (stream_bits(seed, "split", pair), users)
+    order = np.lexsort(keys if times is None else (keys[0], times, users))  # the last key first
     place = np.empty(len(users), np.int64)
     place[order] = np.arange(len(users)) - matrix.indptr[:-1].astype(np.int64)[users]
     return place

@@ -186,9 +186,11 @@ def test_a_data_set(extended):
             assert f"[{match[2]}, {match[1]}]" in PAGE
     (extended.folder / "mydata/clubs/test.txt").write_text("0 1\n")
     said = extended.python(
+        "import os\n"
         "from lthnb.datasets import sources\n"
+        "os.environ['LTHNB_DATA'] = 'mydata'\n"
         "try:\n"
-        "    sources.load('clubs', data_dir='mydata', progress=False)\n"
+        "    sources.load('clubs', progress=False)\n"
         "except sources.DataError as error:\n"
         "    print(error)\n"
     )

@@ -17,7 +17,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 import scipy.sparse as sp
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from test_sources import pairs_of
 from toys import ROOT, toy_spec, trained
@@ -125,11 +125,6 @@ class TestForms:
         assert load(semicolons, separator=";").digest == same
         blanks = write(ROWS.replace(",", "\t"), "u.data")
         assert load(blanks, columns="user,item,rating,time", separator="tab").digest == same
-
-    def test_quoted_values_may_hold_anything(self, write):
-        text = "user,item\n" + "".join(f'"a, ""b""\n{u}",{i}\n' for u in range(3) for i in range(9))
-        labels = load(write(text), quote="double").user_labels
-        assert labels.tolist() == [f'a, "b"\n{u}' for u in range(3)]
 
     def test_a_matrix_by_its_values(self):
         values = sp.random(20, 30, 0.5, "csr", random_state=0)
@@ -281,6 +276,11 @@ RATED = {"rating": "rating", "threshold": 2}
 TIMED = "user,item,time\n" + "".join(f"{u},{i},AT\n" for u in "abc" for i in range(9))
 WRONG = {  # what is wrong → text, options, words of the message
     "empty": ("", {}, "mine.csv: found nothing"),
+    "a hole after blank lines": (
+        'user,item\n\n"a",2\n\nc,\n',
+        {},
+        "mine.csv, line 5, column 'item': found nothing",
+    ),
     "one user": ("user,item\n1,1\n1,2\n", {}, "found 1 users, in 2 rows"),
     "NUL": (GOOD + "a\0b,3,4,1\n", {"ids": "text"}, f"line {BAD}, column 'user': .*without NUL"),
     "endless": (GOOD + "x" * 600 + ",3,4,1\n", {"ids": "text"}, f"line {BAD}, .*at most 500"),
@@ -338,37 +338,32 @@ def test_file_that_cannot_be_meant_is_refused(write, name, content, words):
     assert "\n" not in str(error.value)
 
 
-def test_line_numbers_count_what_an_editor_counts(write):
-    """Blank lines are counted."""
-    with refused("mine.csv, line 5, column 'item': found nothing"):
-        load(write('user,item\n\n"a",2\n\nc,\n'))
-
-
 @pytest.mark.parametrize(
-    ("columns", "words"),
+    ("source", "words"),
     [
-        ({"user": [1, 2.5], "item": [1, 2]}, "row 2, column 'user': found 2.5, expected whole"),
-        ({"user": [1, "a"], "item": [1, 2]}, "what Arrow cannot hold .*column user.*astype"),
-        ({"user": [True, False], "item": [1, 2]}, "found True, expected whole"),
-        ({"user": [2.0**60, 1.0], "item": [1, 2]}, "row 1, .*whole numbers or text"),
-        ({"user": [], "item": []}, "table: found no row"),
+        *(
+            (pd.DataFrame({"user": users, "item": [1, 2][: len(users)]}), words)
+            for users, words in [
+                ([1, 2.5], "row 2, column 'user': found 2.5, expected whole"),
+                ([1, "a"], "what Arrow cannot hold .*column user.*astype"),
+                ([True, False], "found True, expected whole"),
+                ([2.0**60, 1.0], "row 1, .*whole numbers or text"),
+                ([], "table: found no row"),
+            ]
+        ),
+        *(
+            (sp.csr_matrix(np.array(values)), f"table.*: found {kind}")
+            for values, kind in [([[1.0, np.nan], [1.0, 0.0]], "float64"), ([[1j, 1]], "complex")]
+        ),
+        *(
+            (source, "unknown source .*expected one of movielens.*a DataFrame")
+            for source in (5, None, [1, 2], b"mine.csv", "movielens1m")
+        ),
     ],
 )
-def test_frame_that_cannot_be_meant_is_refused(columns, words):
+def test_what_is_no_table_is_refused(source, words):
     with refused(words):
-        load(pd.DataFrame(columns))
-
-
-@pytest.mark.parametrize("source", [5, None, [1, 2], b"mine.csv", "movielens1m"])
-def test_what_is_no_source_is_refused(source):
-    with refused("unknown source .*expected one of movielens.*a DataFrame"):
         load(source)
-
-
-def test_matrices_that_cannot_be_meant_are_refused():
-    for values in ([[1.0, np.nan], [1.0, 0.0]], [[1j, 1], [1, 1]]):
-        with refused("table.*: found (float64|complex128)"):
-            load(sp.csr_matrix(np.array(values)))
 
 
 class TestRefusedParts:
@@ -406,13 +401,13 @@ class TestOptions:
     @pytest.mark.parametrize(
         ("options", "words"),
         [
-            ({"itm": "item"}, "table: unknown option 'itm', .*Did you mean 'item'"),
+            ({"itm": "item"}, "table: unknown setting 'itm', .*Did you mean 'item'"),
             ({"user": None}, "table.user: found None"),
             ({"item": ["item"]}, "table.item: found "),
             ({"rating": "rating", "threshold": float("nan")}, "table.threshold: found nan"),
             ({"form": "list"}, "table.form: found 'list', expected 'lists' or 'rows'"),
-            ({"core": -1}, "table.core: found -1, expected greater than or equal to 0"),
-            ({"separator": "::"}, "table.separator: found '::', expected one character"),
+            ({"core": -1}, "table.core: found -1, expected a number greater than or equal to 0"),
+            ({"separator": "::"}, "separator: found '::', expected one character"),
             ({"split": "lats"}, "Split.how: found 'lats', expected .*'last'"),
         ],
     )
@@ -449,6 +444,7 @@ TEXT = st.text(
 
 
 @given(users=st.sets(TEXT, min_size=2, max_size=5), items=st.sets(TEXT, min_size=8, max_size=9))
+@example(users={'a, "b"\n1', "c"}, items={*"abcdefgh"})
 def test_any_text_comes_back_as_it_was(tmp_path_factory, users, items):
     path = tmp_path_factory.mktemp("texts") / "texts.csv"
     out = io.StringIO()

@@ -131,11 +131,11 @@ def _published(
         raise DataError(
             f"{where}: found split={split.how!r} for parts that are given, expected none."
         )
-    train, test = matrices["train"], _without(matrices["test"], matrices["train"])
+    train, test = matrices["train"], (matrices["test"] > matrices["train"]).astype(np.int8)
     described: dict[str, Any] = {"how": "published", "way": "published"}
     if "valid" in matrices:
-        valid = _without(matrices["valid"], train)
-        test = _without(test, valid)
+        valid = (matrices["valid"] > train).astype(np.int8)
+        test = (test > valid).astype(np.int8)
     else:
         train, valid = pick_per_user(train, split.seed, VALID_SHARE_OF_TRAIN)
         described["how"] = "published; valid is 1/8 of each user's train"
@@ -149,10 +149,3 @@ def _first_times(raw: Raw, matrix: sp.csr_matrix) -> np.ndarray:
     key = users.astype(np.int64) * matrix.shape[1] + items
     order = np.argsort(key)
     return np.minimum.reduceat(raw.times[order], np.flatnonzero(np.diff(key[order], prepend=-1)))
-
-
-def _without(matrix: sp.csr_matrix, other: sp.csr_matrix) -> sp.csr_matrix:
-    """The pairs of `matrix` that `other` lacks."""
-    row, column = matrix.nonzero()
-    left = np.asarray(other[row, column]).ravel() == 0
-    return to_csr(row[left], column[left], matrix.shape)

@@ -7,9 +7,8 @@ from types import MappingProxyType
 from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
-from pydantic_core import ErrorDetails
 
-from lthnb.config import ConfigError, nearest
+from lthnb.config import ConfigError, in_one_line
 
 UNITS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9, "order": 1.0}  # in seconds
 
@@ -26,25 +25,12 @@ Some = TypeVar("Some", bound=Options)
 def checked(cls: type[Some], given: dict[str, Any], where: str) -> Some:
     """The options `given`, as `cls` has them.
 
-    Raises ConfigError for the first that cannot be: its name, what was found, what is allowed, and
-    the nearest name.
+    Raises ConfigError for the first that cannot be; where: what to call them in it.
     """
     try:
         return cls(**given)
     except ValidationError as error:
-        raise ConfigError(_said(cls, error.errors()[0], where)) from None
-
-
-def _said(cls: type[Options], error: ErrorDetails, where: str) -> str:
-    said = error["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-    if not error["loc"]:  # of several together
-        return f"{where}: {said}"
-    name, found = error["loc"][0], error["input"]
-    if error["type"] == "extra_forbidden":
-        known = list(cls.model_fields)
-        expected = f"one of {', '.join(known)}"
-        return f"{where}: unknown option {name!r}, expected {expected}.{nearest(name, known)}"
-    return f"{where}.{name}: found {found!r}, expected {said.rstrip('.')}."
+        raise ConfigError(in_one_line(cls, error, where)) from None
 
 
 def explained(cls: type[Options], defaults: Mapping[str, Any] = MappingProxyType({})) -> dict:
@@ -91,7 +77,10 @@ class TableOptions(Options):
     def _one_character(cls, given: str | None) -> str | None:
         given = {"tab": "\t", "\\t": "\t"}.get(given or "", given)
         if given is not None and (len(given.encode()) != 1 or given in '"\r\n\0'):
-            raise ValueError("one character, or tab; pass what pandas.read_csv(…, sep=…) makes")
+            raise ValueError(
+                f"separator: found {given!r}, expected one character, or tab; pass what "
+                "pandas.read_csv(…, sep=…) makes."
+            )
         return given
 
     @model_validator(mode="after")

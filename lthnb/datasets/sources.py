@@ -55,7 +55,6 @@ def load(
     protocol: str = "validated",
     split: str = "random",
     split_seed: int = 0,
-    data_dir: str | Path | None = None,
     progress: bool = True,
     **options: Any,
 ) -> Interactions:
@@ -67,15 +66,15 @@ def load(
     protocol: ``validated`` or ``paper``, see :meth:`Interactions.for_protocol`.
     split, split_seed: how what is not published is split, see :class:`assembling.Split`; a split
     without a validation part gets 1/8 of each user's training items.
-    data_dir: where published files may lie already, in a folder of the source's name; default
-    ``$LTHNB_DATA``. progress: show a bar while files are fetched.
+    progress: show a bar while files are fetched.
     options: the source's own, see ``describe(source)["options"]``.
 
     Raises DataError or ConfigError, which name what was found, what was expected, what to do.
     """
     how = checked(Split, {"how": split, "seed": split_seed}, "Split")
-    if _is_table(source):
-        known, chosen = None, checked(TableOptions, options, "table")
+    known = _known(source)
+    chosen = _chosen(known, options)
+    if known is None:
         name, parts = parts_of(source)
         paths = [Path(part) for part in parts.values() if isinstance(part, (str, Path))]
         raw = read_parts(parts, chosen)
@@ -83,13 +82,11 @@ def load(
         changed = chosen.model_dump(mode="json", exclude_defaults=True)
         asked, where = {"user": chosen.user, "item": chosen.item, **changed}, title
     else:
-        known = _source(source)
-        chosen = _chosen(known, options)
-        fetched = fetch(known.name, data_dir=data_dir, progress=progress)
+        fetched = fetch(known.name, progress=progress)
         paths = list(fetched.values())
         raw = _read(known, fetched, chosen)
         name, title, terms, where = known.name, known.title, known.terms, f"source {source!r}"
-        asked = chosen.model_dump(mode="json", include=set(_choosable(name)))
+        asked = chosen.model_dump(mode="json", include=set(choosable(name)))
     origin = {
         "source": known.name if known else "table",
         "title": title,
@@ -115,7 +112,7 @@ def load_with(
     source does not read, and empty texts, say nothing, nor does `threshold` without `rating`.
     options: more of the source's. Raises as :func:`load`.
     """
-    known = {n: getattr(parameters, n, "") for n in PARAMETERS if n in _choosable(name)}
+    known = {n: getattr(parameters, n, "") for n in PARAMETERS if n in choosable(name)}
     if known.get("rating") == "":
         known.pop("threshold", None)
     known = {n: value for n, value in known.items() if value != ""} | options
@@ -160,34 +157,27 @@ def options_of(words: Iterable[str]) -> dict[str, Any]:
     return options
 
 
-def option_help(source: Any) -> list[str]:
-    """Each option that a source, or a table of one's own, reads: name, meaning and default."""
-    return list(_choosable(source).values())
-
-
 def describe(source: str | None = None) -> dict[str, Any]:
     """What is known of a source before loading it, as plain data; of all of them without a name.
     `options` gives each option's meaning and default, `expected` the published statistics."""
     if source is None:
         return {name: describe(name) for name in SOURCES}
-    known = _source(source)
+    known = _known(source, or_table=False)
     return {
         **known.model_dump(include={"name", "title", "terms", "citation", "expected"}),
         "files": {file: f"{known.address}/{file}" for file, _ in known.files.values()},
-        "options": _choosable(source),
+        "options": choosable(source),
     }
 
 
-def fetch(
-    name: str, *, data_dir: str | Path | None = None, progress: bool = True
-) -> dict[str, Path]:
+def fetch(name: str, *, progress: bool = True) -> dict[str, Path]:
     """The verified files of a source: file name → path; downloads what is not there.
 
-    data_dir: looked into first (default ``$LTHNB_DATA``), in a folder of the source's name.
+    ``$LTHNB_DATA`` is looked into first, in a folder of the source's name.
     Raises DataError where a checksum is wrong, or a file can be neither found nor fetched.
     """
-    known = _source(name)
-    folder = Path(data_dir or os.environ.get("LTHNB_DATA") or "$LTHNB_DATA") / name
+    known = _known(name, or_table=False)
+    folder = Path(os.environ.get("LTHNB_DATA") or "$LTHNB_DATA") / name
     if known.unreleased and not (folder / known.unreleased).exists():
         raise DataError(
             f"source {name!r}: no file {folder / known.unreleased}, expected {known.unreleased} as "
@@ -209,43 +199,44 @@ def fetch(
 
 def at_hand(name: str) -> bool:
     """Whether a named source loads without a request."""
-    known, places = _source(name), [os.environ.get("LTHNB_DATA"), cache_folder()]
+    known, places = _known(name), [os.environ.get("LTHNB_DATA"), cache_folder()]
     files = [known.unreleased] if known.unreleased else [file for file, _ in known.files.values()]
     return all(any(place and (Path(place) / name / f).exists() for place in places) for f in files)
 
 
-def _is_table(source: Any) -> bool:
-    return looks_like_table(source) and not (isinstance(source, str) and source in SOURCES)
-
-
-def _source(name: Any) -> Source:
-    if isinstance(name, str) and name in SOURCES:
-        return SOURCES[name]
+def _known(source: Any, *, or_table: bool = True) -> Any:
+    """The :class:`Source` of a name; None for a table, where it may be one. Raises DataError."""
+    if isinstance(source, str) and source in SOURCES:
+        return SOURCES[source]
+    if or_table and looks_like_table(source):
+        return None
     raise DataError(
-        f"unknown source {str(name)[:60]!r}, expected one of {', '.join(SOURCES)}, the path of a "
+        f"unknown source {str(source)[:60]!r}, expected one of {', '.join(SOURCES)}, the path of a "
         "table or of a folder with train and test, a DataFrame, an Arrow table, or a scipy matrix."
-        + nearest(name, SOURCES)
+        + nearest(source, SOURCES)
     )
 
 
-def _choosable(source: Any) -> dict[str, str]:
-    """Option → its meaning and default, of what can be chosen of a source."""
-    if _is_table(source):
+def choosable(source: Any) -> dict[str, str]:
+    """Option → its meaning and default, of what can be chosen of a source, or of a table."""
+    known = _known(source)
+    if known is None:
         return explained(TableOptions)
-    known = _source(source)
     if known.name == "synthetic":
         return explained(Planted)
     meanings = explained(TableOptions, known.table)
     return {name: meanings[name] for name in known.options}
 
 
-def _chosen(known: Source, given: dict[str, Any]) -> TableOptions | Planted:
-    """The options of a named source. Raises ConfigError for one that cannot be."""
+def _chosen(known: Source | None, given: dict[str, Any]) -> Any:
+    """The options of a source or a table. Raises ConfigError for one that cannot be."""
+    if known is None:
+        return checked(TableOptions, given, "table")
     if known.name == "synthetic":
         return checked(Planted, given, "Planted")
     for name in given.keys() - set(known.options):
         raise ConfigError(
-            f"source {known.name!r}: unknown option {name!r}, expected "
+            f"source {known.name!r}: unknown setting {name!r}, expected "
             f"{', '.join(known.options) or 'none'}.{nearest(name, known.options)}"
         )
     return checked(TableOptions, {**known.table, **given}, known.name)
