@@ -63,14 +63,13 @@ def test_tables_of_ones_own_that_share_a_name_are_told_apart(tmp_path):
 
 
 def test_trained_again_it_says_what_came_out(capsys):
-    p = parameters()
-    running.chapter_rows("existence", p)
+    running.chapter_rows("existence", parameters())
     running.chapter_rows("existence", parameters(fresh=True))
     assert capsys.readouterr().out.count("the same bits") == 3
 
 
 def test_unknown_profile_is_refused_with_what_there_is():
-    with pytest.raises(ConfigError, match="expected recorded or one of smoke, quick"):
+    with pytest.raises(ConfigError, match="profile: found 'fast', expected one of smoke, quick"):
         running.chapter_rows("existence", parameters(profile="fast"))
 
 
