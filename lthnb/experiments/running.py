@@ -15,7 +15,7 @@ import pandas as pd
 from joblib import Parallel, cpu_count, delayed, parallel_config
 from tqdm import tqdm
 
-from lthnb.config import Compressed, Seeded
+from lthnb.config import Compressed, ConfigError, Seeded
 from lthnb.control import Control, Stopped
 from lthnb.data import Interactions
 from lthnb.datasets import sources
@@ -45,8 +45,11 @@ def chapter_rows(chapter: str, p: Any) -> pd.DataFrame:
     wrong value.
     """
     grid = Grid.read()
-    if p.profile != RECORDED:
-        grid.named("profiles", p.profile)
+    if p.profile not in (RECORDED, *grid.profiles):
+        raise ConfigError(
+            f"profile: found {p.profile!r}, expected {RECORDED} or one of "
+            f"{', '.join(grid.profiles)}."
+        )
     known = {one.dataset for one in grid.recorded(chapter)}
     others = [name for name in p.dataset if name not in known]
     profile = p.profile
