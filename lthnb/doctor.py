@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import platform
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 
@@ -170,19 +170,13 @@ CHECKS: dict[str, Callable[[], str]] = {
 }
 
 
-def findings() -> Iterator[tuple[str, bool, str]]:
-    """Name, whether it is fine, and what was found or is to be done, of each check."""
+def report() -> int:
+    """Print a line a check: fine, or what is to be done; 1 where something is, else 0."""
+    good = True
     for name, check in CHECKS.items():
         try:
-            yield name, True, check()
+            word, said = "fine ", check()
         except LthnbError as error:
-            yield name, False, str(error)
-
-
-def report() -> int:
-    """Print a line a check; 1 where something is to be done, else 0."""
-    good = True
-    for name, fine, said in findings():
-        print(f"{name:9} {'fine ' if fine else 'TO DO'}  {said}", flush=True)
-        good = good and fine
+            word, said, good = "TO DO", str(error), False
+        print(f"{name:9} {word}  {said}", flush=True)
     return 0 if good else 1

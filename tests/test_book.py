@@ -5,7 +5,6 @@ import json
 import re
 import shutil
 from collections import Counter
-from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -22,39 +21,24 @@ ROOT = Path(__file__).resolve().parents[1]
 in_book = pytest.mark.xdist_group("book")  # one worker builds it
 
 
-class Page(HTMLParser):
+class Page:
     """What a page loads by itself (links that a reader may follow are not), its scripts, and all
     rows of its tables, each as the texts of its cells."""
 
-    def __init__(self, page: Path) -> None:
-        super().__init__()
-        self.path, self.loads, self.scripts, self.rows, self.inside = page, [], [], [], ""
-        self.feed(page.read_text(encoding="utf-8"))
-
-    def handle_starttag(self, tag, attrs):
-        given = dict(attrs)
-        self.inside = tag if tag in ("td", "th", "script") else self.inside
-        if tag in ("script", "img", "iframe", "source", "video", "audio", "embed"):
-            self.loads.append(given.get("src") or "")
-        elif tag == "link" and given.get("rel") not in ("canonical", "author", "search"):
-            self.loads.append(given.get("href") or "")
-        elif tag == "tr":
-            self.rows.append([])
-        elif tag in ("td", "th") and self.rows:
-            self.rows[-1].append("")
-
-    def handle_endtag(self, tag):
-        self.inside = "" if tag in ("td", "th", "script") else self.inside
-
-    def handle_data(self, data):
-        if self.inside == "script":
-            self.scripts.append(data)
-        elif self.inside and self.rows and self.rows[-1]:
-            self.rows[-1][-1] += data
+    def __init__(self, path: Path) -> None:
+        self.path, self.soup = path, BeautifulSoup(path.read_text("utf-8"), "html.parser")
+        loaded = self.soup.select("script, img, iframe, source, video, audio, embed")
+        self.loads = [tag.get("src") or "" for tag in loaded]
+        for tag in self.soup.select("link"):
+            if not {"canonical", "author", "search"} & set(tag.get("rel", [])):
+                self.loads.append(tag.get("href") or "")
+        self.scripts = [tag.text for tag in self.soup.select("script")]
+        rows = self.soup.select("tr")
+        self.rows = [[cell.text.strip() for cell in row.select("td, th")] for row in rows]
 
     def having(self, *texts: str) -> list[list[str]]:
         """The rows that have each of these texts as a cell of their own."""
-        return [row for row in self.rows if set(texts) <= {cell.strip() for cell in row}]
+        return [row for row in self.rows if set(texts) <= set(row)]
 
 
 def test_toc_and_notebooks_agree():
@@ -156,8 +140,7 @@ def test_scorecard_shows_every_cell_of_the_tables_and_every_claim(book):
     assert not printed - values
     for one in paper.REFERENCES:
         assert page.having(one.dataset, f"{one.recall:.4f}"), one
-    soup = BeautifulSoup((book / "notebooks" / "scorecard.html").read_text("utf-8"), "html.parser")
-    items = {item.strong.text: item.text for item in soup.select("li:has(> strong)")}
+    items = {item.strong.text: item.text for item in page.soup.select("li:has(> strong)")}
     found = claims.recorded()
     for claim in (claim for claim in paper.CLAIMS if not claim.open):
         verdicts = found.loc[found["claim"] == claim.id, "verdict"]

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from toys import PATIENCE, ROOT, command
+from toys import PATIENCE, ROOT
 
 from lthnb.book import build
 from lthnb.book.clean import clean_notebook
@@ -150,12 +150,6 @@ def test_wrong_names_and_values_are_refused_before_anything_runs(tmp_path):
     with pytest.raises(ConfigError, match=r"profile: found 'quik'"):
         build.build_book("quik", root=root)
     assert {path.name for path in root.iterdir()} == {"notebooks", "_toc.yml"}
-
-
-def test_wrong_parameters_on_the_command_line(tmp_path):
-    done = command(tmp_path, "notebooks", "run", "existence", "-p", "workers=many")
-    assert done.returncode == 1
-    assert done.stderr == "lthnb: existence.ipynb: workers: found 'many', expected int\n"
 
 
 def test_second_command_waits_and_finds_all_done(tmp_path):

@@ -76,24 +76,8 @@ def test_trained_on_a_table_of_ones_own(name, store, table, tmp_path):
     assert trainings(store)
 
 
-def test_trained_again_each_run_comes_to_the_same_bits(store, tmp_path):
-    given = {"dataset": "movielens", "backbone": "mf", "seeds": [0], "profile": "smoke"}
-    run("existence", tmp_path, **given)
-    before = trainings(store)
-    again = run("existence", tmp_path, **given, fresh=True)
-    assert again.count("the same bits") == len(before) == 3
-    assert trainings(store) == before
-
-
 def test_data_that_are_not_recorded_are_trained_and_it_says_so(store, table, tmp_path):
     given = {"backbone": "mf", "seeds": [0], "embedding_size": 4}
     said = run("ablation-rate", tmp_path, dataset=str(table), **given)
     assert "not recorded; trained under profile 'quick'" in said
     assert trainings(store)
-
-
-@pytest.mark.parametrize(("given", "right"), [("source", "dataset"), ("datset", "dataset")])
-def test_wrong_and_old_names_are_refused_before_anything_is_trained(given, right, store, tmp_path):
-    with pytest.raises(papermill.PapermillExecutionError, match=right):
-        run("existence", tmp_path, **{given: "lastfm"})
-    assert not store.exists()

@@ -108,6 +108,7 @@ class TestWrongUse:
             (("search", "--data", "yelp2081"), "Did you mean 'yelp2018'"),
             (("data", "describe", "gowala"), "Did you mean 'gowalla'"),
             ((*TINY, "--option", "user=60"), "Did you mean 'users'"),
+            ((*TINY, "--option", "users"), "option 'users': found no value, expected NAME"),
             ((*TINY, "--option", "users=-1"), "Planted.users: found -1"),
             ((*TINY, "--set", "embedding_size=0"), "Model.embedding_size: found 0"),
             ((*TINY, "--set", "learning_rate=NaN"), "Training.learning_rate: found nan"),
@@ -131,11 +132,6 @@ class TestWrongUse:
         assert says in err
         assert err.startswith("lthnb: ")
         assert len(err.splitlines()) == 1
-
-    def test_an_option_without_a_value(self, cli):
-        code, _, err = cli(*TINY, "--option", "users")
-        assert code == 1
-        assert err == "lthnb: option 'users': found no value, expected NAME=VALUE.\n"
 
 
 class TestSearch:

@@ -16,7 +16,6 @@ import torch
 from toys import PATIENCE, ROOT, environment, toy_data
 
 import lthnb
-from lthnb import stats
 from lthnb.config import ConfigError
 from lthnb.data import DataError
 from lthnb.packing.bundle import PackingError, label_tensors, labels_from
@@ -254,18 +253,6 @@ def test_evaluate_refuses_other_shapes():
     data = toy_data()
     with pytest.raises(DataError, match="a row for each label"):
         lthnb.evaluate(torch.ones(3, 2), torch.ones(data.items, 2), data)
-
-
-def test_intervals_are_those_of_student():
-    values = [0.1, 0.3, 0.2, 0.6]
-    low, high = stats.t95(values)
-    assert (low, high) == pytest.approx((-0.0436, 0.6436), abs=1e-3)  # 0.3 ± 3.182 · 0.2160 / 2
-    frame = pd.DataFrame({"difference": values, "of": "one"})
-    [row] = stats.summary(frame, "of").to_dict("records")
-    assert row["lower"] == pytest.approx(0.3 - 2.3534 * 0.10801, abs=1e-4)
-    assert row["p"] == pytest.approx(0.0691, abs=1e-3)  # t = 2.777 with three degrees of freedom
-    assert row["n"] == 4
-    assert stats.t95([1.0, 2.0]) == (1.5, 1.5)
 
 
 def test_interrupted_search_goes_on_in_the_same_cell(tmp_path):

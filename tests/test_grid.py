@@ -53,7 +53,8 @@ def test_tuned_l2_is_the_best_on_the_validation_set_and_not_on_test(frame):
     rows |= {"recall@20": [0.9] * 3 + [0.1] * 4, "method": ["dense"] * 7}
     rows |= {"seed": [0, 1, 2, 0, 1, 2, 0]}
     made = pd.DataFrame(rows).assign(dataset="movielens", backbone="mf", **settings)
-    assert experiments.tuned_l2(made, one) == 1e-2  # at 1.0 there is one seed alone
+    [found] = experiments.tuned([one], made)
+    assert found.settings["l2"] == 1e-2  # at 1.0 there is one seed alone
 
 
 def test_more_seeds_of_two_values_do_not_hide_the_others():

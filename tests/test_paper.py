@@ -120,33 +120,11 @@ TABLES = {
 }
 
 
-def differences(printed: dict, ours: dict) -> dict:
-    """Every key with a number on one side only, or with two numbers."""
-    keys = printed.keys() | ours.keys()
-    return {k: (printed.get(k), ours.get(k)) for k in keys if printed.get(k) != ours.get(k)}
-
-
 @pytest.mark.parametrize("table", TABLES)
-class TestTablesAgainstTheText:
-    def test_every_cell_is_the_printed_one(self, text, table):
-        read, ours, size = TABLES[table]
-        printed = read(text)
-        assert len(printed) == len(ours()) == size
-        assert differences(printed, ours()) == {}
-
-    def test_one_changed_digit_is_found(self, text, table):
-        """The comparison itself is tested: any cell changed in its last digit must show up."""
-        read, ours, size = TABLES[table]
-        lines = "\n".join("\t".join(row) for row in block(text, f"TABLE {table} "))
-        numbers = [m for m in re.finditer(r"[\d,.]*\d(?=\t|\n|$)", lines) if len(m[0]) >= 5]
-        changed = 0
-        for m in numbers:
-            last = lines[m.end() - 1]
-            other = lines[: m.end() - 1] + str((int(last) + 1) % 10) + lines[m.end() :]
-            caption = re.search(rf"TABLE {table} .*", text)[0]
-            found = differences(read(f"{caption}\n\n{other}\n\n"), ours())
-            changed += len(found) == 1
-        assert changed >= size, f"{changed} of {size} changed cells were found"
+def test_every_cell_is_the_printed_one(text, table):
+    read, ours, size = TABLES[table]
+    assert len(ours()) == size
+    assert read(text) == ours()
 
 
 def test_quotes_stand_in_the_text(text):

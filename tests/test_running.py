@@ -63,8 +63,7 @@ def test_tables_of_ones_own_that_share_a_name_are_told_apart(tmp_path):
 
 
 def test_trained_again_it_says_what_came_out(capsys):
-    p = parameters()
-    running.chapter_rows("existence", p)
+    running.chapter_rows("existence", parameters())
     running.chapter_rows("existence", parameters(fresh=True))
     assert capsys.readouterr().out.count("the same bits") == 3
 

@@ -82,29 +82,24 @@ def rows_of(searches: Sequence[Search], frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def tuned(searches: Sequence[Search], frame: pd.DataFrame) -> list[Search]:
-    """Searches with every λ that is ``tuned`` replaced by :func:`tuned_l2`."""
-    return [
-        replace(one, settings={**one.settings, "l2": tuned_l2(frame, one)})
-        if one.settings["l2"] == "tuned"
-        else one
-        for one in searches
-    ]
-
-
-def tuned_l2(frame: pd.DataFrame, one: Search) -> float:
-    """The λ whose dense model has the best mean Recall@20 on the validation set, for the data,
-    backbone and other settings of a search; nan where none was run. See :func:`best_l2`."""
-    wanted = {"method": "dense", "dataset": one.dataset, "backbone": one.backbone, **one.settings}
-    dense = frame
-    for name, value in wanted.items():
-        dense = dense if name == "l2" else dense[dense[name] == value]
-    return best_l2(dense)
+    """Searches with every λ that is ``tuned`` replaced by :func:`best_l2` of the dense models with
+    the same data, backbone and other settings; nan where none was run."""
+    found = []
+    for one in searches:
+        if one.settings["l2"] == "tuned":
+            wanted = {"dataset": one.dataset, "backbone": one.backbone, **one.settings}
+            dense = frame[frame["method"] == "dense"]
+            for name in wanted.keys() - {"l2"}:
+                dense = dense[dense[name] == wanted[name]]
+            one = replace(one, settings={**one.settings, "l2": best_l2(dense)})
+        found.append(one)
+    return found
 
 
 def best_l2(dense: pd.DataFrame) -> float:
     """Of dense models that differ by λ and seed alone: the λ with the best mean Recall@20 on the
-    validation set, over the seeds that all values have. A value with one or two seeds is left out
-    where others have more."""
+    validation set, over the seeds that all values have; nan where none was run. A value with one or
+    two seeds is left out where others have more."""
     recall = dense.pivot_table(index="seed", columns="l2", values="valid_recall@20")
     counts = recall.notna().sum()
     enough = recall.loc[:, counts >= min(LEAST_SEEDS, counts.max())] if len(counts) else recall

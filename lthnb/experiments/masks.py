@@ -12,7 +12,7 @@ import pandas as pd
 import scipy.sparse as sp
 
 from lthnb import stats
-from lthnb.config import ConfigError, Model
+from lthnb.config import PROPAGATING, ConfigError, Model
 from lthnb.data import DataError, popularity_groups, to_csr
 from lthnb.experiments import running, selection
 from lthnb.kept import TrainedRun
@@ -60,18 +60,6 @@ def nonzero_by_layer(table: np.ndarray, train: sp.csr_matrix, layers: int) -> li
     return [*out, total != 0]
 
 
-def layers_of(model: Model) -> int:
-    """K, the layers through which a backbone propagates its table before it scores. Raises
-    ConfigError for a backbone of which that is not known here."""
-    known = {"mf": 0, "lightgcn": model.layers}
-    if model.backbone not in known:
-        raise ConfigError(
-            f"backbone: found {model.backbone!r}, expected {' or '.join(known)}: what serving "
-            "costs is counted layer by layer; add the backbone to masks.layers_of."
-        )
-    return known[model.backbone]
-
-
 class Costs(NamedTuple):
     """What serving a ticket costs, each as a share of what the dense model costs.
 
@@ -104,7 +92,7 @@ def costs(
     rows, size = kept.shape
     items = rows - users
     fullest = [row_sizes(kept[:users]).fullest, row_sizes(kept[users:]).fullest]
-    layers = layers_of(model)
+    layers = model.layers if model.backbone in PROPAGATING else 0
     graph = layers * 2 * pairs
     dense = (graph + users * items) * size
     served, propagation = kept, 0.0

@@ -15,12 +15,12 @@ import pandas as pd
 from joblib import Parallel, cpu_count, delayed, parallel_config
 from tqdm import tqdm
 
-from lthnb.config import Compressed, ConfigError, Init, Schedule, Seeded, Spec
+from lthnb.config import Compressed, ConfigError, Seeded
 from lthnb.control import Control, Stopped
 from lthnb.data import Interactions
 from lthnb.datasets import sources
 from lthnb.experiments import rows_of, table, tuned
-from lthnb.experiments.grid import RECORDED, Grid, Search
+from lthnb.experiments.grid import AGAIN, RECORDED, Grid, Search
 from lthnb.experiments.replays import replay
 from lthnb.kept import TrainedRun
 from lthnb.lottery import derived_seed, rounds_of, start_of, tags_of, train_dense
@@ -142,7 +142,7 @@ def train_search(one: Search, data: Interactions, control: Control) -> None:
         train_dense(one.spec, data, one.seed, control)
     elif one.method == "lcm":
         _train_lcm(one, data, control)
-    elif one.method in CHANGED:
+    elif one.method in AGAIN:
         _train_changed(one, data, control)
     else:
         for _ in rounds_of(one.schedule, one.spec, data, control):
@@ -167,27 +167,17 @@ def _train_lcm(one: Search, data: Interactions, control: Control) -> None:
         control.store.put_search(search_row(tags, teacher.key, number, density, key))
 
 
-# Method → spec and start of a ticket's training with one half of its seed changed. The other start
-# is the one that `reinit` has at this round.
-CHANGED: dict[str, Callable[[Schedule, Spec, int], tuple[Spec, Init]]] = {
-    "other_start": lambda schedule, spec, number: (
-        spec,
-        start_of(replace(schedule, rewind="reinit"), number, "", ""),
-    ),
-    "other_order": lambda schedule, spec, number: (
-        spec.with_training(order_seed=derived_seed(schedule.seed, "another order")),
-        Seeded(schedule.seed),
-    ),
-}
-
-
 def _train_changed(one: Search, data: Interactions, control: Control) -> None:
     """A search's tickets again, under their own masks, with half of their seed changed."""
     tags, dense = {**tags_of(one.schedule), "method": one.method}, ""
     for found in rounds_of(one.schedule, one.spec, data, control):
         dense = dense or found.run.key
         if found.number in one.rounds:
-            spec, init = CHANGED[one.method](one.schedule, one.spec, found.number)
+            spec, init = one.spec, Seeded(one.seed)
+            if one.method == "other_start":  # the one that `reinit` has at this round
+                init = start_of(replace(one.schedule, rewind="reinit"), found.number, "", "")
+            else:
+                spec = spec.with_training(order_seed=derived_seed(one.seed, "another order"))
             ticket = train(spec, data, init, found.mask, control, one.seed)
             for number, density, key in (
                 (0, 1.0, dense),

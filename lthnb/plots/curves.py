@@ -7,23 +7,31 @@ column that is drawn is there to be looked at.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
-from great_tables import GT
+from great_tables import GT, html
 from matplotlib.ticker import FuncFormatter, NullLocator, PercentFormatter
 
 from lthnb import stats
 from lthnb.experiments.names import ORDER
-from lthnb.plots.style import GREY, PALETTE, plain_table, use_style
+from lthnb.plots.captions import csv_link
+from lthnb.plots.style import GREY, INK, PALETTE, PAPER, use_style
 
 TITLES = {  # by whether there are rows and columns of panels
     (True, True): "{row_name}, {col_name}",
     (True, False): "{row_name}",
     (False, True): "{col_name}",
     (False, False): "",
+}
+FORMATS = {  # of numbers in tables; signed is a relative difference
+    "percent": partial(GT.fmt_percent, decimals=1),
+    "signed": partial(GT.fmt_percent, decimals=1, force_sign=True),
+    "decimals": partial(GT.fmt_number, decimals=4),
+    "count": GT.fmt_integer,
 }
 TICKS = (1.0, 0.5, 0.2, 0.1, 0.05)
 
@@ -128,20 +136,28 @@ def table(
     groups: str | None = None,
     names: Mapping[str, str] | Sequence[str] = (),
 ) -> GT:
-    """A table in the book's one style.
+    """A table in the book's one style, with a ground and ink of its own, legible on light and dark
+    pages; below it its rows as CSV.
 
-    formats: column → ``percent``, ``signed`` (a relative difference in percent), ``decimals`` (four
-    of them) or ``count``. groups: a column whose values head the lines that share them. names:
-    column → its heading.
+    formats: column → one of :data:`FORMATS`. groups: a column whose values head the lines that
+    share them. names: column → its heading.
     """
-    shown = plain_table(frame, title, subtitle, groups)
+    name = "".join(c if c.isalnum() else "-" for c in title.lower())[:40].strip("-")
+    shown = (
+        GT(frame, groupname_col=groups if groups in frame else None)
+        .tab_header(title=title, subtitle=subtitle or None)
+        .sub_missing(missing_text="–")
+        .tab_source_note(html(csv_link(frame, name)))
+        .tab_options(
+            table_background_color=PAPER,
+            table_font_color=INK,
+            table_font_size="14px",
+            data_row_padding="4px",
+            container_overflow_x="auto",
+        )
+        .opt_row_striping()
+        .with_id(f"t-{name}")  # random otherwise, and a rebuilt page would differ for no reason
+    )
     for column, kind in (formats or {}).items():
-        if kind == "percent":
-            shown = shown.fmt_percent(column, decimals=1)
-        elif kind == "signed":
-            shown = shown.fmt_percent(column, decimals=1, force_sign=True)
-        elif kind == "decimals":
-            shown = shown.fmt_number(column, decimals=4)
-        else:
-            shown = shown.fmt_integer(column)
+        shown = FORMATS[kind](shown, column)
     return shown.cols_label(**dict(names))
