@@ -158,7 +158,8 @@ def _replay(record: Record, step: Any, count: int, control: Control) -> None:
             if not math.isclose(loss, recorded, rel_tol=REPLAY_TOLERANCE):
                 raise StoreError(
                     f"run {record.key[:8]}: replayed, epoch {number + 1} has loss {loss:.6g}, "
-                    f"recorded is {recorded:.6g}. Remove the record and train again."
+                    f"recorded is {recorded:.6g}. If it is your own, delete its folder in "
+                    f"{control.store.folder / 'runs'} and train again."
                 )
             bar.update()
             if reason := why_stop():

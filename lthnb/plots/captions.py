@@ -66,9 +66,9 @@ def show(name: str, frame: pd.DataFrame, caption: str, alt: str) -> HTML:
     )
 
 
-def claims(found: pd.DataFrame, name: str) -> HTML:
-    """Rows of the findings as a list: what the paper says, and the verdicts, with estimates where a
-    verdict is one way or the other; all numbers as CSV."""
+def claims(found: pd.DataFrame, name: str, *, brief: bool = False) -> HTML:
+    """Rows of the findings as a list: what the paper says, then data and models by verdict, with
+    estimates, or if `brief` their number; all numbers as CSV."""
     found = named(found.assign(mean=found["estimate"], method="", rewind=""))
     said = {claim.id: f"{escape(claim.says)} ({claim.section})" for claim in paper.CLAIMS}
     items = []
@@ -77,9 +77,15 @@ def claims(found: pd.DataFrame, name: str) -> HTML:
         for row, estimate in zip(rows.itertuples(), stats.interval(rows), strict=True):
             where = ", ".join(word for word in (row.data, row.model) if isinstance(word, str))
             where += " on test" * (row.protocol == "paper" and row.n > 0)
-            clear = row.verdict in ("supported", "contradicted") and "difference" in row.unit
-            verdicts[row.verdict].append(where + f" {estimate}" * clear)
-        lines = [f"<em>{v}</em>: {'; '.join(dict.fromkeys(w))}" for v, w in verdicts.items()]
+            where += f" ({row.about})" if isinstance(row.about, str) else ""
+            if row.unit.startswith("ratio"):
+                estimate = f"{row.estimate:.2f}"
+                estimate += f" ({row.low:.2f} to {row.high:.2f})" * (row.low == row.low)
+            verdicts[row.verdict].append(where + f" {estimate}" * (row.estimate == row.estimate))
+        lines = [
+            f"<em>{word}</em>: {len(where) if brief else '; '.join(dict.fromkeys(where))}"
+            for word, where in verdicts.items()
+        ]
         about = said.get(claim, "ours, not the paper's")
         items.append(f"<li><strong>{claim}</strong>: {about}<br/>{'. '.join(lines)}.</li>")
     return HTML(f"<ul>{''.join(items)}</ul><p>{csv_link(found, name)}</p>")
