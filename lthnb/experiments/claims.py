@@ -75,7 +75,7 @@ def _judge(found: dict[str, Any], bound: float, at_least: bool) -> str:
     n, mean = found["n"], found["mean"]
     if n < stats.LEAST_SEEDS:
         return ONE_RUN if n == 1 else TOO_FEW.format(n)
-    if found["low"] == found["high"]:  # no scatter at all: a count of few values, such as densities
+    if np.isclose(found["low"], found["high"]):  # no scatter at all: a count of few values
         return TOO_FEW.format(n)
     inside = mean - (found["lower"] if bound == -stats.MARGIN else found["low"])
     above, below = mean - inside > bound, mean + inside < bound
