@@ -30,6 +30,7 @@ from lthnb.kernels import device_of, new_step, resolve
 from lthnb.kernels.ranking import evaluate
 from lthnb.models import LinearStart
 from lthnb.pruning import Mask
+from lthnb.rounding import decode, encode
 from lthnb.store.files import say
 from lthnb.store.machine import provenance
 from lthnb.store.records import Record, make_nested, make_row
@@ -164,8 +165,10 @@ def compute(
     if "last" in control.keep:
         store.put_weights(key, at.epoch, step.weights())
     hits = evaluate(outputs_of(spec, data, best, mask.kept, control), data, "test")
+    int8 = score_int8(spec, data, best, mask.kept, control)
     valid = {} if t.protocol == "paper" else at.best_metrics
     scores = {"best_epoch": at.best_epoch, "epochs": at.epoch, "test": hits.means(), "valid": valid}
+    scores["int8"] = int8
     seconds = spent + time.monotonic() - began
     made = provenance(seconds, device_of(t.step, control.device), torch.get_num_threads())
     nested = make_nested(at.losses, at.evaluations, hits)
@@ -174,6 +177,16 @@ def compute(
     store.put(row, nested)  # last, so that a row means a finished training
     store.drop_checkpoint(key)
     return Record(row, lambda: nested)
+
+
+def score_int8(
+    spec: Spec, data: Interactions, table: np.ndarray, kept: np.ndarray, control: Control
+) -> dict[str, float]:
+    """Recall@20 and NDCG@20 on test of a table of weights (rows, F) as an int8 file serves it.
+    kept: bool, its mask."""
+    rounded = decode(encode(table[kept], kept, "int8"), kept)
+    hits = evaluate(outputs_of(spec, data, rounded, kept, control), data, "test")
+    return {f"{name}@{SELECTION_K}": hits.mean(name, SELECTION_K) for name in ("recall", "ndcg")}
 
 
 def _resume(key: str, step: Any, store: Store) -> tuple[_Progress, np.ndarray | None]:

@@ -21,6 +21,7 @@ ORDER = [
     "datasets",
     "sampling",
     "pruning",
+    "rounding",
     "models",
     "stats",
     "kernels",

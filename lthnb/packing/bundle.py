@@ -23,30 +23,15 @@ from safetensors import SafetensorError
 from safetensors import numpy as safetensors
 
 from lthnb.config import LthnbError, canonical
+from lthnb.rounding import decode, encode
 from lthnb.store.files import write_file
 
 FORMAT, VERSION = "lthnb ticket", "2"
-VALUES = ("float32", "float16", "int8")
 KNOWN = ("train", "valid")
 
 
 class PackingError(LthnbError, ValueError):
     """A ticket that cannot be packed, or a file that is none: what was found, what was expected."""
-
-
-def encode(values: np.ndarray, kept: np.ndarray, kind: str) -> dict[str, np.ndarray]:
-    """Kept values (n,) of a table as tensors. int8: rounded to 127 steps of the row's largest."""
-    if kind == "float32":
-        return {"values": values.astype(np.float32)}
-    if kind == "float16":
-        return {"values": values.astype(np.float16)}
-    if kind != "int8":
-        raise PackingError(f"values: found {kind!r}, expected one of {', '.join(VALUES)}.")
-    rows = np.repeat(np.arange(len(kept)), kept.sum(1))
-    largest = np.zeros(len(kept), np.float32)
-    np.maximum.at(largest, rows, np.abs(values))
-    scales = np.where(largest > 0, largest / np.float32(127), np.float32(1)).astype(np.float32)
-    return {"values": np.rint(values / scales[rows]).astype(np.int8), "scales": scales}
 
 
 def label_tensors(side: str, labels: Any) -> dict[str, np.ndarray]:
@@ -100,7 +85,7 @@ def save(
     """Write a ticket, all or nothing.
 
     table: float32 (users + items, F), kept: bool, its mask. known: CSR `train` and `valid`. labels:
-    of `users` and `items`. about: plain data. values: one of :data:`VALUES`.
+    of `users` and `items`. about: plain data. values: one of :data:`rounding.VALUES`.
     """
     bits = np.frombuffer(zlib.compress(np.packbits(kept).tobytes(), 9), np.uint8)
     tensors = {"kept": bits, **encode(table[kept], kept, values)}
@@ -144,10 +129,6 @@ def load(path: Path) -> dict[str, Any]:
     rows = users + items
     bits = np.frombuffer(zlib.decompress(tensors["kept"].tobytes()), np.uint8)
     kept = np.unpackbits(bits, count=rows * size).reshape(rows, size).astype(bool)
-    table, values = np.zeros((rows, size), np.float32), tensors["values"].astype(np.float32)
-    if "scales" in tensors:
-        values *= np.repeat(tensors["scales"], kept.sum(1))
-    table[kept] = values
     known = {}
     for name in KNOWN:
         indptr, indices = (tensors[f"{name}.{n}"].astype(np.int32) for n in ("indptr", "indices"))
@@ -155,6 +136,7 @@ def load(path: Path) -> dict[str, Any]:
         known[name] = sp.csr_matrix((ones, indices, indptr), shape=(users, items))
     counts = {"users": users, "items": items}
     labels = {side: labels_from(side, tensors, count) for side, count in counts.items()}
+    table = decode(tensors, kept)
     return {"table": table, "kept": kept, "known": known, "labels": labels, "about": about}
 
 

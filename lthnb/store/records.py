@@ -94,7 +94,8 @@ def make_row(
     """The row of a finished training: each of :data:`RUN_COLUMNS`, None where empty.
 
     data: :meth:`Interactions.summary`. pruning: how the mask was made, None for the dense one.
-    scores: `best_epoch`, `epochs`, `test` and `valid` (metric → value). made: :func:`provenance`.
+    scores: `best_epoch`, `epochs`, `test`, `int8` and `valid` (metric → value). made:
+    :func:`provenance`.
     """
     about = json.loads(key_text)
     model, training, init = about["spec"]["model"], about["spec"]["training"], about["init"]
@@ -110,6 +111,7 @@ def make_row(
         **training,
         **{f"{part}_pairs": data[part] for part in ("train", "valid", "test")},
         **scores["test"],
+        **{f"int8_{name}": value for name, value in scores["int8"].items()},
         **{f"valid_{name}": value for name, value in scores["valid"].items()},
         **made,
         "key": digest_text(key_text),

@@ -1,0 +1,35 @@
+"""Kept values in fewer bits: float32, float16, or int8 with a scale for each row."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lthnb.config import ConfigError
+
+VALUES = ("float32", "float16", "int8")
+
+
+def encode(values: np.ndarray, kept: np.ndarray, kind: str) -> dict[str, np.ndarray]:
+    """Kept values (n,) of a table as tensors: `values`, and for int8, which is rounded to 127 steps
+    of the row's largest, `scales` (rows,). kept: bool (rows, F), the mask. kind: of :data:`VALUES`;
+    raises ConfigError for another."""
+    if kind == "float32":
+        return {"values": values.astype(np.float32)}
+    if kind == "float16":
+        return {"values": values.astype(np.float16)}
+    if kind != "int8":
+        raise ConfigError(f"values: found {kind!r}, expected one of {', '.join(VALUES)}.")
+    rows = np.repeat(np.arange(len(kept)), kept.sum(1))
+    largest = np.zeros(len(kept), np.float32)
+    np.maximum.at(largest, rows, np.abs(values))
+    scales = np.where(largest > 0, largest / np.float32(127), np.float32(1)).astype(np.float32)
+    return {"values": np.rint(values / scales[rows]).astype(np.int8), "scales": scales}
+
+
+def decode(tensors: dict[str, np.ndarray], kept: np.ndarray) -> np.ndarray:
+    """The table, float32 (rows, F), whose kept values :func:`encode` made tensors of."""
+    table, values = np.zeros(kept.shape, np.float32), tensors["values"].astype(np.float32)
+    if "scales" in tensors:
+        values *= np.repeat(tensors["scales"], kept.sum(1))
+    table[kept] = values
+    return table
