@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -47,11 +47,12 @@ class Raw:
 class Split(Options):
     """How pairs that are not published in parts become train, valid and test."""
 
-    how: Literal["random", "last", "time"] = Field(
+    how: Literal["random", "pooled", "last", "time"] = Field(
         "random",
-        description="random: 7:1:2 of each user's items (§4.1); last: the last item of each user "
-        "to test, the one before to valid; time: one moment for all users, so that the parts are "
-        "about 7:1:2. The latter two need times",
+        description="random: 7:1:2 of each user's items (§4.1), and parts that are given stay; "
+        "pooled: the same, of all parts put together; last: the last item of each user to test, "
+        "the one before to valid; time: one moment for all users, so that the parts are about "
+        "7:1:2. The latter two need times",
     )
     seed: int = Field(
         0, ge=0, lt=2**63, description="chooses the pairs, and the order of equal times"
@@ -65,6 +66,9 @@ def assemble(name: str, raw: Raw, split: Split, origin: dict[str, Any], where: s
     first. Raises DataError where a part that must be is left empty, or the split needs times that
     are not there.
     """
+    if split.how == "pooled":
+        users, items = zip(*raw.parts.values(), strict=True)
+        raw = replace(raw, parts={"all": (np.concatenate(users), np.concatenate(items))})
     shape = (len(raw.user_labels), len(raw.item_labels))
     for side, what in enumerate(("user", "item")):
         rows = np.bincount(np.concatenate([pairs[side] for pairs in raw.parts.values()]))
@@ -99,7 +103,7 @@ def _split(
     where: str, raw: Raw, matrix: sp.csr_matrix, split: Split, notes: list[str]
 ) -> tuple[list[sp.csr_matrix], dict[str, Any]]:
     """Train, valid and test of what is not published in parts, and how they were made."""
-    if split.how == "random":
+    if split.how in ("random", "pooled"):
         parts = pick_per_user(matrix, split.seed, *RAW_SHARES)
         described: dict[str, Any] = {"how": "7:1:2 of each user's items", "seed": split.seed}
     elif raw.times is None:

@@ -88,7 +88,8 @@ def tuned(searches: Sequence[Search], frame: pd.DataFrame) -> list[Search]:
     for one in searches:
         if one.settings["l2"] == "tuned":
             wanted = {"dataset": one.dataset, "backbone": one.backbone, **one.settings}
-            dense = frame[frame["method"] == "dense"]
+            wanted["split_seed"] = one.split_seed
+            dense = _placed(frame[frame["method"] == "dense"])
             for name in wanted.keys() - {"l2"}:
                 dense = dense[dense[name] == wanted[name]]
             one = replace(one, settings={**one.settings, "l2": best_l2(dense)})

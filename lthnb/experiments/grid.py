@@ -32,7 +32,7 @@ class Search:
 
     settings: :data:`SETTINGS`. rounds: those that are shown, round 0 apart. densities: of what is
     pruned once, or of an IMP search that goes by densities. of: LCM's: the teacher's embedding
-    size and learning rate. split_seed: of the split of the data.
+    size and learning rate. split_seed: see :func:`sources.load_with`.
     """
 
     dataset: str
@@ -166,7 +166,7 @@ def expand(compare: Iterable[Mapping[str, Any]], base: Mapping[str, Any]) -> lis
     for line in compare:
         one = {**base, **line}
         one |= {n: base[v[1:]] for n, v in line.items() if isinstance(v, str) and v[:1] == "$"}
-        names = ("dataset", "backbone", *SETTINGS, *TAGS)
+        names = ("dataset", "backbone", "split_seed", *SETTINGS, *TAGS)
         plural = [name for name in names if isinstance(one.get(name), list)]
         for values in itertools.product(*(one[name] for name in plural)):
             for seed in base["seeds"]:
@@ -204,6 +204,7 @@ def _search(one: dict[str, Any], **more: Any) -> Search:
         rewind=rewind,
         rewind_epoch=one["rewind_epoch"] if rewind == "late" else None,
         prune_from=one.get("prune_from", "best"),
+        split_seed=one.get("split_seed", 0),
         **more,
     )
 

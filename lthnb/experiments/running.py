@@ -90,10 +90,13 @@ def run(
     """Train what is missing of some searches, and return their rows; those whose λ is to be tuned
     come last. workers: processes that share the cores (0: one a core); they meet in the store
     alone, so that the rows are the same. p: as of :func:`chapter_rows`."""
-    data: dict[tuple[str, str], Interactions] = {}
+    data: dict[tuple[str, str, int], Interactions] = {}
     for one in searches:
         if _which(one) not in data:
-            data[_which(one)] = sources.load_with(*_which(one), p, progress=control.progress)
+            name, protocol, seed = _which(one)
+            data[_which(one)] = sources.load_with(
+                name, protocol, p, progress=control.progress, split_seed=seed
+            )
     digests = [one.digest for one in data.values()]
     own = {one: replace(one, dataset=data[_which(one)].name) for one in searches}
     done: list[Search] = []
@@ -115,8 +118,8 @@ def _of(digests: Sequence[str]) -> pd.DataFrame:
     return frame[frame["data_digest"].isin(digests)]
 
 
-def _which(one: Search) -> tuple[str, str]:
-    return one.dataset, one.settings["protocol"]
+def _which(one: Search) -> tuple[str, str, int]:
+    return one.dataset, one.settings["protocol"], one.split_seed
 
 
 def _announce(todo: Sequence[Search], frame: pd.DataFrame) -> None:
