@@ -18,7 +18,9 @@ from toys import PATIENCE, ROOT, environment, toy_data
 import lthnb
 from lthnb.config import ConfigError
 from lthnb.data import DataError
+from lthnb.kernels.ranking import evaluate
 from lthnb.packing.bundle import PackingError, label_tensors, labels_from
+from lthnb.store.runs import Store
 
 SMALL = {"rounds": 2, "rate": 0.5, "seeds": 2, "epochs": 4, "patience": 4, "embedding_size": 8}
 SMALL |= {"learning_rate": 2e-2, "batch_size": 64, "progress": False}
@@ -213,6 +215,8 @@ def test_rounded_values_are_within_half_a_step(store, tmp_path):
     assert np.array_equal(opened.kept, ticket.kept)
     half = lthnb.open(ticket.save(tmp_path / "t", values="float16"))
     assert np.array_equal(half.table, ticket.table.astype(np.float16).astype(np.float32))
+    row = Store().find(ticket.about["key"]).row
+    assert row["int8_recall@20"] == evaluate(opened.vectors, ticket.data, "test").mean("recall", 20)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Chapters as rows of the grid."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -53,8 +54,11 @@ def test_tuned_l2_is_the_best_on_the_validation_set_and_not_on_test(frame):
     rows |= {"recall@20": [0.9] * 3 + [0.1] * 4, "method": ["dense"] * 7}
     rows |= {"seed": [0, 1, 2, 0, 1, 2, 0]}
     made = pd.DataFrame(rows).assign(dataset="movielens", backbone="mf", **settings)
+    made = made.assign(split="random-0")
     [found] = experiments.tuned([one], made)
     assert found.settings["l2"] == 1e-2  # at 1.0 there is one seed alone
+    [other] = experiments.tuned([replace(one, split_seed=1)], made)
+    assert np.isnan(other.settings["l2"])
 
 
 def test_more_seeds_of_two_values_do_not_hide_the_others():

@@ -2,7 +2,6 @@
 
 import json
 
-import numpy as np
 import pytest
 
 from lthnb.experiments import measured
@@ -18,10 +17,6 @@ def made_up() -> dict:
     about = {"title": "a step", "unit": "seconds a batch", "ratios": {}}
     kernels = entry({"bytes write": 1000.0, "step": "cpu"}, write=[2e-6, 2e-6])
     points = [{"at": at, **entry(whole=[at / 1000, at / 1000])} for at in (10, 100)]
-    ticket = {"run": "abc", "values": "float32", "forms": ["bitmap", "ids"], "density": 0.5}
-    ticket |= {"file": 100, "resident": 120}
-    metrics = {"valid": {"recall@20": 0.3}, "test": {"recall@20": 0.25}}
-    other = {**ticket, "file": 30, "forms": ["ids"] * 2, "metrics": {"test": {"recall@20": 0.2}}}
     record = {
         "name": "made-up",
         "rows": {
@@ -29,7 +24,6 @@ def made_up() -> dict:
             "kernels-mf": {**about, "who": {"ours": kernels}},
         },
         "scaling": [{"backbone": "mf", "over": "size", "points": points}],
-        "costs": {"title": "MF", "tickets": [{**ticket, "metrics": metrics}, other]},
     }
     return {**record, "checksum": measured.checksum(record)}
 
@@ -70,7 +64,6 @@ def test_records_of_the_project_are_whole_and_have_what_the_book_shows():
     assert {"step", "epoch", "lightgcn", "ranking", "kernels-mf", "roof"} <= rows
     assert {f"scaling {b} interactions" for b in ("mf", "lightgcn")} <= rows
     assert any("agreement" in record for record in found)
-    assert len(measured.costs(found))
 
 
 def test_frame_has_a_line_a_repeat_and_its_ratio_to_ours():
@@ -92,12 +85,3 @@ def test_numbers_among_facts_are_measures_and_sweeps_have_the_settings_value():
     sweep = found[found["row"] == "scaling mf size"]
     assert sweep.groupby("at")["value"].median().to_dict() == {10: 0.01, 100: 0.1}
     assert found.loc[found["row"] == "step", "at"].isna().all()
-
-
-def test_costs_have_a_line_a_file():
-    found = measured.costs([{"name": "other"}, made_up()])
-    assert found["file"].tolist() == [100, 30]
-    assert found["forms"].tolist() == ["bitmap / ids", "ids"]
-    assert found["recall@20"].tolist() == [0.25, 0.2]
-    assert np.array_equal(found["valid_recall@20"], [0.3, np.nan], equal_nan=True)
-    assert list(measured.costs([])) == list(found)

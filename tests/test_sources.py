@@ -16,7 +16,7 @@ from lthnb.config import ConfigError
 from lthnb.data import PARTS, DataError
 from lthnb.datasets.pickles import read_matrix
 from lthnb.datasets.planted import Planted, planted_pairs
-from lthnb.datasets.sources import SOURCES, Source, describe, load, options_of
+from lthnb.datasets.sources import SOURCES, Source, describe, load, load_again, options_of
 
 TRAIN = b"0 1 2 3 4 5 6 7 8\n1 0 2\n2\n5 3 4\n"
 TEST = b"0 9\n1 3\n"
@@ -119,6 +119,16 @@ class TestPublishedFiles:
         monkeypatch.setitem(SOURCES, "toy", toy_source(expected={"users": 3, "train": 13}))
         with pytest.raises(DataError, match=r"'train': 12.*expected .'train': 13"):
             load("toy")
+
+
+def test_pooled_parts_are_split_anew(folder):
+    parts = [load("toy", split="pooled", split_seed=seed) for seed in (0, 1)]
+    given = load("toy")
+    whole = [sum(getattr(data, part) for part in PARTS) for data in (given, *parts)]
+    assert [(one != whole[0]).nnz for one in whole] == [0, 0, 0]
+    assert len({given.digest, *(data.digest for data in parts)}) == 3
+    again = load_again(parts[1].summary(), "validated")
+    assert again.digest == parts[1].digest
 
 
 class TestPickles:

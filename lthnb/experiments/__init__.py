@@ -89,7 +89,7 @@ def tuned(searches: Sequence[Search], frame: pd.DataFrame) -> list[Search]:
         if one.settings["l2"] == "tuned":
             wanted = {"dataset": one.dataset, "backbone": one.backbone, **one.settings}
             wanted["split_seed"] = one.split_seed
-            dense = _placed(frame[frame["method"] == "dense"])
+            dense = frame[frame["method"] == "dense"].assign(split_seed=_split_seeds)
             for name in wanted.keys() - {"l2"}:
                 dense = dense[dense[name] == wanted[name]]
             one = replace(one, settings={**one.settings, "l2": best_l2(dense)})
@@ -144,5 +144,9 @@ def _placed(frame: pd.DataFrame) -> pd.DataFrame:
     filled = {"rewind_epoch": epochs, "rate": frame["rate"].fillna(-1.0)}
     filled |= {name: frame[name].fillna(EMPTY) for name in ("rewind", "prune_from")}
     filled |= {"place": place.astype(str), "by_density": frame["densities"].notna()}
-    split = frame["split"].str.extract(r"-(\d+)$")[0].fillna("0").astype(int)
-    return frame.assign(split_seed=split, **filled)
+    return frame.assign(split_seed=_split_seeds, **filled)
+
+
+def _split_seeds(frame: pd.DataFrame) -> pd.Series:
+    """The seed at the end of the names of the splits."""
+    return frame["split"].str.extract(r"-(\d+)$")[0].fillna("0").astype(int)

@@ -75,20 +75,3 @@ def frame(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
     ours = table[table["who"] == "ours"].set_index(same)["value"].rename("ours")
     beside = table.join(ours, on=same)["ours"]
     return table.assign(ratio=(table["value"] / beside).where((table["value"] > 0) & (beside > 0)))
-
-
-def costs(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
-    """What packed tickets cost, one line a file: `record`, `title`, `run` (key), `values` (their
-    type), `forms` of the supports, `density`, `file` and `resident` (bytes), and Recall@20 of what
-    is served, named as in :func:`lthnb.results`."""
-    lines = [
-        {"record": record["name"], "title": record["costs"]["title"], **one}
-        for record in records
-        if "costs" in record
-        for one in record["costs"]["tickets"]
-    ]
-    parts = {"metrics.valid.recall@20": "valid_recall@20", "metrics.test.recall@20": "recall@20"}
-    names = ["record", "title", "run", "values", "density", "file", "resident", "forms"]
-    table = pd.json_normalize(lines).rename(columns=parts)
-    table = table.reindex(columns=[*names, *parts.values()])
-    return table.assign(forms=[" / ".join(dict.fromkeys(forms)) for forms in table["forms"]])
