@@ -34,7 +34,7 @@ NUMERICS = {
 Backbone = Literal["mf", "lightgcn"]
 Protocol = Literal["validated", "paper"]
 Step = Literal["auto", "reference", "cpu"]
-Criterion = Literal["magnitude", "row_rank"]
+Criterion = Literal["magnitude", "row_rank", "columns"]
 BACKBONES, PROTOCOLS, STEPS, CRITERIA = map(get_args, (Backbone, Protocol, Step, Criterion))
 PROPAGATING = ("lightgcn",)  # backbones that read `layers` and `layer_combination`
 
@@ -148,8 +148,9 @@ class Training(Described):
     """Rows that the L2 term covers: the batch's (the code), or all (Eqs. 4 and 7 as written)."""
     batch_size: Count = 2048
     """Triplets in a step (§4.1)."""
-    epochs: Count = 1000
-    """J, most epochs; an epoch is as many triplets as there are training pairs (§4.1)."""
+    epochs: int = Field(1000, ge=0)
+    """J, most epochs; an epoch is as many triplets as there are training pairs (§4.1). With 0 the
+    start is scored as it is."""
     patience: Count = 100
     """Epochs without a better Recall@20 after which training stops (the authors' code)."""
     evaluate_every: Count = 1
@@ -302,7 +303,8 @@ class Schedule(Described):
     seed: int = Field(0, ge=0, le=2**62 - 1)
     """Seed of X⁰ and, for random pruning, of the mask."""
     criterion: Criterion = "magnitude"
-    """What is pruned first: the smallest entries (Algorithm 1), or the smallest of each row."""
+    """What is pruned first: the smallest entries (Algorithm 1), the smallest of each row, or the
+    last columns."""
 
     @property
     def trainings(self) -> int:

@@ -136,7 +136,7 @@ def ensure_mask(mask: StoredMask, data: Interactions, control: Control) -> Mask:
         whence = f"criterion {about['criterion']!r}, from run {about.get('run', '')[:8] or 'none'}"
         raise StoreError(f"mask {mask.digest[:8]}: not kept, and cannot be pruned again: {whence}.")
     run = TrainedRun(source, data, control)
-    found = pruned(about, run.ensure_mask(), run.ensure_weights(about["weights"]))
+    found = prune_run(run, about)
     if found.digest != mask.digest:
         # Going on would train one mask under the key of another.
         raise StoreError(
@@ -146,6 +146,16 @@ def ensure_mask(mask: StoredMask, data: Interactions, control: Control) -> Mask:
         )
     store.put_mask(found, about)
     return found
+
+
+def prune_run(run: TrainedRun, about: dict[str, Any]) -> Mask:
+    """The mask that one of our criteria gives of a run's weights. about: what the pruning depends
+    on; with a `rotation`, the weights are turned first, and so every entry is there again."""
+    weights = run.ensure_weights(about["weights"])
+    if "rotation" not in about:
+        return pruned(about, run.ensure_mask(), weights)
+    weights = weights @ run.control.store.get_array(about["rotation"])
+    return pruned(about, Mask.dense(*weights.shape), weights)
 
 
 def _replay(record: Record, step: Any, count: int, control: Control) -> None:

@@ -130,6 +130,8 @@ def compute(
     step = new_step(spec, data, start, mask.kept, control.device)
     at, best = _resume(key, step, store)
     spent = at.seconds
+    if t.epochs == 0:
+        best = _evaluated(at, best, step, data, t.chosen_on)
     title = f"{data.name} {spec.model.backbone} density {mask.density:.3f}"
     bar = control.bar(title, t.epochs, at.epoch)
     with control.stopping() as why_stop, bar:
@@ -143,12 +145,7 @@ def compute(
             if at.epoch in control.keep:
                 store.put_weights(key, at.epoch, step.weights())
             if at.epoch % t.evaluate_every == 0 or at.epoch == t.epochs:
-                hits = evaluate(step.outputs(), data, t.chosen_on)
-                value, ndcg = (hits.mean(m, SELECTION_K) for m in ("recall", "ndcg"))
-                at.evaluations.append([at.epoch, value, ndcg])
-                if value > at.best_value:
-                    at.best_epoch, at.best_value = at.epoch, value
-                    best, at.best_metrics = step.weights(), hits.means()
+                best = _evaluated(at, best, step, data, t.chosen_on)
             bar.set_postfix_str(f"best Recall@20 {at.best_value:.4f}", refresh=False)
             bar.update()
             if control.report is not None:
@@ -177,6 +174,19 @@ def compute(
     store.put(row, nested)  # last, so that a row means a finished training
     store.drop_checkpoint(key)
     return Record(row, lambda: nested)
+
+
+def _evaluated(
+    at: _Progress, best: np.ndarray | None, step: Any, data: Interactions, part: str
+) -> np.ndarray | None:
+    """Score the table as it is now, and return the best one so far."""
+    hits = evaluate(step.outputs(), data, part)
+    value, ndcg = (hits.mean(m, SELECTION_K) for m in ("recall", "ndcg"))
+    at.evaluations.append([at.epoch, value, ndcg])
+    if value <= at.best_value:
+        return best
+    at.best_epoch, at.best_value, at.best_metrics = at.epoch, value, hits.means()
+    return step.weights()
 
 
 def score_int8(

@@ -31,6 +31,7 @@ ORDER = [
     "training",
     "lottery",
     "packing",
+    "finders",
     "experiments",
     "plots",
     "face",

@@ -142,7 +142,9 @@ def _placed(frame: pd.DataFrame) -> pd.DataFrame:
     place = frame["density"].map("{:.3g}".format).where(once, frame["round"].astype(str))
     epochs = frame["rewind_epoch"].astype("Float64").fillna(-1.0).astype(float)
     filled = {"rewind_epoch": epochs, "rate": frame["rate"].fillna(-1.0)}
-    filled |= {name: frame[name].fillna(EMPTY) for name in ("rewind", "prune_from")}
+    filled |= {
+        name: frame[name].fillna(EMPTY) for name in ("rewind", "prune_from", "basis", "criterion")
+    }
     filled |= {"place": place.astype(str), "by_density": frame["densities"].notna()}
     return frame.assign(split_seed=_split_seeds, **filled)
 

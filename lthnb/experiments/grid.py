@@ -18,9 +18,11 @@ GRID = Path(__file__).with_name("grid.yaml")
 # Settings by which runs are told apart, as the tables call them.
 SETTINGS = ("protocol", "embedding_size", "l2", "learning_rate", "batch_size", "max_epochs")
 SETTINGS += ("patience", "evaluate_every")
-TAGS = ("method", "rate", "rewind", "rewind_epoch", "prune_from")
+TAGS = ("method", "rate", "rewind", "rewind_epoch", "prune_from", "basis", "criterion")
+UNREWOUND = ("cut", "finetune")  # those whose values stay as they were trained
+CRITERION = dict.fromkeys(("random", "random_x0"), "random")  # of methods that read none
 AGAIN = ("other_start", "other_order")  # tickets trained again with half of their seed changed
-PRUNES = ("imp", "omp", *AGAIN)  # methods that read weights
+PRUNES = ("imp", "omp", "cut", "finetune", *AGAIN)  # methods that read weights
 METHOD_NAMES = {"random": "rp", "random_x0": "rp_x0"}  # method → what `config.Schedule` calls it
 RECORDED = "recorded"  # the profile that trains nothing, beside those of the grid
 EMPTY = ""  # a tag that a method does not read
@@ -46,6 +48,8 @@ class Search:
     rewind: str = "rewind"
     rewind_epoch: int | None = None
     prune_from: str = "best"
+    basis: str = ""
+    criterion: str = "magnitude"
     of: Mapping[str, Any] = field(default_factory=dict)
     split_seed: int = 0
 
@@ -80,9 +84,11 @@ class Search:
         prunes = self.method in PRUNES
         tags = {
             "rate": self.rate if prunes and not self.densities else -1.0,
-            "rewind": self.rewind if prunes else EMPTY,
+            "rewind": self.rewind if prunes and self.method not in UNREWOUND else EMPTY,
             "rewind_epoch": self.rewind_epoch if self.rewind == "late" else -1,
             "prune_from": self.prune_from if prunes else EMPTY,
+            "basis": self.basis,
+            "criterion": self.criterion if prunes else CRITERION.get(self.method, EMPTY),
             "by_density": bool(self.densities) and self.method == "imp",
         }
         about = {"dataset": self.dataset, "backbone": self.backbone, **self.settings}
@@ -90,7 +96,8 @@ class Search:
         for number, density in self._places():
             by_density = self.method in (*ONE_SHOT, "lcm")
             place = f"{density:.3g}" if by_density else str(number)
-            yield {**about, "round": number, "density": density, "place": place}
+            untrained = {"max_epochs": 0} if self.method == "cut" and number else {}
+            yield {**about, **untrained, "round": number, "density": density, "place": place}
 
     def _places(self) -> list[tuple[int, float]]:
         dense = [] if self.method == "lcm" else [(0, 1.0)]
@@ -186,6 +193,8 @@ def _searches(one: dict[str, Any]) -> list[Search]:
     densities: tuple[float, ...] = ()
     if one.get("densities") == "few":
         densities, rounds = tuple((1 - one["rate"]) ** n for n in one["few"]), ()
+    elif one.get("densities"):
+        densities, rounds = tuple(one["densities"]), ()
     elif one["method"] == "dense":
         rounds = ()
     return [_search(one, rounds=rounds, densities=densities)]
@@ -204,6 +213,8 @@ def _search(one: dict[str, Any], **more: Any) -> Search:
         rewind=rewind,
         rewind_epoch=one["rewind_epoch"] if rewind == "late" else None,
         prune_from=one.get("prune_from", "best"),
+        basis=one.get("basis", ""),
+        criterion=one.get("criterion", "magnitude"),
         split_seed=one.get("split_seed", 0),
         **more,
     )

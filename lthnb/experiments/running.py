@@ -20,8 +20,9 @@ from lthnb.control import Control, Stopped
 from lthnb.data import Interactions
 from lthnb.datasets import sources
 from lthnb.experiments import rows_of, table, tuned
-from lthnb.experiments.grid import AGAIN, RECORDED, Grid, Search
+from lthnb.experiments.grid import AGAIN, RECORDED, UNREWOUND, Grid, Search
 from lthnb.experiments.replays import replay
+from lthnb.finders.cutting import cuts, turning_search
 from lthnb.kept import TrainedRun
 from lthnb.lottery import derived_seed, rounds_of, start_of, tags_of, train_dense
 from lthnb.store.files import say
@@ -147,6 +148,8 @@ def train_search(one: Search, data: Interactions, control: Control) -> None:
         _train_lcm(one, data, control)
     elif one.method in AGAIN:
         _train_changed(one, data, control)
+    elif one.basis or one.method in UNREWOUND or one.criterion != "magnitude":
+        _train_turned(one, data, control)
     else:
         for _ in rounds_of(one.schedule, one.spec, data, control):
             pass
@@ -168,6 +171,17 @@ def _train_lcm(one: Search, data: Interactions, control: Control) -> None:
     tags, share = search_tags("lcm", one.seed), one.densities[0]
     for number, density, key in ((0, 1.0, teacher.key), (1, share, lcm.key)):
         control.store.put_search(search_row(tags, teacher.key, number, density, key))
+
+
+def _train_turned(one: Search, data: Interactions, control: Control) -> None:
+    """What is pruned in other axes, or not trained again."""
+    dense = train_dense(one.spec, data, one.seed, control)
+    if one.method == "imp":
+        found = turning_search(dense, one.rate, max(one.rounds), one.seed, one.basis)
+    else:
+        found = cuts(dense, one.method, one.densities, one.seed, one.basis, one.criterion)
+    for _ in found:
+        pass
 
 
 def _train_changed(one: Search, data: Interactions, control: Control) -> None:

@@ -16,12 +16,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lthnb.config import DENSE, digest_text
+from lthnb.config import DENSE, Rotated, digest_text
 from lthnb.pruning import Mask
 from lthnb.store.files import DamagedFile, StoreError, pack, sha256, write_file
 from lthnb.store.records import METRIC_NAMES, Record, results_digest
 from lthnb.store.results import HISTORY, MANIFEST, MARK, SCHEMAS, SPLIT_PART, Recorded, identity
-from lthnb.store.runs import Store
+from lthnb.store.runs import Store, array_digest
 
 UNLISTED = (MANIFEST, "README.md", "findings.csv")  # what the manifest does not list
 # The bytes of numbers apart from each other compress better by a third.
@@ -80,10 +80,11 @@ def write_parts(
     runs: Mapping[str, Record],
     searches: Iterable[Mapping[str, Any]],
     masks: Iterable[tuple[str, Mapping[str, Any]]] = (),
+    arrays: Iterable[tuple[str, Mapping[str, Any]]] = (),
 ) -> list[Path]:
-    """Write runs by key, rows of searches whose runs are among these or recorded before, and masks,
-    a group and a row of :func:`nest` each: one part for each data set and backbone. The manifest is
-    for the caller. Returns the files."""
+    """Write runs by key, rows of searches whose runs are among these or recorded before, masks and
+    arrays, a group and a row of :func:`nest` or :func:`_arrays_of` each: one part for each data set
+    and backbone. The manifest is for the caller. Returns the files."""
     recorded, tables, written = Recorded(folder), defaultdict(list), []
     for key in sorted(runs):
         one = runs[key]
@@ -95,6 +96,8 @@ def write_parts(
         tables[group_of(record.row), "searches"].append(row)
     for name, chain in masks:
         tables[name, "masks"].append(chain)
+    for name, row in arrays:
+        tables[name, "arrays"].append(row)
     number = {name: _next(folder / name) for name, _ in tables}
     for (name, kind), rows in sorted(tables.items()):
         path = folder / name / f"{number[name]}.{kind}.parquet"
@@ -124,10 +127,26 @@ def add(store: Store, keys: Sequence[str], *, masks: bool = True) -> list[Path]:
     runs = {key: record for key, record in found.items() if key not in recorded.places}
     mine = [row for row in store.searches() if row["key"] in {*found, *recorded.places}]
     new = [row for row in mine if identity(row) not in recorded.identities]
-    written = write_parts(store.results, runs, new, _masks_of(store, runs, mine) if masks else ())
+    kept = _masks_of(store, runs, mine) if masks else ()
+    written = write_parts(store.results, runs, new, kept, _arrays_of(store, runs))
     if written:
         _also_list(store, written)
     return written
+
+
+def _arrays_of(store: Store, found: Mapping[str, Record]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Group and row of each array that some runs start with or were pruned in."""
+    known = set(store.recorded_tables.arrays)
+    for one in found.values():
+        wanted, start = [(one.pruning or {}).get("rotation")], one.init
+        while isinstance(start, Rotated):
+            wanted, start = [*wanted, start.rotation], start.of
+        for digest in {*wanted} - {None, *known}:
+            values = store.get_array(digest).astype("<f8")
+            rows, size = values.shape
+            about = {"rows": rows, "size": size, "values": values.tobytes()}
+            yield group_of(one.row), {"digest": digest, **about}
+            known.add(digest)
 
 
 def _next(folder: Path) -> str:
@@ -216,6 +235,9 @@ def _contradictions(recorded: Recorded) -> Iterator[str]:
     for digest, (name, *_) in recorded.masks.items():
         if Mask(recorded.mask(digest)).digest != digest:
             yield f"{recorded.folder / name}: holds another mask than {digest}."
+    for digest, (name, _) in recorded.arrays.items():
+        if array_digest(recorded.array(digest)) != digest:
+            yield f"{recorded.folder / name}: holds another array than {digest}."
     for key in recorded.places:
         record = recorded.find(key)
         row, spec = record.row, json.loads(record.row["key_text"])["spec"]

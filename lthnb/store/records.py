@@ -30,10 +30,17 @@ COLUMNS: dict[str, dict[str, tuple[str, str]]] = {
 }
 RUN_COLUMNS, SEARCH_COLUMNS = COLUMNS["runs"], COLUMNS["searches"]
 
-ONE_SHOT = ("omp", "random", "random_x0")  # methods that prune the dense table once a density
-TAGS = ("rate", "densities", "rewind", "rewind_epoch", "criterion", "prune_from", "scope")
+ONE_SHOT = (
+    "omp",
+    "cut",
+    "finetune",
+    "random",
+    "random_x0",
+)  # methods that prune the dense table once a density
+TAGS = ("rate", "densities", "rewind", "rewind_epoch", "criterion", "prune_from", "scope", "basis")
 READ = {  # which of these a method reads, where it does not read all
-    "omp": ("rewind", "rewind_epoch", "criterion", "prune_from", "scope"),
+    "omp": ("rewind", "rewind_epoch", "criterion", "prune_from", "scope", "basis"),
+    **dict.fromkeys(("cut", "finetune"), ("criterion", "prune_from", "scope", "basis")),
     **dict.fromkeys(("random", "random_x0"), ("criterion", "scope")),
     **dict.fromkeys(("dense", "lcm"), ()),
 }
@@ -43,9 +50,10 @@ def search_tags(method: str, seed: int, **settings: Any) -> dict[str, Any]:
     """What all rows of a search have alike; what its method does not read is left empty, so that
     the same search bears the same tags however it was asked for.
 
-    settings: of :data:`TAGS`, by name; none is needed where the method reads none.
+    settings: of :data:`TAGS`, by name; none is needed where the method reads none, and none of
+    `basis` means the table's own.
     """
-    read = READ.get(method, TAGS)
+    read, settings = READ.get(method, TAGS), {"basis": None, **settings}
     found = {name: settings[name] if name in read else None for name in TAGS}
     if method.startswith("random"):
         found["criterion"] = "random"
@@ -63,8 +71,9 @@ def search_row(
 ) -> dict[str, Any]:
     """One row of a search: a run as its round `number`. dense: key of its round 0, which with the
     tags names the search."""
+    named = {name: value for name, value in tags.items() if name != "basis" or value}
     row = {
-        "search": digest_text(canonical({**tags, "dense": dense})),
+        "search": digest_text(canonical({**named, "dense": dense})),
         **tags,
         "round": min(number, 1) if tags["method"] in ONE_SHOT else number,
         "density": density,

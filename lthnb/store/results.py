@@ -2,9 +2,10 @@
 
 On disk, below `results/`: `DATASET-BACKBONE/NNN.runs.parquet`, one row a run;
 `NNN.searches.parquet`, one row for each round of each search; `NNN.nested.parquet`, histories and
-hits; `NNN.masks.parquet`, masks where they are kept. `splits/DIGEST.parquet` has who was tested
-on how many items, `tables/KEY.safetensors` a few trained tables. `SHA256SUMS` lists them all, and a
-file that it does not list, or whose content does not fit, is not believed.
+hits; `NNN.masks.parquet`, masks where they are kept; `NNN.arrays.parquet`, rotations of starts.
+`splits/DIGEST.parquet` has who was tested on how many items, `tables/KEY.safetensors` a few trained
+tables. `SHA256SUMS` lists them all, and a file that it does not list, or whose content does not
+fit, is not believed.
 """
 
 from __future__ import annotations
@@ -58,6 +59,9 @@ SCHEMAS = {
         {"digests": pa.list_(pa.string()), "rows": pa.int64()}
         | {"size": pa.int64(), "fell": pa.binary()}
     ),
+    "arrays": pa.schema(
+        {"digest": pa.string(), "rows": pa.int64(), "size": pa.int64(), "values": pa.binary()}
+    ),
     "splits": pa.schema([(name, pa.uint32()) for name in SPLIT_PART]),
 }
 FIRST = ["dataset", "backbone", "embedding_size", "protocol", "l2", "method", "rate", "rewind"]
@@ -101,7 +105,7 @@ class Recorded:
         return content
 
     def parts(self, kind: str) -> list[str]:
-        """The files of a kind: `runs`, `searches`, `nested` or `masks`."""
+        """The files of a kind: `runs`, `searches`, `nested`, `masks` or `arrays`."""
         return [name for name in sorted(self.sums) if name.endswith(f".{kind}.parquet")]
 
     def part(self, name: str) -> pa.Table:
@@ -191,6 +195,23 @@ class Recorded:
         [line] = self.part(name).slice(row, 1).to_pylist()
         fell = np.frombuffer(line["fell"], np.uint8).reshape(line["rows"], line["size"])
         return (fell == 0) | (fell > place)
+
+    @cached_property
+    def arrays(self) -> dict[str, tuple[str, int]]:
+        """Digest of an array that runs start with → file and row."""
+        return {
+            digest: (name, row)
+            for name in self.parts("arrays")
+            for row, digest in enumerate(self.part(name)["digest"].to_pylist())
+        }
+
+    def array(self, digest: str) -> np.ndarray | None:
+        """An array that runs start with, float64 (rows, size), or None where it is not kept."""
+        if digest not in self.arrays:
+            return None
+        name, row = self.arrays[digest]
+        [line] = self.part(name).slice(row, 1).to_pylist()
+        return np.frombuffer(line["values"], "<f8").reshape(line["rows"], line["size"])
 
     def table(self, key: str) -> np.ndarray | None:
         """The trained table of a run, (rows, F), where it is one of the few that are kept."""

@@ -139,9 +139,7 @@ class Store:
 
     def put_array(self, values: np.ndarray) -> str:
         """Keep an array that a run starts from, such as a rotation; returns its digest."""
-        values = np.ascontiguousarray(values)
-        shape = repr((values.shape, values.dtype.str)).encode()
-        key = sha256(shape + values.tobytes())[:32]
+        values, key = np.ascontiguousarray(values), array_digest(values)
         path = self._arrays("arrays", key)
         with self.lock(key):
             if good(read_arrays, path) is None:
@@ -151,9 +149,10 @@ class Store:
     def get_array(self, key: str) -> np.ndarray:
         """The array kept under a digest. Raises StoreError where it is missing."""
         found = good(read_arrays, self._arrays("arrays", key))
-        if found is None:
+        values = found[0]["values"] if found else self.recorded_tables.array(key)
+        if values is None:
             raise StoreError(f"array {key}: not in the store {self.folder}; put it there first.")
-        return found[0]["values"]
+        return values
 
     # Masks
 
@@ -250,6 +249,12 @@ class Store:
                 (read_row if path.suffix == ".json" else read_checked)(path)
             except StoreError as error:
                 yield f"{error} Delete it, or run its training again, which makes it anew."
+
+
+def array_digest(values: np.ndarray) -> str:
+    """By which an array is kept: SHA-256 over shape, type and values, first 128 bits."""
+    shape = repr((values.shape, values.dtype.str)).encode()
+    return sha256(shape + np.ascontiguousarray(values).tobytes())[:32]
 
 
 @dataclass(frozen=True, eq=False)

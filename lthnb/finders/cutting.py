@@ -1,0 +1,98 @@
+"""From one dense training to sparse tables of any density, in axes of one's choice.
+
+A table X is turned by a basis (:mod:`finders.bases`), and the smallest entries of XQ are pruned.
+What is left is scored as it is (``cut``), trained on from its trained values (``finetune``), or
+from the initial ones in the same axes, X⁰Q (``omp``). :func:`turning_search` does so round by
+round. All of it is runs of the one training loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from lthnb.config import ConfigError, Init, Rotated, Seeded, Snapshot
+from lthnb.finders.bases import rotation
+from lthnb.kept import TrainedRun, prune_run
+from lthnb.store.records import pruning_key, search_row, search_tags
+from lthnb.store.runs import StoredMask
+from lthnb.training import train
+
+METHODS = ("cut", "finetune", "omp")
+
+
+def cuts(
+    dense: TrainedRun,
+    method: str,
+    densities: Sequence[float],
+    seed: int,
+    basis: str = "",
+    criterion: str = "magnitude",
+) -> Iterator[TrainedRun]:
+    """A dense run pruned once to each density, which 1 may be; its rows of a search are kept.
+
+    method: of :data:`METHODS`. basis: of :data:`bases.BASES`, or empty for the table's own axes.
+    seed: of X⁰. criterion: of :data:`pruning.CRITERIA`. Raises ConfigError for what is none of
+    these, and what :func:`training.train` raises.
+    """
+    if method not in METHODS:
+        raise ConfigError(f"method: found {method!r}, expected one of {', '.join(METHODS)}.")
+    settings = {"criterion": criterion, "prune_from": "best", "scope": "join", "rewind": "rewind"}
+    settings |= {"rewind_epoch": None, "basis": basis or None}
+    tags, put = search_tags(method, seed, **settings), dense.control.store.put_search
+    spec = dense.spec.with_training(epochs=0) if method == "cut" else dense.spec
+    start: Init = Seeded(seed) if method == "omp" else Snapshot(dense.key)
+    turn = _turn(dense, basis)
+    put(search_row(tags, dense.key, 0, 1.0, dense.key))
+    for density in densities:
+        mask = _mask(dense, density, criterion, basis, turn)
+        init = Rotated(start, turn) if turn else start
+        run = train(spec, dense.data, init, mask, dense.control, seed)
+        put(search_row(tags, dense.key, 1, mask.density, run.key))
+        yield run
+
+
+def turning_search(
+    dense: TrainedRun, rate: float, rounds: int, seed: int, basis: str
+) -> Iterator[TrainedRun]:
+    """IMP in new axes at every round: the last round's table is turned by a basis of its own, so
+    that pruned entries come back and as many others go, and X⁰ is turned with it."""
+    settings = {"criterion": "magnitude", "prune_from": "best", "scope": "join"}
+    settings |= {"rewind": "rewind", "rewind_epoch": None, "basis": basis}
+    tags = search_tags("imp", seed, **settings, rate=rate, densities=())
+    put, last = dense.control.store.put_search, dense
+    start: Init = Seeded(seed)
+    put(search_row(tags, dense.key, 0, 1.0, dense.key))
+    left = dense.mask.entries
+    for number in range(1, rounds + 1):
+        left -= round(rate * left)
+        turn = _turn(last, basis)
+        mask = _mask(last, left / dense.mask.entries, "magnitude", basis, turn)
+        start = Rotated(start, turn)
+        last = train(dense.spec, dense.data, start, mask, dense.control, seed)
+        put(search_row(tags, dense.key, number, mask.density, last.key))
+        yield last
+
+
+def _turn(run: TrainedRun, basis: str) -> str:
+    """Digest of the rotation into a basis, read from a run's table; empty for its own axes."""
+    if not basis:
+        return ""
+    return run.control.store.put_array(rotation(basis, run.ensure_weights(), run.data))
+
+
+def _mask(run: TrainedRun, density: float, criterion: str, basis: str, turn: str) -> StoredMask:
+    """The mask of a density over all entries of a run's table in some axes, from the store where
+    it is known."""
+    store, data, shape = run.control.store, run.data, run.mask.shape
+    if density == 1:
+        return StoredMask(None, shape, store)
+    about: dict[str, Any] = {"scope": "join", "users": data.users, "shape": list(shape)}
+    about |= {"criterion": criterion, "keep": [round(density * shape[0] * shape[1])]}
+    about |= {"run": run.key, "weights": "best", "mask": "dense"}
+    if turn:
+        about |= {"basis": basis, "rotation": turn}
+    known = store.find_pruning(pruning_key(about))
+    if known is None:
+        known = store.put_mask(prune_run(run, about), about)
+    return StoredMask(known, shape, store)

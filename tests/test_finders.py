@@ -1,0 +1,163 @@
+"""Bases and cuts: what a rotation leaves as it is, what each basis is best at, and their runs."""
+
+import numpy as np
+import pytest
+import torch
+from toys import count_epochs, count_trainings, quiet, toy_data, toy_spec
+
+from lthnb.config import ConfigError, Rotated, Schedule, Seeded
+from lthnb.experiments.replays import replay
+from lthnb.finders import bases
+from lthnb.finders.cutting import METHODS, cuts, turning_search
+from lthnb.kept import outputs_of
+from lthnb.lottery import rounds_of, train_dense
+from lthnb.sampling import Sampler
+from lthnb.store import adding
+from lthnb.store.results import Recorded
+from lthnb.store.runs import Store
+
+DATA, SPEC = toy_data(), toy_spec()
+RNG = np.random.default_rng(0)
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(tmp_path / "store", results=None)
+
+
+@pytest.fixture
+def dense(store):
+    return train_dense(SPEC, DATA, 0, quiet(store))
+
+
+def table(rank: int = 8, size: int = 8) -> np.ndarray:
+    spread = np.diag(2.0 ** -np.arange(rank))
+    return RNG.normal(size=(DATA.rows, rank)) @ spread @ RNG.normal(size=(rank, size))
+
+
+def simplicity(x: np.ndarray) -> float:
+    """What varimax raises: the variance of the squares, summed over columns."""
+    return (x**2).var(0).sum()
+
+
+@pytest.mark.parametrize("basis", bases.BASES)
+@pytest.mark.parametrize("backbone", ["mf", "lightgcn"])
+def test_a_rotation_changes_neither_scores_nor_the_l2_term(store, basis, backbone):
+    x, spec = table(), toy_spec(backbone, 8, dtype="float64")
+    q = bases.rotation(basis, x, DATA)
+    assert np.allclose(q.T @ q, np.eye(8), atol=1e-12)
+    every = np.ones(x.shape, bool)
+    here, there = (outputs_of(spec, DATA, one, every, quiet(store)) for one in (x, x @ q))
+    users = DATA.users
+    torch.testing.assert_close(
+        here[:users] @ here[users:].T, there[:users] @ there[users:].T, rtol=1e-6, atol=1e-6
+    )
+    assert (x**2).sum(1) == pytest.approx(((x @ q) ** 2).sum(1), rel=1e-9)
+
+
+def test_leading_principal_columns_are_the_best_approximation_of_their_rank():
+    x = table()
+    turned = x @ bases.rotation("pca", x, DATA)
+    left, values, right = np.linalg.svd(x, full_matrices=False)
+    for rank in (1, 3, 6):
+        best = (left[:, :rank] * values[:rank]) @ right[:rank]
+        kept = turned[:, :rank]
+        assert np.allclose(kept @ kept.T, best @ best.T)
+
+
+def test_varimax_finds_the_axes_of_a_sparse_table_again():
+    sparse = RNG.normal(size=(DATA.rows, 4)) * (RNG.random((DATA.rows, 4)) < 0.2)
+    hidden = sparse @ bases.random(sparse, DATA)
+    found = hidden @ bases.rotation("varimax", hidden, DATA)
+    assert simplicity(found) > simplicity(hidden @ bases.rotation("pca", hidden, DATA))
+    assert simplicity(found) >= 0.99 * simplicity(sparse)
+
+
+def test_hadamard_spreads_evenly_and_wants_a_power_of_two():
+    x = table()
+    turned = x @ bases.rotation("hadamard", x, DATA)
+    assert np.allclose((turned**2).sum(0), (x**2).sum() / 8)
+    with pytest.raises(ConfigError, match="found 6 dimensions, expected a power of two"):
+        bases.rotation("hadamard", x[:, :6], DATA)
+
+
+def test_alignment_undoes_a_rotation():
+    x = table()
+    turn = bases.random(x, DATA, seed=3)
+    assert np.allclose(bases.aligned(x @ turn, x), turn.T)
+
+
+def test_rows_are_weighted_by_how_often_training_scores_them():
+    """As often as in a long stream of triplets, each of which scores its user with two items."""
+    users, *items = Sampler.of(DATA.train, 0).draw(0, 100_000)
+    counts = np.bincount(np.concatenate([users, users]), minlength=DATA.rows).astype(float)
+    for side in items:
+        counts += np.bincount(DATA.users + side, minlength=DATA.rows)
+    weight = bases.scored(DATA)
+    assert counts / counts.sum() == pytest.approx(weight / weight.sum(), rel=0.1)
+
+
+def test_an_unknown_basis_is_refused_with_the_nearest():
+    with pytest.raises(ConfigError, match=r"found 'pac'.*Did you mean 'pca'"):
+        bases.rotation("pac", table(), DATA)
+
+
+class TestCuts:
+    def test_what_is_not_trained_again_keeps_the_trained_values(self, dense, monkeypatch):
+        epochs = count_epochs(monkeypatch)
+        [cut] = cuts(dense, "cut", [0.5], 0, "pca")
+        assert epochs == []
+        assert (cut.record.epochs, cut.record.best_epoch) == (0, 0)
+        q = bases.rotation("pca", dense.weights(), DATA)
+        kept = np.where(cut.mask.kept, dense.weights() @ q, 0)
+        assert np.allclose(cut.weights(), kept, atol=1e-6)
+        assert cut.mask.density == 0.5
+        gone = (dense.weights() @ q)[~cut.mask.kept]
+        assert np.abs(kept[cut.mask.kept]).min() >= np.abs(gone).max()
+
+    def test_each_method_starts_where_it_says(self, dense):
+        runs = {m: next(cuts(dense, m, [0.5], 0, "pca")) for m in METHODS}
+        assert len({run.mask.digest for run in runs.values()}) == 1
+        turn = runs["omp"].init.rotation
+        assert runs["omp"].init == Rotated(Seeded(0), turn)
+        assert runs["finetune"].init == runs["cut"].init != runs["omp"].init
+
+    @pytest.mark.parametrize("method", METHODS)
+    def test_asked_twice_it_trains_once(self, dense, monkeypatch, method):
+        keys = count_trainings(monkeypatch)
+        first = [run.key for run in cuts(dense, method, [0.6, 0.3], 0, "varimax")]
+        assert [run.key for run in cuts(dense, method, [0.6, 0.3], 0, "varimax")] == first
+        assert len(keys) == 2
+
+    def test_in_its_own_axes_omp_is_the_search_of_that_name(self, dense, store):
+        schedule = Schedule("omp", densities=(0.5,))
+        one = list(rounds_of(schedule, SPEC, DATA, quiet(store)))[1]
+        [other] = cuts(dense, "omp", [0.5], 0)
+        assert one.run.key == other.key
+        rows = [row for row in store.searches() if row["key"] == other.key]
+        assert len({row["search"] for row in rows}) == 1
+
+    def test_columns_go_from_the_right(self, dense):
+        [cut] = cuts(dense, "cut", [0.5], 0, "pca", "columns")
+        assert cut.mask.kept.all(0).tolist() == [True, True, False, False]
+
+    def test_turned_at_every_round_each_mask_is_of_all_entries(self, dense):
+        runs = list(turning_search(dense, 0.5, 2, 0, "pca"))
+        assert [round(run.mask.density, 3) for run in runs] == [0.5, 0.25]
+        assert runs[1].init.of == runs[0].init
+        assert not (runs[1].mask.kept <= runs[0].mask.kept).all()
+
+    def test_recorded_it_is_trained_again_to_the_same_bits(self, dense, store, tmp_path):
+        """The rotation is recorded with the run; masks are cut again in its axes."""
+        store.results = tmp_path / "results"
+        store.recorded_tables = Recorded(store.results)
+        keys = [run.key for m in METHODS for run in cuts(dense, m, [0.5], 0, "pca")]
+        adding.add(store, [dense.key, *keys], masks=False)
+        assert not list(adding.verify(store.results))
+        other = Store(tmp_path / "other", store.results)
+        for key in keys:
+            assert replay(other.find(key), DATA, quiet(other)).same_bits
+
+    def test_what_is_no_method_is_refused(self, dense):
+        with pytest.raises(ConfigError, match="found 'prune', expected one of cut, finetune, omp"):
+            next(cuts(dense, "prune", [0.5], 0))
