@@ -138,7 +138,7 @@ def _placed(frame: pd.DataFrame) -> pd.DataFrame:
     """The rows of a frame as :meth:`Search.rows` has them. Round 0 of an LCM search is its teacher,
     whose settings are its own."""
     frame = frame[(frame["method"] != "lcm") | (frame["round"] > 0)]
-    once = frame["method"].isin([*ONE_SHOT, "lcm"])
+    once = frame["method"].isin([*ONE_SHOT, "lcm"]) & (frame["round"] > 0)
     place = frame["density"].map("{:.3g}".format).where(once, frame["round"].astype(str))
     epochs = frame["rewind_epoch"].astype("Float64").fillna(-1.0).astype(float)
     filled = {"rewind_epoch": epochs, "rate": frame["rate"].fillna(-1.0)}

@@ -95,7 +95,7 @@ class Search:
         about |= {"method": self.method, "seed": self.seed, "split_seed": self.split_seed, **tags}
         for number, density in self._places():
             by_density = self.method in (*ONE_SHOT, "lcm")
-            place = f"{density:.3g}" if by_density else str(number)
+            place = f"{density:.3g}" if by_density and number else str(number)
             untrained = {"max_epochs": 0} if self.method == "cut" and number else {}
             yield {**about, **untrained, "round": number, "density": density, "place": place}
 
@@ -194,7 +194,7 @@ def _searches(one: dict[str, Any]) -> list[Search]:
     if one.get("densities") == "few":
         densities, rounds = tuple((1 - one["rate"]) ** n for n in one["few"]), ()
     elif one.get("densities"):
-        densities, rounds = tuple(one["densities"]), ()
+        densities, rounds = tuple(one[one["densities"]]), ()
     elif one["method"] == "dense":
         rounds = ()
     return [_search(one, rounds=rounds, densities=densities)]
