@@ -176,11 +176,29 @@ class Training(Described):
 
 
 @settings
+class Dynamic(Described):
+    """Dynamic sparse training: the mask moves while it is trained (:mod:`finders.dynamic`)."""
+
+    share: float = Field(0.5, gt=0, lt=1)
+    """Of the kept entries, exchanged at first; it falls to 0 (DSL's `update_ratio`)."""
+    every: Count = 5
+    """Epochs from one exchange to the next."""
+    until: Count = 100
+    """The last epoch with an exchange."""
+
+
+@settings
 class Spec(Described):
     """A model and how it is trained: all of a run but its data, start and mask."""
 
     model: Model = Model()
     training: Training = Training()
+    policy: Dynamic | None = None
+    """What may change the mask at an epoch's end."""
+
+    def described(self) -> dict[str, Any]:
+        """Without a policy where there is none, as in keys made before there were any."""
+        return {n: value for n, value in super().described().items() if value is not None}
 
     def with_model(self, **changes: Any) -> Spec:
         """The same, with some settings of the model changed."""
@@ -243,7 +261,7 @@ def init_from(described: dict[str, Any]) -> Init:
 
 def spec_from(described: dict[str, Any]) -> Spec:
     """The spec that ``described()`` gave, as read back from a record."""
-    parts = {"model": Model, "training": Training}
+    parts = {"model": Model, "training": Training, "policy": Dynamic}
     return Spec(**{n: parts[n](**v) if n in parts else v for n, v in described.items()})
 
 

@@ -322,8 +322,10 @@ class Ticket:
     @classmethod
     def of(cls, run: TrainedRun, chosen: str = "") -> Ticket:
         """The ticket of a finished run; weights and mask that are not kept are made again."""
-        kept, row = run.ensure_mask().kept, run.record.row
-        table = np.where(kept, run.ensure_weights(), 0).astype(np.float32)
+        run.ensure_mask()
+        weights, row = run.ensure_weights(), run.record.row
+        kept = run.final(weights)
+        table = np.where(kept, weights, 0).astype(np.float32)
         names = ("key", "dataset", "density", "seed", "l2", METRIC, "ndcg@20", f"valid_{METRIC}")
         about = {name: row[name] for name in names}
         model = run.spec.model

@@ -15,6 +15,7 @@ import torch
 from lthnb.config import Compressed, Init, Rotated, Snapshot, Spec
 from lthnb.control import Control, Stopped
 from lthnb.data import DataError, Interactions
+from lthnb.finders.dynamic import moved
 from lthnb.kernels import new_step
 from lthnb.models import LinearStart
 from lthnb.pruning import CRITERIA, Mask, pruned
@@ -105,14 +106,21 @@ class TrainedRun:
             table = store.find_weights(self.key, epoch)  # another process may have been faster
             if table is None:
                 step = new_step(self.spec, self.data, start, mask.kept, control.device)
-                _replay(record, step, record.best_epoch if epoch == "best" else epoch, control)
-                table = step.weights()
+                at = Epochs(self.spec, self.data, step, mask.kept, control.device)
+                _replay(record, at, record.best_epoch if epoch == "best" else epoch, control)
+                table = at.step.weights()
                 store.put_weights(self.key, epoch, table)
         return table
 
     def outputs(self) -> torch.Tensor:
         """Rows to score with, from the best epoch's weights: (users + items, F), users first."""
-        return outputs_of(self.spec, self.data, self.weights(), self.mask.kept, self.control)
+        table = self.weights()
+        return outputs_of(self.spec, self.data, table, self.final(table), self.control)
+
+    def final(self, table: np.ndarray) -> np.ndarray:
+        """Which entries of the run's table are kept, bool (rows, F): its mask, or where a policy
+        moved that, those that are not zero."""
+        return self.mask.kept if self.spec.policy is None else table != 0
 
 
 def outputs_of(
@@ -158,13 +166,44 @@ def prune_run(run: TrainedRun, about: dict[str, Any]) -> Mask:
     return pruned(about, Mask.dense(*weights.shape), weights)
 
 
-def _replay(record: Record, step: Any, count: int, control: Control) -> None:
+@dataclass
+class Epochs:
+    """A training's step and its mask, bool (rows, F), which the spec's policy may move."""
+
+    spec: Spec
+    data: Interactions
+    step: Any
+    kept: np.ndarray
+    device: str
+
+    def run(self, number: int) -> float:
+        """Train an epoch, counted from 0, and return its mean loss; then the policy has its say."""
+        loss = self.step.run_epoch(number)
+        if self.spec.policy is not None and math.isfinite(loss):
+            table = self.step.weights()
+            fresh = moved(self.spec.policy, self.spec, self.data, number + 1, table, self.kept)
+            if fresh is not None:
+                state, both = self.step.state(), self.kept & fresh
+                arrays = {n: a * both if a.shape == both.shape else a for n, a in state.items()}
+                self.put(fresh, arrays)
+        return loss
+
+    def put(self, kept: np.ndarray, state: dict[str, np.ndarray]) -> None:
+        """Go on from a state under another mask."""
+        if kept is not self.kept:
+            table = np.zeros(kept.shape, np.float32)
+            self.step = new_step(self.spec, self.data, table, kept, self.device)
+            self.kept = kept
+        self.step.restore(state)
+
+
+def _replay(record: Record, at: Epochs, count: int, control: Control) -> None:
     """The first epochs of a run again, compared with its losses; nothing is evaluated."""
     # Not at the deadline: nothing of a replay is kept, so it would never come to its end.
     bar = control.bar(f"again: {record.key[:8]}", count)
     with bar, replace(control, deadline=None).stopping() as why_stop:
         for number, recorded in enumerate(record.nested["losses"][:count].tolist()):
-            loss = step.run_epoch(number)
+            loss = at.run(number)
             if not math.isclose(loss, recorded, rel_tol=REPLAY_TOLERANCE):
                 raise StoreError(
                     f"run {record.key[:8]}: replayed, epoch {number + 1} has loss {loss:.6g}, "

@@ -25,7 +25,7 @@ from lthnb.config import (
 )
 from lthnb.control import Control, Stopped
 from lthnb.data import DataError, Interactions
-from lthnb.kept import TrainedRun, ensure_mask, initialise, outputs_of
+from lthnb.kept import Epochs, TrainedRun, ensure_mask, initialise, outputs_of
 from lthnb.kernels import device_of, new_step, resolve
 from lthnb.kernels.ranking import evaluate
 from lthnb.models import LinearStart
@@ -128,7 +128,8 @@ def compute(
     key, store, t = digest_text(text), control.store, spec.training
     began = saved = time.monotonic()
     step = new_step(spec, data, start, mask.kept, control.device)
-    at, best = _resume(key, step, store)
+    run = Epochs(spec, data, step, mask.kept, control.device)
+    at, best = _resume(key, run, store)
     spent = at.seconds
     if t.epochs == 0:
         best = _evaluated(at, best, step, data, t.chosen_on)
@@ -136,16 +137,16 @@ def compute(
     bar = control.bar(title, t.epochs, at.epoch)
     with control.stopping() as why_stop, bar:
         while at.epoch < t.epochs and at.epoch - at.best_epoch < t.patience:
-            loss = step.run_epoch(at.epoch)
+            loss = run.run(at.epoch)
             at.epoch += 1
             if not math.isfinite(loss):
                 found = f"run {key[:8]}: the loss of epoch {at.epoch} is {loss}"
                 raise Diverged(f"{found}; lower the learning rate or the L2 weight.")
             at.losses.append(loss)
             if at.epoch in control.keep:
-                store.put_weights(key, at.epoch, step.weights())
+                store.put_weights(key, at.epoch, run.step.weights())
             if at.epoch % t.evaluate_every == 0 or at.epoch == t.epochs:
-                best = _evaluated(at, best, step, data, t.chosen_on)
+                best = _evaluated(at, best, run.step, data, t.chosen_on)
             bar.set_postfix_str(f"best Recall@20 {at.best_value:.4f}", refresh=False)
             bar.update()
             if control.report is not None:
@@ -155,14 +156,17 @@ def compute(
             reason = why_stop()
             if reason or now - saved >= control.checkpoint_seconds:
                 found = {} if best is None else {"best": best}
-                store.put_checkpoint(key, {**step.state(), **found}, asdict(at))
+                if spec.policy is not None:
+                    found["kept"] = run.kept
+                store.put_checkpoint(key, {**run.step.state(), **found}, asdict(at))
                 saved = time.monotonic()
             if reason:
                 raise Stopped(reason, key, at.epoch)
     if "last" in control.keep:
-        store.put_weights(key, at.epoch, step.weights())
-    hits = evaluate(outputs_of(spec, data, best, mask.kept, control), data, "test")
-    int8 = score_int8(spec, data, best, mask.kept, control)
+        store.put_weights(key, at.epoch, run.step.weights())
+    kept = mask.kept if spec.policy is None else best != 0
+    hits = evaluate(outputs_of(spec, data, best, kept, control), data, "test")
+    int8 = score_int8(spec, data, best, kept, control)
     valid = {} if t.protocol == "paper" else at.best_metrics
     scores = {"best_epoch": at.best_epoch, "epochs": at.epoch, "test": hits.means(), "valid": valid}
     scores["int8"] = int8
@@ -199,14 +203,14 @@ def score_int8(
     return {f"{name}@{SELECTION_K}": hits.mean(name, SELECTION_K) for name in ("recall", "ndcg")}
 
 
-def _resume(key: str, step: Any, store: Store) -> tuple[_Progress, np.ndarray | None]:
+def _resume(key: str, run: Epochs, store: Store) -> tuple[_Progress, np.ndarray | None]:
     """Where the checkpoint stands, to which the step is brought, and the best table so far."""
     at = _Progress()
     arrays, state = store.find_checkpoint(key) or ({}, {})
-    best = arrays.pop("best", None)
-    shapes = [{n: (a.shape, a.dtype) for n, a in s.items()} for s in (arrays, step.state())]
+    best, kept = arrays.pop("best", None), arrays.pop("kept", run.kept)
+    shapes = [{n: (a.shape, a.dtype) for n, a in s.items()} for s in (arrays, run.step.state())]
     if state.keys() == asdict(at).keys() and shapes[0] == shapes[1]:
-        step.restore(arrays)
+        run.put(kept, arrays)
         return _Progress(**state), best
     if state:
         say(f"run {key[:8]}: its checkpoint is of another version; the training starts over.")

@@ -1,14 +1,18 @@
 """Bases and cuts: what a rotation leaves as it is, what each basis is best at, and their runs."""
 
+import json
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
-from toys import count_epochs, count_trainings, quiet, toy_data, toy_spec
+from toys import count_epochs, count_trainings, half, quiet, toy_data, toy_spec, trained
 
-from lthnb.config import ConfigError, Rotated, Schedule, Seeded
+from lthnb.config import ConfigError, Dynamic, Rotated, Schedule, Seeded, spec_from
+from lthnb.cutting import METHODS, cuts, turning_search
 from lthnb.experiments.replays import replay
 from lthnb.finders import bases
-from lthnb.finders.cutting import METHODS, cuts, turning_search
+from lthnb.finders.dynamic import gradient, moved
 from lthnb.kept import outputs_of
 from lthnb.lottery import rounds_of, train_dense
 from lthnb.sampling import Sampler
@@ -100,6 +104,44 @@ def test_rows_are_weighted_by_how_often_training_scores_them():
 def test_an_unknown_basis_is_refused_with_the_nearest():
     with pytest.raises(ConfigError, match=r"found 'pac'.*Did you mean 'pca'"):
         bases.rotation("pac", table(), DATA)
+
+
+class TestDynamic:
+    POLICY = Dynamic(0.5, every=2, until=8)
+
+    def test_the_number_of_entries_stays_and_the_share_falls_to_nothing(self):
+        x, kept, gone = table(4, 4), half(DATA, SPEC).kept, []
+        for epoch in range(1, 11):
+            fresh = moved(self.POLICY, SPEC, DATA, epoch, np.where(kept, x, 0), kept)
+            if fresh is None:
+                assert epoch % 2 or epoch > 8
+                continue
+            assert fresh.sum() == kept.sum()
+            gone.append(int((kept & ~fresh).sum()))
+            kept = fresh
+        assert gone == sorted(gone, reverse=True)
+        assert gone[0] > gone[-1] == 0
+
+    def test_the_smallest_go_and_those_with_the_largest_gradients_come(self):
+        kept = half(DATA, SPEC).kept
+        x = np.where(kept, table(4, 4), 0)
+        fresh = moved(self.POLICY, SPEC, DATA, 2, x, kept)
+        share = 0.5 * (1 + np.cos(np.pi * 2 / 8)) / 2
+        count = int(share * kept.sum())
+        left = kept & (np.abs(x) > np.sort(np.abs(x[kept]))[count - 1])
+        assert (left <= fresh).all()
+        slope = np.abs(gradient(SPEC, DATA, 2, x))
+        assert slope[fresh & ~left].min() >= slope[~fresh].max()  # some come back at once
+
+    def test_trained_it_has_as_many_entries_elsewhere_and_is_trained_again(self, store):
+        spec, mask = replace(SPEC, policy=Dynamic(0.5, every=1, until=4)), half(DATA, SPEC)
+        run = trained(store, DATA, spec, mask)
+        final = run.final(run.weights())
+        assert final.sum() <= mask.entries
+        assert (final & ~mask.kept).any()
+        assert run.key != trained(store, DATA, SPEC, mask).key
+        assert replay(run.record, DATA, quiet(store)).same_bits
+        assert spec_from(json.loads(run.record.row["key_text"])["spec"]) == spec
 
 
 class TestCuts:

@@ -6,14 +6,15 @@ SIGKILL leaves no chance to tidy up: whatever is half done then must be found an
 import os
 import shutil
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from toys import PATIENCE, processes, quiet, toy_data, toy_spec, trained
+from toys import PATIENCE, half, processes, quiet, toy_data, toy_spec, trained
 
-from lthnb.config import Schedule
+from lthnb.config import Dynamic, Schedule
 from lthnb.lottery import rounds_of
 from lthnb.store import adding
 from lthnb.store.results import results
@@ -24,6 +25,13 @@ def search(store: Store) -> None:
     """A checkpoint of 2 MB after each epoch, so that writing takes a good part of the time."""
     data, spec = toy_data(600, 800, 0.02), toy_spec(size=64, batch_size=2048, step="cpu")
     list(rounds_of(Schedule("imp", 0.3, 3), spec, data, quiet(store, checkpoint_seconds=0)))
+
+
+def moving(store: Store) -> None:
+    """A training whose mask moves after every epoch."""
+    data, spec = toy_data(600, 800, 0.02), toy_spec(size=64, batch_size=2048, step="cpu")
+    spec = replace(spec, policy=Dynamic(0.5, every=1, until=4))
+    trained(store, data, spec, half(data, spec), checkpoint_seconds=0)
 
 
 def add(store: Store) -> None:
@@ -104,6 +112,14 @@ def test_killed_search_is_resumed_to_the_same_bits(tmp_path, undisturbed, kills)
             shutil.rmtree(folder / "store" / "runs")
     run(search, folder)
     compare(folder, whole)
+
+
+def test_killed_while_its_mask_moves_it_is_resumed_to_the_same_bits(tmp_path):
+    written = run(moving, tmp_path / "whole")
+    for die_at in (written // 3, written // 2):
+        assert run(moving, tmp_path / "here", die_at) == 0
+    run(moving, tmp_path / "here")
+    compare(tmp_path / "here", tmp_path / "whole")
 
 
 def test_addition_killed_at_any_write_changes_no_result_and_can_be_done_again(

@@ -28,7 +28,7 @@ from toys import (
 )
 
 from lthnb.__main__ import main
-from lthnb.config import Rotated, Seeded, Snapshot
+from lthnb.config import Dynamic, Rotated, Seeded, Snapshot
 from lthnb.control import Stopped
 from lthnb.data import DataError, to_csr
 from lthnb.kept import initialise
@@ -99,6 +99,8 @@ CASES = {
     "every other epoch": toy_spec(evaluate_every=2, epochs=5, patience=5),
     "patience": toy_spec(learning_rate=0.5, epochs=9, patience=2),
     "table": toy_spec(l2_scope="table", l2=0.1),
+    "moving mask": replace(toy_spec("lightgcn"), policy=Dynamic(0.5, every=1, until=3)),
+    "moving mask by hand": replace(toy_spec(step="cpu"), policy=Dynamic(0.5, every=1, until=3)),
 }
 
 

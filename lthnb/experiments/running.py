@@ -17,12 +17,12 @@ from tqdm import tqdm
 
 from lthnb.config import Compressed, ConfigError, Seeded
 from lthnb.control import Control, Stopped
+from lthnb.cutting import cuts, turning_search
 from lthnb.data import Interactions
 from lthnb.datasets import sources
 from lthnb.experiments import rows_of, table, tuned
 from lthnb.experiments.grid import AGAIN, RECORDED, UNREWOUND, Grid, Search
 from lthnb.experiments.replays import replay
-from lthnb.finders.cutting import cuts, turning_search
 from lthnb.kept import TrainedRun
 from lthnb.lottery import derived_seed, rounds_of, start_of, tags_of, train_dense
 from lthnb.store.files import say
