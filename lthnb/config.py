@@ -184,7 +184,7 @@ class Dynamic(Described):
     every: Count = 5
     """Epochs from one exchange to the next."""
     until: Count = 100
-    """The last epoch with an exchange."""
+    """The last epoch with an exchange; patience counts from there at the earliest."""
 
 
 @settings

@@ -9,11 +9,13 @@ round. All of it is runs of the one training loop.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
-from lthnb.config import ConfigError, Init, Rotated, Seeded, Snapshot
+from lthnb.config import ConfigError, Dynamic, Init, Rotated, Schedule, Seeded, Snapshot
 from lthnb.finders.bases import rotation
 from lthnb.kept import TrainedRun, prune_run
+from lthnb.lottery import mask_of, targets
 from lthnb.store.records import pruning_key, search_row, search_tags
 from lthnb.store.runs import StoredMask
 from lthnb.training import train
@@ -72,6 +74,23 @@ def turning_search(
         last = train(dense.spec, dense.data, start, mask, dense.control, seed)
         put(search_row(tags, dense.key, number, mask.density, last.key))
         yield last
+
+
+def dynamic(
+    dense: TrainedRun, densities: Sequence[float], seed: int, policy: Dynamic
+) -> Iterator[TrainedRun]:
+    """Dynamic sparse training at each density, from X⁰ under a random mask. dense: the dense run
+    that it is compared with, which gives spec and data."""
+    control, size = dense.control, dense.spec.model.embedding_size
+    tags = search_tags("dynamic", seed, criterion="random", scope="join")
+    schedule = Schedule("rp_x0", densities=tuple(densities), seed=seed)
+    spec = replace(dense.spec, policy=policy)
+    control.store.put_search(search_row(tags, dense.key, 0, 1.0, dense.key))
+    for keep in targets(schedule, dense.data, size):
+        mask = mask_of(schedule, dense, keep)
+        run = train(spec, dense.data, Seeded(seed), mask, control, seed)
+        control.store.put_search(search_row(tags, dense.key, 1, mask.density, run.key))
+        yield run
 
 
 def _turn(run: TrainedRun, basis: str) -> str:

@@ -96,7 +96,7 @@ def rounds_of(
     dense = last = train_dense(spec, data, schedule.seed, control)
     yield done(0, dense)
     for number, keep in enumerate(targets(schedule, data, size), start=1):
-        mask = _pruned(schedule, dense if schedule.method == "omp" else last, keep, criterion)
+        mask = mask_of(schedule, dense if schedule.method == "omp" else last, keep, criterion)
         init = start_of(schedule, number, dense.key, last.key)
         last = train(spec, data, init, mask, control, schedule.seed)
         yield done(number, last)
@@ -179,8 +179,8 @@ def pruning_of(
     return about
 
 
-def _pruned(
-    schedule: Schedule, source: TrainedRun, keep: Keep, criterion: Criterion | None
+def mask_of(
+    schedule: Schedule, source: TrainedRun, keep: Keep, criterion: Criterion | None = None
 ) -> StoredMask:
     """Line 5 of Algorithm 1: the next round's mask, from the store or of a run's weights."""
     store, shape = source.control.store, source.mask.shape

@@ -131,12 +131,13 @@ def compute(
     run = Epochs(spec, data, step, mask.kept, control.device)
     at, best = _resume(key, run, store)
     spent = at.seconds
+    moving = spec.policy.until if spec.policy else 0  # patience counts from the last exchange
     if t.epochs == 0:
         best = _evaluated(at, best, step, data, t.chosen_on)
     title = f"{data.name} {spec.model.backbone} density {mask.density:.3f}"
     bar = control.bar(title, t.epochs, at.epoch)
     with control.stopping() as why_stop, bar:
-        while at.epoch < t.epochs and at.epoch - at.best_epoch < t.patience:
+        while at.epoch < t.epochs and at.epoch - max(at.best_epoch, moving) < t.patience:
             loss = run.run(at.epoch)
             at.epoch += 1
             if not math.isfinite(loss):

@@ -20,7 +20,7 @@ SETTINGS = ("protocol", "embedding_size", "l2", "learning_rate", "batch_size", "
 SETTINGS += ("patience", "evaluate_every")
 TAGS = ("method", "rate", "rewind", "rewind_epoch", "prune_from", "basis", "criterion")
 UNREWOUND = ("cut", "finetune")  # those whose values stay as they were trained
-CRITERION = dict.fromkeys(("random", "random_x0"), "random")  # of methods that read none
+CRITERION = dict.fromkeys(("dynamic", "random", "random_x0"), "random")  # of methods that read none
 AGAIN = ("other_start", "other_order")  # tickets trained again with half of their seed changed
 PRUNES = ("imp", "omp", "cut", "finetune", *AGAIN)  # methods that read weights
 METHOD_NAMES = {"random": "rp", "random_x0": "rp_x0"}  # method → what `config.Schedule` calls it
@@ -34,7 +34,8 @@ class Search:
 
     settings: :data:`SETTINGS`. rounds: those that are shown, round 0 apart. densities: of what is
     pruned once, or of an IMP search that goes by densities. of: LCM's: the teacher's embedding
-    size and learning rate. split_seed: see :func:`sources.load_with`.
+    size and learning rate. policy: of a mask that moves, settings of :class:`config.Dynamic`.
+    split_seed: see :func:`sources.load_with`.
     """
 
     dataset: str
@@ -51,6 +52,7 @@ class Search:
     basis: str = ""
     criterion: str = "magnitude"
     of: Mapping[str, Any] = field(default_factory=dict)
+    policy: Mapping[str, Any] = field(default_factory=dict)
     split_seed: int = 0
 
     def __hash__(self) -> int:
@@ -213,6 +215,7 @@ def _search(one: dict[str, Any], **more: Any) -> Search:
         rewind=rewind,
         rewind_epoch=one["rewind_epoch"] if rewind == "late" else None,
         prune_from=one.get("prune_from", "best"),
+        policy=one["dynamic"] if one["method"] == "dynamic" else {},
         basis=one.get("basis", ""),
         criterion=one.get("criterion", "magnitude"),
         split_seed=one.get("split_seed", 0),

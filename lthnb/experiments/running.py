@@ -15,9 +15,9 @@ import pandas as pd
 from joblib import Parallel, cpu_count, delayed, parallel_config
 from tqdm import tqdm
 
-from lthnb.config import Compressed, ConfigError, Seeded
+from lthnb.config import Compressed, ConfigError, Dynamic, Seeded
 from lthnb.control import Control, Stopped
-from lthnb.cutting import cuts, turning_search
+from lthnb.cutting import cuts, dynamic, turning_search
 from lthnb.data import Interactions
 from lthnb.datasets import sources
 from lthnb.experiments import rows_of, table, tuned
@@ -148,6 +148,10 @@ def train_search(one: Search, data: Interactions, control: Control) -> None:
         _train_lcm(one, data, control)
     elif one.method in AGAIN:
         _train_changed(one, data, control)
+    elif one.method == "dynamic":
+        dense = train_dense(one.spec, data, one.seed, control)
+        for _ in dynamic(dense, one.densities, one.seed, Dynamic(**one.policy)):
+            pass
     elif one.basis or one.method in UNREWOUND or one.criterion != "magnitude":
         _train_turned(one, data, control)
     else:

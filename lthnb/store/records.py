@@ -34,6 +34,7 @@ ONE_SHOT = (
     "omp",
     "cut",
     "finetune",
+    "dynamic",
     "random",
     "random_x0",
 )  # methods that prune the dense table once a density
@@ -41,7 +42,7 @@ TAGS = ("rate", "densities", "rewind", "rewind_epoch", "criterion", "prune_from"
 READ = {  # which of these a method reads, where it does not read all
     "omp": ("rewind", "rewind_epoch", "criterion", "prune_from", "scope", "basis"),
     **dict.fromkeys(("cut", "finetune"), ("criterion", "prune_from", "scope", "basis")),
-    **dict.fromkeys(("random", "random_x0"), ("criterion", "scope")),
+    **dict.fromkeys(("dynamic", "random", "random_x0"), ("criterion", "scope")),
     **dict.fromkeys(("dense", "lcm"), ()),
 }
 
@@ -55,7 +56,7 @@ def search_tags(method: str, seed: int, **settings: Any) -> dict[str, Any]:
     """
     read, settings = READ.get(method, TAGS), {"basis": None, **settings}
     found = {name: settings[name] if name in read else None for name in TAGS}
-    if method.startswith("random"):
+    if method in ("dynamic", "random", "random_x0"):
         found["criterion"] = "random"
     if found["rewind"] != "late":
         found["rewind_epoch"] = None
