@@ -123,8 +123,11 @@ class Model(Described):
     """K, propagation layers of LightGCN (the authors' commands)."""
     layer_combination: Literal["mean", "sum"] = "mean"
     """How the K+1 layers become one: their mean (the authors' code) or sum (Eq. 6, α = 1)."""
-    compression: Literal["none", "linear"] = "none"
-    """What is trained: the table, or maps to it from a frozen teacher's (LCM, §4.4; LightEmb)."""
+    compression: Literal["none", "linear", "threshold"] = "none"
+    """What is trained: the table, maps to it from a frozen teacher's (LCM, §4.4; LightEmb), or the
+    table and a threshold for each entry (PEP)."""
+    target_density: float = Field(0.5, gt=0, lt=1)
+    """At which training ends, with thresholds."""
 
     def described(self) -> dict[str, Any]:
         """Without what the backbone does not read, and what came later, at its default."""
@@ -133,6 +136,8 @@ class Model(Described):
             del given["layers"], given["layer_combination"]
         if self.compression == "none":
             del given["compression"]
+        if self.compression != "threshold":
+            del given["target_density"]
         return given
 
 

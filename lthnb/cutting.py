@@ -12,10 +12,23 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from lthnb.config import ConfigError, Dynamic, Init, Rotated, Schedule, Seeded, Snapshot
+import numpy as np
+
+from lthnb.config import (
+    DENSE,
+    ConfigError,
+    Dynamic,
+    Init,
+    Rotated,
+    Schedule,
+    Seeded,
+    Snapshot,
+    canonical,
+)
 from lthnb.finders.bases import rotation
 from lthnb.kept import TrainedRun, prune_run
-from lthnb.lottery import mask_of, targets
+from lthnb.kernels import resolve
+from lthnb.lottery import mask_of, pruning_of, targets
 from lthnb.store.records import pruning_key, search_row, search_tags
 from lthnb.store.runs import StoredMask
 from lthnb.training import train
@@ -82,7 +95,8 @@ def dynamic(
     """Dynamic sparse training at each density, from X⁰ under a random mask. dense: the dense run
     that it is compared with, which gives spec and data."""
     control, size = dense.control, dense.spec.model.embedding_size
-    tags = search_tags("dynamic", seed, criterion="random", scope="join")
+    how = {"criterion": "random", "scope": "join", "policy": canonical(policy.described())}
+    tags = search_tags("dynamic", seed, **how)
     schedule = Schedule("rp_x0", densities=tuple(densities), seed=seed)
     spec = replace(dense.spec, policy=policy)
     control.store.put_search(search_row(tags, dense.key, 0, 1.0, dense.key))
@@ -91,6 +105,29 @@ def dynamic(
         run = train(spec, dense.data, Seeded(seed), mask, control, seed)
         control.store.put_search(search_row(tags, dense.key, 1, mask.density, run.key))
         yield run
+
+
+def learned(dense: TrainedRun, densities: Sequence[float], seed: int) -> Iterator[TrainedRun]:
+    """PEP: a training with learnt thresholds down to each density, and a ticket from X⁰ under the
+    mask that it ends with. Both have rows of searches, `thresholds` and `pep`."""
+    store, shape, spec = dense.control.store, dense.mask.shape, dense.spec
+    whole, patience = StoredMask(None, shape, store), spec.training.epochs
+    control = replace(dense.control, keep=("last",))
+    for density in densities:
+        finder = spec.with_model(compression="threshold", target_density=density)
+        finder = resolve(finder.with_training(patience=patience, step="auto"))
+        found = train(finder, dense.data, Seeded(seed), whole, control, seed)
+        left = int(np.count_nonzero(found.ensure_weights("last")))
+        keep = (min(left, round(density * whole.entries)),)
+        schedule = Schedule("omp", prune_from="last")
+        about = pruning_of(schedule, dense.data, shape[1], found.key, DENSE, keep)
+        mask = _pruned(found, about)
+        ticket = train(spec, dense.data, Seeded(seed), mask, dense.control, seed)
+        for method, key in (("thresholds", found.key), ("pep", ticket.key)):
+            tags = search_tags(method, seed)
+            store.put_search(search_row(tags, dense.key, 0, 1.0, dense.key))
+            store.put_search(search_row(tags, dense.key, 1, mask.density, key))
+        yield ticket
 
 
 def _turn(run: TrainedRun, basis: str) -> str:
@@ -106,12 +143,18 @@ def _mask(run: TrainedRun, density: float, criterion: str, basis: str, turn: str
     store, data, shape = run.control.store, run.data, run.mask.shape
     if density == 1:
         return StoredMask(None, shape, store)
-    about: dict[str, Any] = {"scope": "join", "users": data.users, "shape": list(shape)}
-    about |= {"criterion": criterion, "keep": [round(density * shape[0] * shape[1])]}
-    about |= {"run": run.key, "weights": "best", "mask": "dense"}
+    keep = (round(density * shape[0] * shape[1]),)
+    schedule = Schedule("omp", criterion=criterion)
+    about = pruning_of(schedule, data, shape[1], run.key, DENSE, keep)
     if turn:
         about |= {"basis": basis, "rotation": turn}
+    return _pruned(run, about)
+
+
+def _pruned(run: TrainedRun, about: dict[str, Any]) -> StoredMask:
+    """The mask of a pruning, from the store where it is known."""
+    store = run.control.store
     known = store.find_pruning(pruning_key(about))
     if known is None:
         known = store.put_mask(prune_run(run, about), about)
-    return StoredMask(known, shape, store)
+    return StoredMask(known, run.mask.shape, store)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from lthnb.config import Compressed, Init, Rotated, Snapshot, Spec
+from lthnb.config import Compressed, ConfigError, Init, Rotated, Snapshot, Spec
 from lthnb.control import Control, Stopped
 from lthnb.data import DataError, Interactions
 from lthnb.finders.dynamic import moved
@@ -158,7 +158,11 @@ def ensure_mask(mask: StoredMask, data: Interactions, control: Control) -> Mask:
 
 def prune_run(run: TrainedRun, about: dict[str, Any]) -> Mask:
     """The mask that one of our criteria gives of a run's weights. about: what the pruning depends
-    on; with a `rotation`, the weights are turned first, and so every entry is there again."""
+    on; with a `rotation`, the weights are turned first, and so every entry is there again. Raises
+    ConfigError for a run whose mask moved."""
+    if run.spec.policy is not None:
+        found = f"run {run.key[:8]}: found a mask that moved in training"
+        raise ConfigError(f"{found}, expected one that stayed: it cannot be pruned on.")
     weights = run.ensure_weights(about["weights"])
     if "rotation" not in about:
         return pruned(about, run.ensure_mask(), weights)
@@ -177,16 +181,16 @@ class Epochs:
     device: str
 
     def run(self, number: int) -> float:
-        """Train an epoch, counted from 0, and return its mean loss; then the policy has its say."""
-        loss = self.step.run_epoch(number)
-        if self.spec.policy is not None and math.isfinite(loss):
+        """Train an epoch, counted from 0, and return its mean loss. The policy has its say before
+        it, so that what is scored after an epoch was trained for one under its mask."""
+        if self.spec.policy is not None and number:
             table = self.step.weights()
-            fresh = moved(self.spec.policy, self.spec, self.data, number + 1, table, self.kept)
+            fresh = moved(self.spec.policy, self.spec, self.data, number, table, self.kept)
             if fresh is not None:
                 state, both = self.step.state(), self.kept & fresh
                 arrays = {n: a * both if a.shape == both.shape else a for n, a in state.items()}
                 self.put(fresh, arrays)
-        return loss
+        return self.step.run_epoch(number)
 
     def put(self, kept: np.ndarray, state: dict[str, np.ndarray]) -> None:
         """Go on from a state under another mask."""

@@ -138,6 +138,8 @@ def compute(
     bar = control.bar(title, t.epochs, at.epoch)
     with control.stopping() as why_stop, bar:
         while at.epoch < t.epochs and at.epoch - max(at.best_epoch, moving) < t.patience:
+            if run.step.done():
+                break
             loss = run.run(at.epoch)
             at.epoch += 1
             if not math.isfinite(loss):
@@ -146,7 +148,8 @@ def compute(
             at.losses.append(loss)
             if at.epoch in control.keep:
                 store.put_weights(key, at.epoch, run.step.weights())
-            if at.epoch % t.evaluate_every == 0 or at.epoch == t.epochs:
+            last = at.epoch == t.epochs or run.step.done()
+            if last or at.epoch % t.evaluate_every == 0:
                 best = _evaluated(at, best, run.step, data, t.chosen_on)
             bar.set_postfix_str(f"best Recall@20 {at.best_value:.4f}", refresh=False)
             bar.update()

@@ -9,11 +9,12 @@ import torch
 from toys import count_epochs, count_trainings, half, quiet, toy_data, toy_spec, trained
 
 from lthnb.config import ConfigError, Dynamic, Rotated, Schedule, Seeded, spec_from
-from lthnb.cutting import METHODS, cuts, turning_search
+from lthnb.cutting import METHODS, cuts, dynamic, learned, turning_search
 from lthnb.experiments.replays import replay
 from lthnb.finders import bases
 from lthnb.finders.dynamic import gradient, moved
 from lthnb.kept import outputs_of
+from lthnb.kernels import new_step, threshold
 from lthnb.lottery import rounds_of, train_dense
 from lthnb.sampling import Sampler
 from lthnb.store import adding
@@ -142,6 +143,53 @@ class TestDynamic:
         assert run.key != trained(store, DATA, SPEC, mask).key
         assert replay(run.record, DATA, quiet(store)).same_bits
         assert spec_from(json.loads(run.record.row["key_text"])["spec"]) == spec
+        with pytest.raises(ConfigError, match="a mask that moved"):
+            next(cuts(run, "cut", [0.25], 0))
+
+    def test_two_policies_are_two_searches(self, dense, store):
+        for until in (2, 4):
+            list(dynamic(dense, [0.5], 0, Dynamic(0.5, every=1, until=until)))
+        rows = [row for row in store.searches() if row["method"] == "dynamic" and row["round"]]
+        assert len({row["search"] for row in rows}) == len(rows) == 2
+
+
+class TestThresholds:
+    SPEC = SPEC.with_model(compression="threshold", target_density=0.6)
+
+    def test_the_gradient_is_that_of_the_formula(self):
+        """∂x/∂s = −sign(v) σ(s)(1 − σ(s)) where |v| > σ(s), and 0 elsewhere; decay apart."""
+        start = table(4, 4)
+        step = new_step(self.SPEC, DATA, start, np.ones(start.shape, bool))
+        with torch.no_grad():
+            step.parameter[:, 4:] = torch.randn(start.shape)
+        x = step._table()
+        slope = torch.randn(x.shape)
+        (x * slope).sum().backward()
+        values, thresholds = (p.detach() for p in step.parameter.chunk(2, dim=1))
+        s = torch.sigmoid(thresholds)
+        expected = -torch.sign(values) * s * (1 - s) * (values.abs() > s) * slope
+        torch.testing.assert_close(step.parameter.grad[:, 4:], expected)
+        assert 0 < (x != 0).float().mean() < 1
+
+    def test_training_ends_at_the_density_and_gives_a_mask_for_the_start(
+        self, dense, store, monkeypatch
+    ):
+        monkeypatch.setattr(threshold, "START", -3.0)
+        dense = train_dense(
+            toy_spec(epochs=200, patience=3, learning_rate=5e-2), DATA, 0, quiet(store)
+        )
+        [ticket] = learned(dense, [0.6], 0)
+        finder = store.find(ticket.record.row["mask_from"])
+        assert 0 < finder.epochs < 200
+        assert (store.get_weights(finder.key, finder.epochs) != 0).mean() <= 0.6
+        assert ticket.mask.density <= 0.6
+        assert ticket.init == Seeded(0)
+        assert {row["method"] for row in store.searches()} == {"dense", "thresholds", "pep"}
+        assert replay(finder, DATA, quiet(store)).same_bits
+
+    def test_it_wants_the_dense_mask(self, store):
+        with pytest.raises(ConfigError, match=r"'threshold'.*expected the dense mask"):
+            trained(store, DATA, self.SPEC, half(DATA, SPEC))
 
 
 class TestCuts:

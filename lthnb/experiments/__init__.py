@@ -143,7 +143,8 @@ def _placed(frame: pd.DataFrame) -> pd.DataFrame:
     epochs = frame["rewind_epoch"].astype("Float64").fillna(-1.0).astype(float)
     filled = {"rewind_epoch": epochs, "rate": frame["rate"].fillna(-1.0)}
     filled |= {
-        name: frame[name].fillna(EMPTY) for name in ("rewind", "prune_from", "basis", "criterion")
+        name: frame[name].fillna(EMPTY)
+        for name in ("rewind", "prune_from", "basis", "criterion", "policy")
     }
     filled |= {"place": place.astype(str), "by_density": frame["densities"].notna()}
     return frame.assign(split_seed=_split_seeds, **filled)

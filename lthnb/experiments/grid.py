@@ -11,14 +11,14 @@ from typing import Any
 
 import yaml
 
-from lthnb.config import ConfigError, Model, Schedule, Spec, Training, nearest
+from lthnb.config import ConfigError, Model, Schedule, Spec, Training, canonical, nearest
 from lthnb.store.records import ONE_SHOT
 
 GRID = Path(__file__).with_name("grid.yaml")
 # Settings by which runs are told apart, as the tables call them.
 SETTINGS = ("protocol", "embedding_size", "l2", "learning_rate", "batch_size", "max_epochs")
 SETTINGS += ("patience", "evaluate_every")
-TAGS = ("method", "rate", "rewind", "rewind_epoch", "prune_from", "basis", "criterion")
+TAGS = ("method", "rate", "rewind", "rewind_epoch", "prune_from", "basis", "criterion", "policy")
 UNREWOUND = ("cut", "finetune")  # those whose values stay as they were trained
 CRITERION = dict.fromkeys(("dynamic", "random", "random_x0"), "random")  # of methods that read none
 AGAIN = ("other_start", "other_order")  # tickets trained again with half of their seed changed
@@ -71,7 +71,7 @@ class Search:
         """How its masks are found; of a dense model or an LCM one without prunings."""
         method = "imp" if self.method in ("dense", "lcm", *AGAIN) else self.method
         how = {"rewind": self.rewind, "rewind_epoch": self.rewind_epoch or 1}
-        how |= {"prune_from": self.prune_from, "seed": self.seed}
+        how |= {"prune_from": self.prune_from, "seed": self.seed, "criterion": self.criterion}
         if self.densities and self.method != "lcm":
             how["densities"] = self.densities
         else:
@@ -90,6 +90,7 @@ class Search:
             "rewind_epoch": self.rewind_epoch if self.rewind == "late" else -1,
             "prune_from": self.prune_from if prunes else EMPTY,
             "basis": self.basis,
+            "policy": canonical(dict(self.policy)) if self.policy else EMPTY,
             "criterion": self.criterion if prunes else CRITERION.get(self.method, EMPTY),
             "by_density": bool(self.densities) and self.method == "imp",
         }

@@ -88,6 +88,12 @@ def replay(record: Record, data: Interactions, control: Control) -> Replay:
         return found
 
 
+def _same(record: Record, again: Record, column: str) -> bool:
+    """Whether two rows have one value, or one of them, of an earlier version, has none."""
+    values = {one.row[column] for one in (record, again)} - {None}
+    return len(values) < 2
+
+
 def compare(record: Record, again: Record) -> Replay:
     """Two records of one key: the one that was kept, and one trained again."""
     pairs = zip(record.nested["losses"], again.nested["losses"], strict=False)
@@ -95,7 +101,7 @@ def compare(record: Record, again: Record) -> Replay:
     recall = [r.row["recall@20"] for r in (record, again)]
     return Replay(
         record.key,
-        record.results_digest == again.results_digest,
+        record.results_digest == again.results_digest and _same(record, again, "int8_recall@20"),
         max((abs(b - a) / abs(a) if a else math.inf for a, b in pairs), default=math.inf),
         recall[1] / recall[0] - 1 if recall[0] else float(recall[1] != 0),
         int((hits[0] != hits[1]).any(1).sum()),

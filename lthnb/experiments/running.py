@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from lthnb.config import Compressed, ConfigError, Dynamic, Seeded
 from lthnb.control import Control, Stopped
-from lthnb.cutting import cuts, dynamic, turning_search
+from lthnb.cutting import cuts, dynamic, learned, turning_search
 from lthnb.data import Interactions
 from lthnb.datasets import sources
 from lthnb.experiments import rows_of, table, tuned
@@ -148,11 +148,15 @@ def train_search(one: Search, data: Interactions, control: Control) -> None:
         _train_lcm(one, data, control)
     elif one.method in AGAIN:
         _train_changed(one, data, control)
-    elif one.method == "dynamic":
+    elif one.method in ("dynamic", "pep"):
         dense = train_dense(one.spec, data, one.seed, control)
-        for _ in dynamic(dense, one.densities, one.seed, Dynamic(**one.policy)):
+        if one.method == "pep":
+            found = learned(dense, one.densities, one.seed)
+        else:
+            found = dynamic(dense, one.densities, one.seed, Dynamic(**one.policy))
+        for _ in found:
             pass
-    elif one.basis or one.method in UNREWOUND or one.criterion != "magnitude":
+    elif one.basis or one.method in UNREWOUND:
         _train_turned(one, data, control)
     else:
         for _ in rounds_of(one.schedule, one.spec, data, control):

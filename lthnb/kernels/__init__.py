@@ -5,10 +5,12 @@ A step owns the table and Adam's moments, and is driven by the one loop in `trai
 - ``run_epoch(epoch)``: the triplets of that epoch (counted from 0), returning their mean loss;
 - ``outputs()``: the rows to score with, a torch tensor (rows, F);
 - ``weights()``: the table, numpy (rows, F), pruned entries exactly zero;
+- ``done()``: whether training is to end here, whatever the patience;
 - ``state()`` and ``restore(state)``: everything needed to go on to the same bits.
 
 `reference` is autograd in its plainest form, on any device; `cpu` computes the same, fast. For a
-linear compression the reference step's child in `linear` trains maps instead of a table.
+compression a child of the reference step trains something else: maps (`linear`), or thresholds
+beside the table (`threshold`).
 """
 
 from __future__ import annotations
@@ -22,18 +24,20 @@ from lthnb.data import Interactions
 from lthnb.kernels.cpu import WRITTEN_FOR, CpuStep
 from lthnb.kernels.linear import LinearStep
 from lthnb.kernels.reference import ReferenceStep
+from lthnb.kernels.threshold import ThresholdStep
 from lthnb.models import LinearStart
 
 STEPS = {"reference": ReferenceStep, "cpu": CpuStep}
+COMPRESSED = {"linear": LinearStep, "threshold": ThresholdStep}
 
 
 def resolve(spec: Spec, device: str = "auto") -> Spec:
     """The same spec with ``auto`` replaced by a step: `cpu`, or `reference` on a GPU, and where
     `cpu` is not written for the backbone or a compression; raises ConfigError where that is named
     for a compression. device: ``auto`` (the CPU), ``cpu``, ``cuda`` or ``cuda:1``."""
-    if spec.model.compression == "linear":
+    if spec.model.compression != "none":
         if spec.training.step not in ("auto", "reference"):
-            found = f"Training.step: found {spec.training.step!r} with Model.compression 'linear'"
+            found = f"Training.step: found {spec.training.step!r} with {spec.model.compression!r}"
             raise ConfigError(f"{found}, expected 'auto' or 'reference'.")
         return spec.with_training(step="reference")
     if spec.training.step != "auto":
@@ -71,5 +75,5 @@ def new_step(
     """The spec's step at a start: table (rows, F), or for a linear compression its teacher and
     maps; mask bool (rows, F). Raises ConfigError where it cannot run on the device."""
     name = spec.training.step
-    new = LinearStep if spec.model.compression == "linear" else step_class(name)
+    new = COMPRESSED.get(spec.model.compression) or step_class(name)
     return new(spec, data, table, mask, device_of(name, device))

@@ -56,6 +56,10 @@ class CpuStep:
         """A copy of the table: (rows, F)."""
         return self.table.table()
 
+    def done(self) -> bool:
+        """Never by itself."""
+        return False
+
     def state(self) -> dict[str, np.ndarray]:
         """Table, moments and step count, as copies."""
         return {**self.table.state(), "steps": np.array(float(self.table.done))}

@@ -81,6 +81,10 @@ class ReferenceStep:
         """A copy of the table: (rows, F)."""
         return self._table().detach().cpu().numpy().copy()
 
+    def done(self) -> bool:
+        """Never by itself."""
+        return False
+
     def state(self) -> dict[str, np.ndarray]:
         """Parameter, moments and step count, as copies."""
         moments = self.adam.state[self.parameter]

@@ -142,7 +142,7 @@ def _arrays_of(store: Store, found: Mapping[str, Record]) -> Iterator[tuple[str,
         while isinstance(start, Rotated):
             wanted, start = [*wanted, start.rotation], start.of
         for digest in {*wanted} - {None, *known}:
-            values = store.get_array(digest).astype("<f8")
+            values = store.get_array(digest)
             rows, size = values.shape
             about = {"rows": rows, "size": size, "values": values.tobytes()}
             yield group_of(one.row), {"digest": digest, **about}

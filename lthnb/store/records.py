@@ -35,15 +35,20 @@ ONE_SHOT = (
     "cut",
     "finetune",
     "dynamic",
+    "pep",
+    "thresholds",
     "random",
     "random_x0",
 )  # methods that prune the dense table once a density
-TAGS = ("rate", "densities", "rewind", "rewind_epoch", "criterion", "prune_from", "scope", "basis")
+TAGS = ("rate", "densities", "rewind", "rewind_epoch", "criterion", "prune_from", "scope")
+TAGS += ("basis", "policy")
+LATER = ("basis", "policy")  # no part of the name of a search that has none
 READ = {  # which of these a method reads, where it does not read all
     "omp": ("rewind", "rewind_epoch", "criterion", "prune_from", "scope", "basis"),
     **dict.fromkeys(("cut", "finetune"), ("criterion", "prune_from", "scope", "basis")),
-    **dict.fromkeys(("dynamic", "random", "random_x0"), ("criterion", "scope")),
-    **dict.fromkeys(("dense", "lcm"), ()),
+    **dict.fromkeys(("random", "random_x0"), ("criterion", "scope")),
+    "dynamic": ("criterion", "scope", "policy"),
+    **dict.fromkeys(("dense", "lcm", "thresholds", "pep"), ()),
 }
 
 
@@ -54,7 +59,7 @@ def search_tags(method: str, seed: int, **settings: Any) -> dict[str, Any]:
     settings: of :data:`TAGS`, by name; none is needed where the method reads none, and none of
     `basis` means the table's own.
     """
-    read, settings = READ.get(method, TAGS), {"basis": None, **settings}
+    read, settings = READ.get(method, TAGS), {**dict.fromkeys(LATER), **settings}
     found = {name: settings[name] if name in read else None for name in TAGS}
     if method in ("dynamic", "random", "random_x0"):
         found["criterion"] = "random"
@@ -72,7 +77,7 @@ def search_row(
 ) -> dict[str, Any]:
     """One row of a search: a run as its round `number`. dense: key of its round 0, which with the
     tags names the search."""
-    named = {name: value for name, value in tags.items() if name != "basis" or value}
+    named = {name: value for name, value in tags.items() if name not in LATER or value}
     row = {
         "search": digest_text(canonical({**named, "dense": dense})),
         **tags,

@@ -138,8 +138,10 @@ class Store:
                     path.unlink()
 
     def put_array(self, values: np.ndarray) -> str:
-        """Keep an array that a run starts from, such as a rotation; returns its digest."""
-        values, key = np.ascontiguousarray(values), array_digest(values)
+        """Keep an array that a run starts from, such as a rotation, in float64; returns its
+        digest."""
+        values = np.ascontiguousarray(values, np.float64)
+        key = array_digest(values)
         path = self._arrays("arrays", key)
         with self.lock(key):
             if good(read_arrays, path) is None:
