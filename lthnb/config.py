@@ -199,7 +199,7 @@ class Spec(Described):
     model: Model = Model()
     training: Training = Training()
     policy: Dynamic | None = None
-    """What may change the mask at an epoch's end."""
+    """What may change the mask between epochs."""
 
     def described(self) -> dict[str, Any]:
         """Without a policy where there is none, as in keys made before there were any."""

@@ -27,7 +27,7 @@ from lthnb.control import Control, Stopped
 from lthnb.data import DataError, Interactions
 from lthnb.datasets import sources
 from lthnb.experiments.selection import chosen_on, sparsest
-from lthnb.kept import TrainedRun
+from lthnb.kept import TrainedRun, final_mask
 from lthnb.kernels.ranking import asked, judge, rank
 from lthnb.lottery import Criterion, Round, rounds_of, tags_of
 from lthnb.models import BACKBONES
@@ -322,9 +322,8 @@ class Ticket:
     @classmethod
     def of(cls, run: TrainedRun, chosen: str = "") -> Ticket:
         """The ticket of a finished run; weights and mask that are not kept are made again."""
-        run.ensure_mask()
-        weights, row = run.ensure_weights(), run.record.row
-        kept = run.final(weights)
+        mask, weights, row = run.ensure_mask(), run.ensure_weights(), run.record.row
+        kept = final_mask(run.spec, mask, weights)
         table = np.where(kept, weights, 0).astype(np.float32)
         names = ("key", "dataset", "density", "seed", "l2", METRIC, "ndcg@20", f"valid_{METRIC}")
         about = {name: row[name] for name in names}

@@ -115,12 +115,14 @@ class TrainedRun:
     def outputs(self) -> torch.Tensor:
         """Rows to score with, from the best epoch's weights: (users + items, F), users first."""
         table = self.weights()
-        return outputs_of(self.spec, self.data, table, self.final(table), self.control)
+        kept = final_mask(self.spec, self.mask, table)
+        return outputs_of(self.spec, self.data, table, kept, self.control)
 
-    def final(self, table: np.ndarray) -> np.ndarray:
-        """Which entries of the run's table are kept, bool (rows, F): its mask, or where a policy
-        moved that, those that are not zero."""
-        return self.mask.kept if self.spec.policy is None else table != 0
+
+def final_mask(spec: Spec, mask: Mask | StoredMask, table: np.ndarray) -> np.ndarray:
+    """Which entries of a trained table (rows, F) are kept, bool: those of the mask that it was
+    trained under, or where a policy moved that, those that are not zero."""
+    return mask.kept if spec.policy is None else table != 0
 
 
 def outputs_of(

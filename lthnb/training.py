@@ -25,7 +25,7 @@ from lthnb.config import (
 )
 from lthnb.control import Control, Stopped
 from lthnb.data import DataError, Interactions
-from lthnb.kept import Epochs, TrainedRun, ensure_mask, initialise, outputs_of
+from lthnb.kept import Epochs, TrainedRun, ensure_mask, final_mask, initialise, outputs_of
 from lthnb.kernels import device_of, new_step, resolve
 from lthnb.kernels.ranking import evaluate
 from lthnb.models import LinearStart
@@ -135,11 +135,9 @@ def compute(
     if t.epochs == 0:
         best = _evaluated(at, best, step, data, t.chosen_on)
     title = f"{data.name} {spec.model.backbone} density {mask.density:.3f}"
-    bar = control.bar(title, t.epochs, at.epoch)
+    bar, done = control.bar(title, t.epochs, at.epoch), run.step.done()
     with control.stopping() as why_stop, bar:
-        while at.epoch < t.epochs and at.epoch - max(at.best_epoch, moving) < t.patience:
-            if run.step.done():
-                break
+        while not done and at.epoch < min(t.epochs, max(at.best_epoch, moving) + t.patience):
             loss = run.run(at.epoch)
             at.epoch += 1
             if not math.isfinite(loss):
@@ -148,8 +146,8 @@ def compute(
             at.losses.append(loss)
             if at.epoch in control.keep:
                 store.put_weights(key, at.epoch, run.step.weights())
-            last = at.epoch == t.epochs or run.step.done()
-            if last or at.epoch % t.evaluate_every == 0:
+            done = run.step.done()
+            if done or at.epoch % t.evaluate_every == 0 or at.epoch == t.epochs:
                 best = _evaluated(at, best, run.step, data, t.chosen_on)
             bar.set_postfix_str(f"best Recall@20 {at.best_value:.4f}", refresh=False)
             bar.update()
@@ -168,12 +166,11 @@ def compute(
                 raise Stopped(reason, key, at.epoch)
     if "last" in control.keep:
         store.put_weights(key, at.epoch, run.step.weights())
-    kept = mask.kept if spec.policy is None else best != 0
+    kept = final_mask(spec, mask, best)
     hits = evaluate(outputs_of(spec, data, best, kept, control), data, "test")
-    int8 = score_int8(spec, data, best, kept, control)
     valid = {} if t.protocol == "paper" else at.best_metrics
     scores = {"best_epoch": at.best_epoch, "epochs": at.epoch, "test": hits.means(), "valid": valid}
-    scores["int8"] = int8
+    scores["int8"] = score_int8(spec, data, best, kept, control)
     seconds = spent + time.monotonic() - began
     made = provenance(seconds, device_of(t.step, control.device), torch.get_num_threads())
     nested = make_nested(at.losses, at.evaluations, hits)

@@ -13,7 +13,7 @@ from lthnb.cutting import METHODS, cuts, dynamic, learned, turning_search
 from lthnb.experiments.replays import replay
 from lthnb.finders import bases
 from lthnb.finders.dynamic import gradient, moved
-from lthnb.kept import outputs_of
+from lthnb.kept import final_mask, outputs_of
 from lthnb.kernels import new_step, threshold
 from lthnb.lottery import rounds_of, train_dense
 from lthnb.sampling import Sampler
@@ -137,7 +137,7 @@ class TestDynamic:
     def test_trained_it_has_as_many_entries_elsewhere_and_is_trained_again(self, store):
         spec, mask = replace(SPEC, policy=Dynamic(0.5, every=1, until=4)), half(DATA, SPEC)
         run = trained(store, DATA, spec, mask)
-        final = run.final(run.weights())
+        final = final_mask(spec, run.mask, run.weights())
         assert final.sum() <= mask.entries
         assert (final & ~mask.kept).any()
         assert run.key != trained(store, DATA, SPEC, mask).key

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -31,6 +31,7 @@ from lthnb.store.results import results
 from lthnb.store.runs import Store, StoredMask
 from lthnb.training import train
 
+FINDERS = (*UNREWOUND, "dynamic", "pep")  # methods that `lottery` has not
 UNRECORDED = "quick"  # the profile of data that are not recorded
 
 
@@ -148,19 +149,24 @@ def train_search(one: Search, data: Interactions, control: Control) -> None:
         _train_lcm(one, data, control)
     elif one.method in AGAIN:
         _train_changed(one, data, control)
-    elif one.method in ("dynamic", "pep"):
-        dense = train_dense(one.spec, data, one.seed, control)
-        if one.method == "pep":
-            found = learned(dense, one.densities, one.seed)
-        else:
-            found = dynamic(dense, one.densities, one.seed, Dynamic(**one.policy))
-        for _ in found:
-            pass
-    elif one.basis or one.method in UNREWOUND:
-        _train_turned(one, data, control)
     else:
-        for _ in rounds_of(one.schedule, one.spec, data, control):
+        for _ in _found(one, data, control):
             pass
+
+
+def _found(one: Search, data: Interactions, control: Control) -> Iterator[Any]:
+    """The trainings of a search, one after the other, as they are done."""
+    if not one.basis and one.method not in FINDERS:
+        return rounds_of(one.schedule, one.spec, data, control)
+    dense = train_dense(one.spec, data, one.seed, control)
+    match one.method:
+        case "dynamic":
+            return dynamic(dense, one.densities, one.seed, Dynamic(**one.policy))
+        case "pep":
+            return learned(dense, one.densities, one.seed)
+        case "imp":
+            return turning_search(dense, one.rate, max(one.rounds), one.seed, one.basis)
+    return cuts(dense, one.method, one.densities, one.seed, one.basis, one.criterion)
 
 
 def _train_lcm(one: Search, data: Interactions, control: Control) -> None:
@@ -179,17 +185,6 @@ def _train_lcm(one: Search, data: Interactions, control: Control) -> None:
     tags, share = search_tags("lcm", one.seed), one.densities[0]
     for number, density, key in ((0, 1.0, teacher.key), (1, share, lcm.key)):
         control.store.put_search(search_row(tags, teacher.key, number, density, key))
-
-
-def _train_turned(one: Search, data: Interactions, control: Control) -> None:
-    """What is pruned in other axes, or not trained again."""
-    dense = train_dense(one.spec, data, one.seed, control)
-    if one.method == "imp":
-        found = turning_search(dense, one.rate, max(one.rounds), one.seed, one.basis)
-    else:
-        found = cuts(dense, one.method, one.densities, one.seed, one.basis, one.criterion)
-    for _ in found:
-        pass
 
 
 def _train_changed(one: Search, data: Interactions, control: Control) -> None:

@@ -148,14 +148,18 @@ class Recorded:
         [row] = self.runs.slice(self.places[key], 1).to_pylist()
         return Record(row, partial(self.nested, key, row["data_digest"]))
 
+    def _rows_by(self, kind: str, column: str) -> dict[str, tuple[str, int]]:
+        """Value of a column, which no two rows of a kind share → file and row."""
+        return {
+            value: (name, row)
+            for name in self.parts(kind)
+            for row, value in enumerate(self.part(name)[column].to_pylist())
+        }
+
     @cached_property
     def _nested_in(self) -> dict[str, tuple[str, int]]:
         """Key → the file that has its nested part, and the row there."""
-        return {
-            key: (name, row)
-            for name in self.parts("nested")
-            for row, key in enumerate(self.part(name)["key"].to_pylist())
-        }
+        return self._rows_by("nested", "key")
 
     def nested(self, key: str, data_digest: str) -> dict[str, np.ndarray]:
         """The nested part of a run, :data:`records.NESTED`."""
@@ -199,11 +203,7 @@ class Recorded:
     @cached_property
     def arrays(self) -> dict[str, tuple[str, int]]:
         """Digest of an array that runs start with → file and row."""
-        return {
-            digest: (name, row)
-            for name in self.parts("arrays")
-            for row, digest in enumerate(self.part(name)["digest"].to_pylist())
-        }
+        return self._rows_by("arrays", "digest")
 
     def array(self, digest: str) -> np.ndarray | None:
         """An array that runs start with, float64 (rows, size), or None where it is not kept."""
