@@ -34,7 +34,7 @@ NUMERICS = {
 Backbone = Literal["mf", "lightgcn"]
 Protocol = Literal["validated", "paper"]
 Step = Literal["auto", "reference", "cpu"]
-Criterion = Literal["magnitude", "row_rank", "columns"]
+Criterion = Literal["magnitude", "row_rank", "row_floor", "columns"]
 BACKBONES, PROTOCOLS, STEPS, CRITERIA = map(get_args, (Backbone, Protocol, Step, Criterion))
 PROPAGATING = ("lightgcn",)  # backbones that read `layers` and `layer_combination`
 
@@ -326,8 +326,8 @@ class Schedule(Described):
     seed: int = Field(0, ge=0, le=2**62 - 1)
     """Seed of X⁰ and, for random pruning, of the mask."""
     criterion: Criterion = "magnitude"
-    """What is pruned first: the smallest entries (Algorithm 1), the smallest of each row, or the
-    last columns."""
+    """What is pruned first: the smallest entries (Algorithm 1), the smallest of each row, the
+    smallest but a row's last one, or the last columns."""
 
     @property
     def trainings(self) -> int:

@@ -25,10 +25,13 @@ from lthnb.config import (
     Snapshot,
     canonical,
 )
-from lthnb.finders.bases import rotation
-from lthnb.kept import TrainedRun, prune_run
+from lthnb.finders.bases import aligned, rotation
+from lthnb.finders.early import settled
+from lthnb.finders.interactions import BEFORE
+from lthnb.kept import TrainedRun, prune_data, prune_run, tables
 from lthnb.kernels import resolve
 from lthnb.lottery import mask_of, pruning_of, targets
+from lthnb.pruning import Mask, pruned
 from lthnb.store.records import pruning_key, search_row, search_tags
 from lthnb.store.runs import StoredMask
 from lthnb.training import train
@@ -48,7 +51,8 @@ def cuts(
 
     method: of :data:`METHODS`. basis: of :data:`bases.BASES`, or empty for the table's own axes.
     seed: of X⁰. criterion: of :data:`pruning.CRITERIA`. Raises ConfigError for what is none of
-    these, and what :func:`training.train` raises.
+    these, and what :func:`training.train` raises. With a criterion of :data:`interactions.BEFORE`
+    the mask is of the data alone.
     """
     if method not in METHODS:
         raise ConfigError(f"method: found {method!r}, expected one of {', '.join(METHODS)}.")
@@ -130,6 +134,44 @@ def learned(dense: TrainedRun, densities: Sequence[float], seed: int) -> Iterato
         yield ticket
 
 
+def early(dense: TrainedRun, densities: Sequence[float], seed: int) -> Iterator[TrainedRun]:
+    """Early-bird tickets (:mod:`finders.early`): X⁰ under the mask of the dense training's epoch at
+    which that mask has settled."""
+    control, shape, tags = dense.control, dense.mask.shape, search_tags("early", seed)
+    control.store.put_search(search_row(tags, dense.key, 0, 1.0, dense.key))
+    whole = dense.ensure_mask()
+    for density in densities:
+        keep = (round(density * dense.mask.entries),)
+        about = pruning_of(Schedule("omp"), dense.data, shape[1], dense.key, DENSE, keep)
+        masks = (pruned(about, whole, table).kept for table in tables(dense))
+        epoch, kept = settled(masks)
+        known = control.store.put_mask(Mask(kept), {**about, "weights": epoch})
+        mask = StoredMask(known, shape, control.store)
+        run = train(dense.spec, dense.data, Seeded(seed), mask, control, seed)
+        control.store.put_search(search_row(tags, dense.key, 1, mask.density, run.key))
+        yield run
+
+
+def carried(
+    dense: TrainedRun, other: TrainedRun, densities: Sequence[float], seed: int, basis: str = ""
+) -> Iterator[TrainedRun]:
+    """One seed's X⁰ under the masks of another seed's dense run. dense: the run of the seed. basis:
+    empty; ``aligned``, in which X⁰ is turned as the one trained table has to be to come nearest to
+    the other; or one of :data:`bases.BASES`, in which both are turned, each by its own."""
+    store, start, own = dense.control.store, Seeded(seed), "" if basis == "aligned" else basis
+    turn = _turn(dense, own)
+    if basis == "aligned":
+        turn = store.put_array(aligned(dense.ensure_weights(), other.ensure_weights()))
+    tags, there = search_tags("carried", seed, basis=basis or None), _turn(other, own)
+    store.put_search(search_row(tags, dense.key, 0, 1.0, dense.key))
+    for density in densities:
+        mask = _mask(other, density, "magnitude", own, there)
+        init = Rotated(start, turn) if turn else start
+        run = train(dense.spec, dense.data, init, mask, dense.control, seed)
+        store.put_search(search_row(tags, dense.key, 1, mask.density, run.key))
+        yield run
+
+
 def _turn(run: TrainedRun, basis: str) -> str:
     """Digest of the rotation into a basis, read from a run's table; empty for its own axes."""
     if not basis:
@@ -144,8 +186,11 @@ def _mask(run: TrainedRun, density: float, criterion: str, basis: str, turn: str
     if density == 1:
         return StoredMask(None, shape, store)
     keep = (round(density * shape[0] * shape[1]),)
-    schedule = Schedule("omp", criterion=criterion)
-    about = pruning_of(schedule, data, shape[1], run.key, DENSE, keep)
+    about = pruning_of(Schedule("omp"), data, shape[1], run.key, DENSE, keep)
+    about["criterion"] = criterion
+    if criterion in BEFORE:
+        del about["run"], about["weights"], about["mask"]
+        about["data"] = data.digest
     if turn:
         about |= {"basis": basis, "rotation": turn}
     return _pruned(run, about)
@@ -156,5 +201,8 @@ def _pruned(run: TrainedRun, about: dict[str, Any]) -> StoredMask:
     store = run.control.store
     known = store.find_pruning(pruning_key(about))
     if known is None:
-        known = store.put_mask(prune_run(run, about), about)
+        before = about["criterion"] in BEFORE
+        known = store.put_mask(
+            prune_data(run.data, about) if before else prune_run(run, about), about
+        )
     return StoredMask(known, run.mask.shape, store)

@@ -64,8 +64,9 @@ def imp(data: Any, backbone: str = "mf", **settings: Any) -> Search:
     - seeds (3): how many searches, or a list of seeds. A seed sets the initial table and the order
       of the data.
     - rewind: ``rewind`` (to the initial table), ``reinit``, ``continue`` or ``late`` with
-      `rewind_epoch`. criterion: ``magnitude``, ``row_rank``, or one's own function from weights
-      (users + items, F) and a seed to scores, of which the lowest are pruned. scope: ``join``,
+      `rewind_epoch`. criterion: ``magnitude``, ``row_rank``, ``row_floor``, ``columns``, or one's
+      own function from weights (users + items, F) and a seed to scores, of which the lowest are
+      pruned. scope: ``join``,
       ``user``, ``item`` or ``user_item``. prune_from: ``best`` or ``last`` epoch.
     - embedding_size (32), l2 (1e-4), learning_rate (1e-3), batch_size (2048), epochs (1000),
       patience (100), protocol (``validated``), and all other settings of `config.Model` and

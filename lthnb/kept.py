@@ -5,6 +5,7 @@ as long as it took first.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -16,9 +17,10 @@ from lthnb.config import Compressed, ConfigError, Init, Rotated, Snapshot, Spec
 from lthnb.control import Control, Stopped
 from lthnb.data import DataError, Interactions
 from lthnb.finders.dynamic import moved
+from lthnb.finders.interactions import BEFORE
 from lthnb.kernels import new_step
 from lthnb.models import LinearStart
-from lthnb.pruning import CRITERIA, Mask, pruned
+from lthnb.pruning import CRITERIA, Mask, prune, pruned
 from lthnb.sampling import initial_maps, initial_table
 from lthnb.store.files import StoreError
 from lthnb.store.records import Record
@@ -141,16 +143,18 @@ def ensure_mask(mask: StoredMask, data: Interactions, control: Control) -> Mask:
     about, store, found = mask.about, control.store, mask.find()
     if found is not None:
         return found
-    source = store.find(about.get("run", ""))
-    if source is None or about["criterion"] not in CRITERIA:
+    source, whence = store.find(about.get("run", "")), "the interactions"
+    if about["criterion"] in BEFORE:
+        found = prune_data(data, about)
+    elif source is None or about["criterion"] not in CRITERIA:
         whence = f"criterion {about['criterion']!r}, from run {about.get('run', '')[:8] or 'none'}"
         raise StoreError(f"mask {mask.digest[:8]}: not kept, and cannot be pruned again: {whence}.")
-    run = TrainedRun(source, data, control)
-    found = prune_run(run, about)
+    else:
+        found, whence = prune_run(TrainedRun(source, data, control), about), f"run {source.key[:8]}"
     if found.digest != mask.digest:
         # Going on would train one mask under the key of another.
         raise StoreError(
-            f"mask {mask.digest[:8]}: pruned again from run {source.key[:8]} it is "
+            f"mask {mask.digest[:8]}: pruned again from {whence} it is "
             f"{found.digest[:8]}: weights come out in other bits on this processor. Replay a run "
             "whose mask is kept, or search in an empty store."
         )
@@ -170,6 +174,13 @@ def prune_run(run: TrainedRun, about: dict[str, Any]) -> Mask:
         return pruned(about, run.ensure_mask(), weights)
     weights = weights @ run.control.store.get_array(about["rotation"])
     return pruned(about, Mask.dense(*weights.shape), weights)
+
+
+def prune_data(data: Interactions, about: dict[str, Any]) -> Mask:
+    """The mask that interactions give, of a criterion in :data:`interactions.BEFORE`."""
+    scores, keep = BEFORE[about["criterion"]](data, about["shape"][1]), tuple(about["keep"])
+    whole = Mask.dense(*about["shape"])
+    return prune(whole, scores, keep, users=data.users, scope=about["scope"])
 
 
 @dataclass
@@ -201,6 +212,17 @@ class Epochs:
             self.step = new_step(self.spec, self.data, table, kept, self.device)
             self.kept = kept
         self.step.restore(state)
+
+
+def tables(run: TrainedRun) -> Iterator[np.ndarray]:
+    """The table of a run, (rows, F), after each of its epochs, as it is trained again."""
+    kept = run.ensure_mask().kept
+    start = initialise(run.init, run.data, kept.shape[1], run.control)
+    step = new_step(run.spec, run.data, start, kept, run.control.device)
+    at = Epochs(run.spec, run.data, step, kept, run.control.device)
+    for number in range(run.record.epochs):
+        at.run(number)
+        yield at.step.weights()
 
 
 def _replay(record: Record, at: Epochs, count: int, control: Control) -> None:

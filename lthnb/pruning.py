@@ -96,6 +96,15 @@ def row_rank(weights: np.ndarray, seed: int) -> np.ndarray:
     return np.argsort(order, axis=1, kind="stable")
 
 
+def row_floor(weights: np.ndarray, seed: int) -> np.ndarray:
+    """|w|, and infinity for the largest entry of each row, so that none is emptied while there are
+    as many entries as rows; the shape of `weights`. Of equal ones the first column has it."""
+    scores = np.abs(weights)
+    first = scores.argmax(axis=1)[:, None]
+    np.put_along_axis(scores, first, np.inf, axis=1)
+    return scores
+
+
 def columns(weights: np.ndarray, seed: int) -> np.ndarray:
     """Place of each entry's column from the right, so that the last columns go first. In principal
     axes this leaves the best approximation of all scores by so many columns (Eckart–Young)."""
@@ -106,6 +115,7 @@ def columns(weights: np.ndarray, seed: int) -> np.ndarray:
 CRITERIA: dict[str, Score] = {
     "magnitude": magnitude,
     "row_rank": row_rank,
+    "row_floor": row_floor,
     "columns": columns,
 }
 

@@ -4,16 +4,29 @@ import json
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
-from toys import count_epochs, count_trainings, half, quiet, toy_data, toy_spec, trained
+from toys import (
+    count_epochs,
+    count_trainings,
+    half,
+    interactions,
+    quiet,
+    toy_data,
+    toy_spec,
+    trained,
+)
 
 from lthnb.config import ConfigError, Dynamic, Rotated, Schedule, Seeded, spec_from
-from lthnb.cutting import METHODS, cuts, dynamic, learned, turning_search
+from lthnb.cutting import METHODS, carried, cuts, dynamic, early, learned, turning_search
 from lthnb.experiments.replays import replay
+from lthnb.experiments.spent import epochs_spent
 from lthnb.finders import bases
 from lthnb.finders.dynamic import gradient, moved
-from lthnb.kept import final_mask, outputs_of
+from lthnb.finders.early import settled
+from lthnb.finders.interactions import degree, svd
+from lthnb.kept import TrainedRun, ensure_mask, final_mask, outputs_of
 from lthnb.kernels import new_step, threshold
 from lthnb.lottery import rounds_of, train_dense
 from lthnb.sampling import Sampler
@@ -190,6 +203,98 @@ class TestThresholds:
     def test_it_wants_the_dense_mask(self, store):
         with pytest.raises(ConfigError, match=r"'threshold'.*expected the dense mask"):
             trained(store, DATA, self.SPEC, half(DATA, SPEC))
+
+
+class TestInteractions:
+    def test_svd_finds_the_blocks_of_a_planted_table(self):
+        """Two groups of users who take all of a group of items each: a row has one column."""
+        large, items = np.arange(40) < 25, np.arange(30) < 20
+        blocks = large[:, None] == items[None, :]
+        none = np.zeros_like(blocks)
+        scores = svd(interactions(blocks, none, none), 2)
+        expected = np.concatenate([large, items])[:, None] == [True, False]
+        assert ((scores > 1e-9) == expected).all()
+
+    def test_all_its_columns_give_the_interactions_back(self):
+        size = min(DATA.users, DATA.items) - 1
+        left, values, right = np.linalg.svd(DATA.train.toarray(), full_matrices=False)
+        both = np.concatenate([left, right.T])[:, :size] * np.sqrt(values[:size])
+        assert np.allclose(svd(DATA, size), np.abs(both), atol=1e-9)
+
+    def test_budgets_grow_with_the_square_root_of_the_degree(self):
+        scores = degree(DATA, 8)
+        kept = scores >= 1
+        pairs = np.concatenate([np.diff(DATA.train.indptr), np.diff(DATA.train.tocsc().indptr)])
+        assert kept.sum(1).tolist() == np.minimum(8, np.sqrt(pairs).astype(int)).tolist()
+        assert (kept[:, 1:] <= kept[:, :-1]).all()
+
+    @pytest.mark.parametrize("criterion", ["svd", "degree"])
+    def test_their_masks_are_of_the_data_alone_and_made_again(self, dense, store, criterion):
+        [run] = cuts(dense, "omp", [0.5], 0, criterion=criterion)
+        assert run.record.row["mask_from"] is None
+        assert run.mask.density == 0.5
+        kept = run.mask.kept
+        for file in (store.folder / "masks").rglob("*.safetensors"):
+            file.unlink()
+        assert (ensure_mask(run.mask, DATA, quiet(store)).kept == kept).all()
+
+
+class TestEarly:
+    def test_a_mask_has_settled_that_the_four_before_have(self):
+        every = np.eye(12, dtype=bool)
+        masks = [every[i] for i in range(6)] + [every[7]] * 9
+        number, mask = settled(masks)
+        assert (number, mask.tolist()) == (11, every[7].tolist())
+        assert settled(masks[:4])[0] == 4
+
+    def test_its_ticket_costs_the_epochs_up_to_there(self, store, monkeypatch):
+        monkeypatch.setenv("LTHNB_STORE", str(store.folder))
+        spec = toy_spec(epochs=40, patience=40, learning_rate=5e-2)
+        dense = train_dense(spec, DATA, 0, quiet(store))
+        [run] = early(dense, [0.5], 0)
+        epoch = run.record.pruning["weights"]
+        assert 5 <= epoch < 40
+        table = np.abs(dense.ensure_weights(epoch))
+        assert table[run.mask.kept].min() >= table[~run.mask.kept].max()
+        assert epochs_spent(rows_of(run)).item() == run.record.epochs + epoch
+
+
+class TestCarried:
+    @pytest.fixture
+    def other(self, store):
+        return train_dense(SPEC.with_training(order_seed=1), DATA, 1, quiet(store))
+
+    def test_the_mask_is_the_others_and_the_start_ones_own(self, dense, other):
+        [plain] = carried(dense, other, [0.5], 0)
+        [own] = cuts(other, "omp", [0.5], 1)
+        assert plain.mask.digest == own.mask.digest
+        assert plain.init == Seeded(0)
+
+    def test_aligned_the_start_is_turned_towards_the_other(self, dense, other, store):
+        [run] = carried(dense, other, [0.5], 0, "aligned")
+        turn = store.get_array(run.init.rotation)
+        here, there = dense.weights(), other.weights()
+        assert np.linalg.norm(here @ turn - there) < np.linalg.norm(here - there)
+
+    def test_in_principal_axes_both_are_turned(self, dense, other, store):
+        [run] = carried(dense, other, [0.5], 0, "pca")
+        [own] = cuts(other, "omp", [0.5], 1, "pca")
+        assert run.mask.digest == own.mask.digest
+        q = bases.rotation("pca", dense.weights(), DATA)
+        assert np.array_equal(store.get_array(run.init.rotation), q)
+
+
+def rows_of(*runs: TrainedRun) -> pd.DataFrame:
+    return pd.DataFrame({"key": [run.key for run in runs]})
+
+
+def test_epochs_are_those_of_all_that_a_run_comes_from(dense, store, monkeypatch):
+    monkeypatch.setenv("LTHNB_STORE", str(store.folder))
+    first, second = list(turning_search(dense, 0.5, 2, 0, "pca"))
+    [cut], [tuned] = (list(cuts(dense, m, [0.5], 0, "pca")) for m in ("cut", "finetune"))
+    a, b, c, e = (run.record.epochs for run in (dense, first, second, tuned))
+    spent = epochs_spent(rows_of(dense, first, second, cut, tuned))
+    assert spent.tolist() == [a, a + b, a + b + c, a, a + e]
 
 
 class TestCuts:

@@ -200,6 +200,13 @@ class TestCriteria:
             assert criterion(weights, 0).shape == (5, 3)
 
 
+def test_row_floor_leaves_each_row_an_entry_and_is_magnitude_otherwise():
+    weights = np.array([[5.0, -6.0, 4.0], [0.1, 0.2, -0.3], [1.0, 1.0, 0.5]])
+    scores = CRITERIA["row_floor"](weights, 0)
+    left = prune(Mask.dense(3, 3), scores, (4,), users=1).kept
+    assert left.tolist() == [[True, True, False], [False, False, True], [True, False, False]]
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_row_rank_of_equal_magnitudes_goes_by_column(dtype):
     """In rows as wide as those of a real table: sorts of few entries are stable by themselves."""

@@ -34,7 +34,8 @@ class Search:
 
     settings: :data:`SETTINGS`. rounds: those that are shown, round 0 apart. densities: of what is
     pruned once, or of an IMP search that goes by densities. of: LCM's: the teacher's embedding
-    size and learning rate. policy: of a mask that moves, settings of :class:`config.Dynamic`.
+    size and learning rate; of masks carried over, the `seed` they come from. policy: of a mask
+    that moves, settings of :class:`config.Dynamic`.
     split_seed: see :func:`sources.load_with`.
     """
 
@@ -217,11 +218,18 @@ def _search(one: dict[str, Any], **more: Any) -> Search:
         rewind_epoch=one["rewind_epoch"] if rewind == "late" else None,
         prune_from=one.get("prune_from", "best"),
         policy=one["dynamic"] if one["method"] == "dynamic" else {},
+        of=more.pop("of", {"seed": _next(one)} if one["method"] == "carried" else {}),
         basis=one.get("basis", ""),
         criterion=one.get("criterion", "magnitude"),
         split_seed=one.get("split_seed", 0),
         **more,
     )
+
+
+def _next(one: Mapping[str, Any]) -> int:
+    """The next of the seeds, after the last the first; of a single seed, the number after it."""
+    seeds = one["seeds"]
+    return seeds[(seeds.index(one["seed"]) + 1) % len(seeds)] if seeds[1:] else one["seed"] + 1
 
 
 def _compressions(one: dict[str, Any]) -> list[Search]:

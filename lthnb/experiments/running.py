@@ -17,12 +17,13 @@ from tqdm import tqdm
 
 from lthnb.config import Compressed, ConfigError, Dynamic, Seeded
 from lthnb.control import Control, Stopped
-from lthnb.cutting import cuts, dynamic, learned, turning_search
+from lthnb.cutting import carried, cuts, dynamic, early, learned, turning_search
 from lthnb.data import Interactions
 from lthnb.datasets import sources
 from lthnb.experiments import rows_of, table, tuned
 from lthnb.experiments.grid import AGAIN, RECORDED, UNREWOUND, Grid, Search
 from lthnb.experiments.replays import replay
+from lthnb.finders.interactions import BEFORE
 from lthnb.kept import TrainedRun
 from lthnb.lottery import derived_seed, rounds_of, start_of, tags_of, train_dense
 from lthnb.store.files import say
@@ -31,7 +32,7 @@ from lthnb.store.results import results
 from lthnb.store.runs import Store, StoredMask
 from lthnb.training import train
 
-FINDERS = (*UNREWOUND, "dynamic", "pep")  # methods that `lottery` has not
+FINDERS = (*UNREWOUND, "dynamic", "early", "carried", "pep")  # methods that `lottery` has not
 UNRECORDED = "quick"  # the profile of data that are not recorded
 
 
@@ -156,12 +157,18 @@ def train_search(one: Search, data: Interactions, control: Control) -> None:
 
 def _found(one: Search, data: Interactions, control: Control) -> Iterator[Any]:
     """The trainings of a search, one after the other, as they are done."""
-    if not one.basis and one.method not in FINDERS:
+    if not one.basis and one.method not in FINDERS and one.criterion not in BEFORE:
         return rounds_of(one.schedule, one.spec, data, control)
     dense = train_dense(one.spec, data, one.seed, control)
     match one.method:
         case "dynamic":
             return dynamic(dense, one.densities, one.seed, Dynamic(**one.policy))
+        case "early":
+            return early(dense, one.densities, one.seed)
+        case "carried":
+            spec = one.spec.with_training(order_seed=one.of["seed"])
+            other = train_dense(spec, data, one.of["seed"], control)
+            return carried(dense, other, one.densities, one.seed, one.basis)
         case "pep":
             return learned(dense, one.densities, one.seed)
         case "imp":

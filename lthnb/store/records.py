@@ -35,6 +35,8 @@ ONE_SHOT = (
     "cut",
     "finetune",
     "dynamic",
+    "early",
+    "carried",
     "pep",
     "thresholds",
     "random",
@@ -48,7 +50,8 @@ READ = {  # which of these a method reads, where it does not read all
     **dict.fromkeys(("cut", "finetune"), ("criterion", "prune_from", "scope", "basis")),
     **dict.fromkeys(("random", "random_x0"), ("criterion", "scope")),
     "dynamic": ("criterion", "scope", "policy"),
-    **dict.fromkeys(("dense", "lcm", "thresholds", "pep"), ()),
+    **dict.fromkeys(("dense", "lcm", "early", "thresholds", "pep"), ()),
+    "carried": ("basis",),
 }
 
 

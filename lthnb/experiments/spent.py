@@ -1,0 +1,48 @@
+"""What a ticket costs: epochs of its own training and of all that it comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pandas as pd
+
+from lthnb.store.files import StoreError
+from lthnb.store.records import Record
+from lthnb.store.runs import Store
+
+
+def epochs_spent(rows: pd.DataFrame) -> pd.Series:
+    """By the index of some rows, the epochs of each run and of the runs that gave its mask, its
+    start or its teacher, and theirs, each run once: a whole run where its best epoch was asked for,
+    else as far as it was needed. Choosing λ and the learning rate is not among them.
+
+    Raises StoreError where such a run is not recorded.
+    """
+    store, known = Store(), {}
+    for key in dict.fromkeys(rows["key"]):
+        needed: dict[str, int] = {}
+        _add(store, key, None, needed)
+        known[key] = sum(needed.values())
+    return rows["key"].map(known)
+
+
+def _add(store: Store, key: str, until: int | None, needed: dict[str, int]) -> None:
+    """Put a run's epochs, all of them or as many as are asked for, and those of the runs that it
+    comes from, among those that are needed."""
+    record = store.find(key)
+    if record is None:
+        raise StoreError(f"run {key[:8]}: not recorded, so that its epochs are not known.")
+    epochs = record.epochs if until is None else until
+    if epochs > needed.get(key, -1):
+        needed[key] = epochs
+        for other, of in _from(record):
+            _add(store, other, of, needed)
+
+
+def _from(record: Record) -> Iterator[tuple[str, int | None]]:
+    """The runs that one comes from, and the epochs of each; None means all."""
+    row, pruning = record.row, record.pruning or {}
+    starts = (row["start_from"], row["start_epoch"])
+    for key, epoch in ((row["mask_from"], pruning.get("weights")), starts, (row["teacher"], None)):
+        if key:
+            yield key, int(epoch) if str(epoch).isdigit() else None
