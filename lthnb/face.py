@@ -6,9 +6,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import html
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -130,34 +131,47 @@ def _search(method: str, data: Any, backbone: str, settings: dict[str, Any]) -> 
     own = {"rounds": 8, "rate": 0.2, "seeds": 3, "progress": True, "store": None}
     own |= {"control": None}
     own |= {name: settings.pop(name) for name in own if name in settings}
-    schedule, spec, criterion = _settings(method, backbone, own, settings)
-    if not isinstance(data, Interactions):
-        data = sources.load(data, protocol=spec.training.protocol)
-    data = data.for_protocol(spec.training.protocol) if data.valid.nnz else data
-    seeds = list(range(own["seeds"])) if isinstance(own["seeds"], int) else list(own["seeds"])
-    if not seeds or len(set(seeds)) != len(seeds):
-        raise ConfigError(f"seeds: found {own['seeds']!r}, expected one or more, each once.")
-    control = replace(own["control"] or Control(Store(own["store"])), progress=False)
+    schedule, spec, criterion = settings_of(method, backbone, own, settings)
+    data, seeds, control = prepared(data, spec, own)
     rounds: dict[int, list[Round]] = {}
     each = schedule.trainings
     with tqdm(total=each * len(seeds), unit="run", disable=not own["progress"]) as bar:
         for seed in seeds:
             rounds[seed] = found = []
-            report = _shown(bar, f"seed {seed}, round {{}} of {each - 1}", found)
+            report = shown(bar, f"seed {seed}, round {{}} of {each - 1}", found)
             one = replace(schedule, seed=seed), spec.with_training(order_seed=seed), data
-            try:
+            with stopped_in_order():
                 for trained in rounds_of(*one, replace(control, report=report), criterion):
                     found.append(trained)
                     bar.update()
-            except KeyboardInterrupt:  # between two trainings, which stop in order themselves
-                raise Stopped("interrupted", "", None) from None
         bar.set_postfix_str("")
     return Search(
         data, spec, schedule, criterion, {s: tuple(r) for s, r in rounds.items()}, control
     )
 
 
-def _shown(bar: tqdm, where: str, done: list[Round]) -> Callable[[str], None]:
+def prepared(data: Any, spec: Spec, own: dict[str, Any]) -> tuple[Interactions, list[int], Control]:
+    """Data, seeds and control of a call: what `data`, and `seeds`, `store` and `control` of `own`
+    come to. Raises ConfigError for no seeds, or one twice."""
+    if not isinstance(data, Interactions):
+        data = sources.load(data, protocol=spec.training.protocol)
+    data = data.for_protocol(spec.training.protocol) if data.valid.nnz else data
+    seeds = list(range(own["seeds"])) if isinstance(own["seeds"], int) else list(own["seeds"])
+    if not seeds or len(set(seeds)) != len(seeds):
+        raise ConfigError(f"seeds: found {own['seeds']!r}, expected one or more, each once.")
+    return data, seeds, replace(own["control"] or Control(Store(own["store"])), progress=False)
+
+
+@contextlib.contextmanager
+def stopped_in_order() -> Iterator[None]:
+    """A Ctrl-C between two trainings, which stop in order themselves, is a :class:`Stopped`."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise Stopped("interrupted", "", None) from None
+
+
+def shown(bar: tqdm, where: str, done: list[Round]) -> Callable[[str], None]:
     """What puts into a bar which round a search is at, and now and then how its training does."""
     last = 0.0
 
@@ -171,7 +185,7 @@ def _shown(bar: tqdm, where: str, done: list[Round]) -> Callable[[str], None]:
     return report
 
 
-def _settings(
+def settings_of(
     method: str, backbone: str, own: dict[str, Any], settings: dict[str, Any]
 ) -> tuple[Schedule, Spec, Criterion | None]:
     """Schedule, spec and criterion of some settings; a name that is none of theirs is refused."""
@@ -363,12 +377,14 @@ class Ticket:
         more = {name: values[best] for name, values in data.item_info.items()}
         return pd.DataFrame({"item": data.item_labels[best], "score": scores, **more})
 
-    def save(self, path: Path | str, values: str = "float32") -> Path:
+    def save(self, path: Path | str, values: str | None = None) -> Path:
         """Write the ticket, its labels and the known pairs as one safetensors file.
 
-        values: ``float32`` (every bit is kept), ``float16``, or ``int8`` with a scale for each row.
-        Returns the path. Raises StoreError where the operating system refuses.
+        values: ``float32`` (every bit is kept), ``float16``, or ``int8`` with a scale for each row;
+        None: as :func:`compress` chose, else ``float32``. Returns the path. Raises StoreError where
+        the operating system refuses.
         """
+        values = values or self.about.get("values", "float32")
         labels = {"users": self.data.user_labels, "items": self.data.item_labels}
         known = {"train": self.data.train, "valid": self.data.valid}
         return bundle.save(Path(path), self.table, self.kept, known, labels, self.about, values)
@@ -384,4 +400,6 @@ class Ticket:
         about = {"chosen": self.about["chosen"], "density": f"{self.density:.2%}"}
         about |= {"entries kept": f"{self.kept.sum():,} of {self.kept.size:,}"}
         about |= {"Recall@20 on test": f"{self.about[METRIC]:.4f}", "seed": self.about["seed"]}
+        for name in ("against the dense model", "values", "bytes"):  # of `compress`
+            about |= {name: self.about[name]} if name in self.about else {}
         return card(f"Ticket of {self.about['dataset']}", {n: str(v) for n, v in about.items()})

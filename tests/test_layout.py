@@ -36,6 +36,7 @@ ORDER = [
     "experiments",
     "plots",
     "face",
+    "compressing",
     "book",
     "doctor",
     "commands",

@@ -97,12 +97,17 @@ BASES: dict[str, Callable[[np.ndarray, Interactions], np.ndarray]] = {
 
 
 def rotation(basis: str, table: np.ndarray, data: Interactions) -> np.ndarray:
-    """Q of a basis, float64 (F, F), read from a trained table (users + items, F). Raises
-    ConfigError for a basis that there is not."""
+    """Q of a basis, float64 (F, F), read from a trained table (users + items, F). Raises what
+    :func:`check` does."""
+    check(basis)
+    return BASES[basis](table, data)
+
+
+def check(basis: str) -> None:
+    """Raises ConfigError for a basis that there is not."""
     if basis not in BASES:
         known = f"expected one of {', '.join(BASES)}." + nearest(basis, BASES)
         raise ConfigError(f"basis: found {basis!r}, {known}")
-    return BASES[basis](table, data)
 
 
 def aligned(table: np.ndarray, to: np.ndarray) -> np.ndarray:

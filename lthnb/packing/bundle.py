@@ -73,6 +73,18 @@ def labels_from(side: str, tensors: dict[str, np.ndarray], rows: int) -> np.ndar
     return labels if wide else labels.astype(np.int64)
 
 
+def table_tensors(table: np.ndarray, kept: np.ndarray, values: str) -> dict[str, np.ndarray]:
+    """A table and its mask, bool, both (rows, F), as tensors: `kept`, and those of
+    :func:`rounding.encode`."""
+    bits = np.frombuffer(zlib.compress(np.packbits(kept).tobytes(), 9), np.uint8)
+    return {"kept": bits, **encode(table[kept], kept, values)}
+
+
+def table_bytes(table: np.ndarray, kept: np.ndarray, values: str) -> int:
+    """Bytes of :func:`table_tensors`: of the file without its labels and its known pairs."""
+    return sum(tensor.nbytes for tensor in table_tensors(table, kept, values).values())
+
+
 def save(
     path: Path,
     table: np.ndarray,
@@ -87,8 +99,7 @@ def save(
     table: float32 (users + items, F), kept: bool, its mask. known: CSR `train` and `valid`. labels:
     of `users` and `items`. about: plain data. values: one of :data:`rounding.VALUES`.
     """
-    bits = np.frombuffer(zlib.compress(np.packbits(kept).tobytes(), 9), np.uint8)
-    tensors = {"kept": bits, **encode(table[kept], kept, values)}
+    tensors = table_tensors(table, kept, values)
     for name in KNOWN:
         narrow = np.uint16 if known[name].shape[1] <= 1 << 16 else np.uint32
         tensors[f"{name}.indptr"] = known[name].indptr.astype(np.uint32)

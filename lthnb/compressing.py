@@ -1,0 +1,197 @@
+"""One call from data to a small ticket: :func:`compress`."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from lthnb import stats
+from lthnb.config import ConfigError
+from lthnb.cutting import cuts
+from lthnb.data import Interactions
+from lthnb.face import (
+    METRIC,
+    Search,
+    Ticket,
+    prepared,
+    settings_of,
+    shown,
+    stopped_in_order,
+)
+from lthnb.finders.bases import check, rotation
+from lthnb.kept import TrainedRun, outputs_of
+from lthnb.kernels.ranking import evaluate
+from lthnb.lottery import train_dense
+from lthnb.packing.bundle import table_bytes
+from lthnb.pruning import Mask, prune
+from lthnb.rounding import VALUES, decode, encode
+
+VALID = f"valid_{METRIC}"
+L2S = (1e-4, 1e-3, 1e-2, 1e-1)
+STEPS = 1000  # densities that are looked at for a number of bytes: one thousandth after another
+
+
+def compress(
+    data: Any,
+    density: float | None = None,
+    bytes: int | None = None,
+    basis: str = "pca",
+    finetune: bool = False,
+    values: str | None = None,
+    l2s: Sequence[float] = L2S,
+    backbone: str = "mf",
+    **settings: Any,
+) -> Ticket:
+    """A small ticket without a search: dense models are trained, with the L2 weight that is best on
+    the validation set, turned into other axes, in which fewer entries matter, and cut there.
+
+    data: what `lthnb.imp` takes; or a finished search, whose dense models are cut as they are. Give
+    one of
+
+    - density: share of the entries that stay, up to 1, which rounds alone;
+    - bytes: what the table may take in the ticket's file, the mask and the values with their
+      scales; how many entries stay, and in which of `values`, is chosen on the validation set.
+
+    basis: ``pca``, ``varimax``, another of `finders.bases.BASES`, or empty for the table's own
+    axes. finetune: train what is left on, from its trained values. values: ``float32``, ``float16``
+    or ``int8``; None: ``float32``, or with `bytes` whichever is best. l2s: L2 weights to choose
+    from, with the first seed; `l2` is one that is given. seeds (3) and all other settings as of
+    `lthnb.imp`.
+
+    The ticket is that of the seed that is best on the validation set. Its `about` says what the
+    dense model loses by it: `lost`, the relative difference of Recall@20 on test, paired by seed,
+    with `low` and `high` of its 95 % interval from three seeds on; and `bytes`, `values`, `l2`.
+    Raises ConfigError and DataError, which say what to do, and Stopped on Ctrl-C.
+    """
+    if (density is None) == (bytes is None):
+        raise ConfigError(f"compress: found {density = } and {bytes = }, expected one of the two.")
+    if density is not None and not 0 < density <= 1:
+        raise ConfigError(f"density: found {density!r}, expected a number above 0, at most 1.")
+    if values not in (None, *VALUES):
+        raise ConfigError(f"values: found {values!r}, expected one of {', '.join(VALUES)}.")
+    if basis:
+        check(basis)
+    with tqdm(unit="run", disable=not settings.get("progress", True)) as bar, stopped_in_order():
+        dense = _dense(data, backbone, l2s, settings, bar)
+        kinds = [values] if values else list(VALUES)
+        if bytes is None:
+            chosen = density, values or "float32"
+        else:
+            chosen = _fitting(dense, bytes, kinds, basis)
+        return _best([_cut(run, *chosen, basis, finetune) for run in dense], dense, basis)
+
+
+def _dense(
+    data: Any, backbone: str, l2s: Sequence[float], settings: dict[str, Any], bar: tqdm
+) -> list[TrainedRun]:
+    """The dense models, one a seed."""
+    if isinstance(data, Search):
+        found = [rounds[0].run for rounds in data.rounds.values()]
+        if found[0].spec.training.protocol != "validated":
+            raise ConfigError("compress: found a search under 'paper', expected 'validated'.")
+        return found
+    l2s = [settings.pop("l2")] if "l2" in settings else list(l2s)
+    own = {"seeds": 3, "progress": True, "store": None, "control": None, "rounds": 1, "rate": 0.2}
+    own |= {name: settings.pop(name) for name in own if name in settings}
+    spec = settings_of("omp", backbone, own, settings)[1]
+    if spec.training.protocol != "validated" or not l2s:
+        found = f"{spec.training.protocol!r} and {len(l2s)} of `l2s`"
+        raise ConfigError(f"compress: found {found}, expected 'validated' and one or more.")
+    data, seeds, control = prepared(data, spec, own)
+    bar.total = len(l2s) + len(seeds) - 1
+
+    def trained(l2: float, seed: int) -> TrainedRun:
+        report = shown(bar, f"dense model, λ = {l2:g}, seed {seed}", [])
+        one = spec.with_training(l2=float(l2), order_seed=seed)
+        run = train_dense(one, data, seed, replace(control, report=report))
+        bar.update()
+        return run
+
+    first = max((trained(l2, seeds[0]) for l2 in l2s), key=lambda run: run.record.row[VALID])
+    return [first, *(trained(first.spec.training.l2, seed) for seed in seeds[1:])]
+
+
+def _fitting(
+    dense: Sequence[TrainedRun], limit: int, kinds: Sequence[str], basis: str
+) -> tuple[float, str]:
+    """The density, in steps of 1/:data:`STEPS`, and the kind of values that fit into so many bytes
+    and have the best mean Recall@20 on the validation set, before any training."""
+    tables, found, least = [_turned(run, basis) for run in dense], [], []
+
+    def size(step: int, kind: str) -> int:
+        return table_bytes(tables[0], _kept(tables[0], dense[0].data, step / STEPS), kind)
+
+    for kind in kinds:
+        least.append(size(1, kind))
+        fits = bisect_right(range(1, STEPS + 1), limit, key=partial(size, kind=kind))
+        if fits:
+            both = zip(dense, tables, strict=True)
+            parts = [(run, t, _kept(t, run.data, fits / STEPS), kind) for run, t in both]
+            recall = [_rounded(*part)[1][VALID] for part in parts]
+            found.append((float(np.mean(recall)), fits / STEPS, kind))
+    if not found:
+        raise ConfigError(
+            f"bytes: found {limit:,}, expected at least {min(least):,}, for a thousandth of the "
+            "entries; or a smaller embedding_size."
+        )
+    return max(found)[1:]
+
+
+def _turned(run: TrainedRun, basis: str) -> np.ndarray:
+    """The table of a run, float32 (rows, F), in some axes."""
+    table = run.ensure_weights()
+    return (table @ rotation(basis, table, run.data)).astype(np.float32) if basis else table
+
+
+def _kept(table: np.ndarray, data: Interactions, density: float) -> np.ndarray:
+    """The mask, bool (rows, F), of the largest entries of a table."""
+    whole, keep = Mask.dense(*table.shape), (round(density * table.size),)
+    return prune(whole, np.abs(table), keep, users=data.users).kept
+
+
+def _rounded(
+    run: TrainedRun, table: np.ndarray, kept: np.ndarray, values: str
+) -> tuple[np.ndarray, dict[str, float]]:
+    """A table, (rows, F), as a file with such values gives it back, and its Recall@20 and NDCG@20
+    on test and, as `valid_…`, on the validation set. kept: bool, its mask."""
+    found, scores = decode(encode(table[kept], kept, values), kept), {}
+    outputs = outputs_of(run.spec, run.data, found, kept, run.control)
+    for part, name in (("test", ""), ("valid", "valid_")):
+        hits = evaluate(outputs, run.data, part)
+        scores |= {f"{name}{metric}@20": hits.mean(metric, 20) for metric in ("recall", "ndcg")}
+    return found, scores
+
+
+def _cut(run: TrainedRun, density: float, values: str, basis: str, finetune: bool) -> Ticket:
+    """The ticket of one dense model."""
+    seed, method = run.record.row["seed"], "finetune" if finetune else "cut"
+    [trained] = cuts(run, method, [density], seed, basis)
+    ticket = Ticket.of(trained)
+    table, scores = _rounded(trained, ticket.table, ticket.kept, values)
+    scores = {name: value for name, value in scores.items() if name in ticket.about}
+    size = table_bytes(ticket.table, ticket.kept, values)
+    return replace(
+        ticket, table=table, about={**ticket.about, **scores, "values": values, "bytes": size}
+    )
+
+
+def _best(tickets: Sequence[Ticket], dense: Sequence[TrainedRun], basis: str) -> Ticket:
+    """The ticket of the seed that is best on the validation set, with what all of them lose."""
+    both = zip(tickets, dense, strict=True)
+    lost = [ticket.about[METRIC] / run.record.row[METRIC] - 1 for ticket, run in both]
+    found = stats.over_seeds(np.array(lost))
+    text = stats.interval(pd.DataFrame([found])).item()
+    plain = {n: None if np.isnan(found[n]) else found[n] for n in ("n", "mean", "low", "high")}
+    ticket = max(tickets, key=lambda one: one.about[VALID])
+    axes = f"{basis} axes" if basis else "its own axes"
+    chosen = f"a dense table cut in {axes}; of the seeds the best on the validation set"
+    beside = f"{text} of its Recall@20 on test, {len(lost)} seed" + "s" * (len(lost) > 1)
+    about = {"chosen": chosen, "lost": plain, "against the dense model": beside}
+    return replace(ticket, about={**ticket.about, **about})
