@@ -22,6 +22,24 @@ METHODS = {
     "other_start": "another start",
     "other_order": "another order",
 }
+WAYS = {  # to a mask of a trained table, by method, basis and criterion, and what follows
+    ("imp", "", "magnitude"): "IMP",
+    ("imp", "pca", "magnitude"): "IMP, turned at every round",
+    ("cut", "", "magnitude"): "own axes",
+    ("cut", "", "row_floor"): "own axes, an entry a row",
+    ("cut", "pca", "magnitude"): "principal axes",
+    ("cut", "pca", "columns"): "first principal columns",
+    ("finetune", "", "magnitude"): "own axes, trained on",
+    ("finetune", "pca", "magnitude"): "principal axes, trained on",
+    ("omp", "", "magnitude"): "own axes, from X⁰",
+    ("omp", "", "row_floor"): "own axes, an entry a row, from X⁰",
+    ("omp", "pca", "magnitude"): "principal axes, from X⁰",
+    ("omp", "", "svd"): "SVD mask",
+    ("omp", "", "degree"): "degree budgets",
+    ("early", "", ""): "early-bird",
+    ("dynamic", "", "random"): "dynamic",
+    ("pep", "", ""): "PEP",
+}
 REWINDS = {
     "rewind": "rewound",
     "late": "rewound to an early epoch",
@@ -29,7 +47,7 @@ REWINDS = {
     "continue": "not rewound",
 }
 PROTOCOLS = {"validated": "chosen on the validation set", "paper": "chosen on test"}
-ORDER = [*DATA.values(), *MODELS.values(), *METHODS.values(), *REWINDS.values()]
+ORDER = [*DATA.values(), *MODELS.values(), *METHODS.values(), *WAYS.values(), *REWINDS.values()]
 ORDER += PROTOCOLS.values()
 
 
@@ -43,3 +61,9 @@ def named(frame: pd.DataFrame) -> pd.DataFrame:
         start=frame["rewind"].map(REWINDS).fillna("–"),
         chosen=frame["protocol"].map(PROTOCOLS),
     )
+
+
+def ways(frame: pd.DataFrame) -> pd.Series:
+    """The name of each row's way to its mask, of :data:`WAYS`; empty for another."""
+    columns = (frame[name].fillna("") for name in ("method", "basis", "criterion"))
+    return pd.Series(list(zip(*columns, strict=True)), frame.index, object).map(WAYS)

@@ -1,6 +1,6 @@
 """The book's figures and tables: the field's words, one look, seaborn on DataFrames."""
 
-from lthnb.experiments.names import named
+from lthnb.experiments.names import named, ways
 from lthnb.plots.captions import SEEDS, claims, csv, show
 from lthnb.plots.curves import curves, ordered, table, tidy
 from lthnb.plots.style import use_style
@@ -18,4 +18,5 @@ __all__ = [
     "table",
     "tidy",
     "use_style",
+    "ways",
 ]
