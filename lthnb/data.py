@@ -9,6 +9,7 @@ in a file never matters. Reading data is in :mod:`lthnb.datasets`.
 from __future__ import annotations
 
 import hashlib
+import itertools
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -36,6 +37,7 @@ class Interactions:
     """Users × items, in three parts.
 
     train, valid, test: CSR, shape (users, items), int8 ones, sorted int32 indices; disjoint.
+    dropped: pairs of the same kind that are known, and neither trained on nor drawn as negatives.
     user_labels, item_labels: arrays of length users and items; what the ids are called outside.
     item_info: columns of length items, such as titles and genres, to show beside an item.
     origin: plain data that says where this came from (source, options, counts of what was merged);
@@ -50,11 +52,11 @@ class Interactions:
     item_labels: np.ndarray
     item_info: dict[str, np.ndarray] = field(default_factory=dict)
     origin: dict[str, Any] = field(default_factory=dict)
+    dropped: sp.csr_matrix | None = None
 
     def __post_init__(self) -> None:
-        shape = self.train.shape
-        for part in PARTS:
-            matrix = getattr(self, part)
+        shape, parts = self.train.shape, self._parts()
+        for part, matrix in parts.items():
             if matrix.shape != shape:
                 raise DataError(
                     f"{self.name}: part {part!r} has shape {matrix.shape}, expected {shape}, "
@@ -71,9 +73,13 @@ class Interactions:
         for what, size in zip(("user_labels", "item_labels"), shape, strict=True):
             if (found := len(getattr(self, what))) != size:
                 raise DataError(f"{self.name}: {found} {what}, expected {size}, one a row.")
-        for a, b in (("train", "valid"), ("train", "test"), ("valid", "test")):
-            if common := getattr(self, a).multiply(getattr(self, b)).nnz:
+        for a, b in itertools.combinations(parts, 2):
+            if common := parts[a].multiply(parts[b]).nnz:
                 raise DataError(f"{self.name}: {common} pairs stand both in {a} and in {b}.")
+
+    def _parts(self) -> dict[str, sp.csr_matrix]:
+        parts = {part: getattr(self, part) for part in PARTS}
+        return parts if self.dropped is None else {**parts, "dropped": self.dropped}
 
     @property
     def users(self) -> int:
@@ -90,8 +96,14 @@ class Interactions:
 
     @cached_property
     def known(self) -> sp.csr_matrix:
-        """What a user has in train or valid, and is therefore not recommended: CSR, sorted."""
-        return self.train + self.valid
+        """What is known of a user, and therefore not recommended: train, valid and what was
+        dropped; CSR, sorted."""
+        return self.taken + self.valid
+
+    @cached_property
+    def taken(self) -> sp.csr_matrix:
+        """What is no negative in training: train and what was dropped; CSR, sorted."""
+        return self.train if self.dropped is None else self.train + self.dropped
 
     @property
     def user_degree(self) -> np.ndarray:
@@ -105,11 +117,10 @@ class Interactions:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 over shape and the three parts, first 128 bits: what a run's key takes."""
+        """SHA-256 over shape and all parts, first 128 bits: what a run's key takes."""
         h = hashlib.sha256()
         h.update(np.array(self.train.shape, "<i8").tobytes())
-        for part in PARTS:
-            matrix = getattr(self, part)
+        for matrix in self._parts().values():
             h.update(np.ascontiguousarray(matrix.indptr, "<i8").tobytes())
             h.update(np.ascontiguousarray(matrix.indices, "<i8").tobytes())
         return h.hexdigest()[:32]
@@ -129,7 +140,7 @@ class Interactions:
             none = sp.csr_matrix(self.train.shape, dtype=np.int8)
             split = {**self.origin.get("split", {}), "valid": "joined into train"}
             origin = {**self.origin, "split": split}
-            return replace(self, train=self.known, valid=none, origin=origin)
+            return replace(self, train=self.train + self.valid, valid=none, origin=origin)
         if self.valid.nnz == 0:
             raise DataError(
                 f"{self.name}: the protocol 'validated' chooses epochs on valid, and valid is "

@@ -52,7 +52,8 @@ class Sampler:
     """The triplet stream of one training set.
 
     start: the 64-bit state of the stream. users: int64 ids that can be drawn, those with a
-    training item and without all of them. indptr, indices: the training CSR (indices sorted).
+    training item and an item left to be a negative. indptr, indices: the training CSR (indices
+    sorted). taken: indptr and indices of what is no negative: the same, or more.
     """
 
     start: int
@@ -60,33 +61,33 @@ class Sampler:
     indptr: np.ndarray
     indices: np.ndarray
     items: int
+    taken: tuple[np.ndarray, np.ndarray]
 
     @classmethod
-    def of(cls, train: sp.csr_matrix, seed: int) -> Sampler:
-        """The stream over `train` (users × items, sorted indices) for an order seed.
+    def of(cls, train: sp.csr_matrix, seed: int, taken: sp.csr_matrix | None = None) -> Sampler:
+        """The stream over `train` (users × items, sorted indices) for an order seed. taken: see
+        :attr:`Interactions.taken`; None: `train` itself.
 
         Raises DataError where no user has both a training item and an item left to be a negative.
         """
-        degree = np.diff(train.indptr)
-        users = np.flatnonzero((degree > 0) & (degree < train.shape[1]))
+        parts = [train] if taken is None else [train, taken]
+        both = [(part.indptr.astype(np.int64), part.indices.astype(np.int64)) for part in parts]
+        pairs, gone = both[0], both[-1]
+        users = np.flatnonzero((np.diff(pairs[0]) > 0) & (np.diff(gone[0]) < train.shape[1]))
         if users.size == 0:
             raise DataError(
                 "sampling: no user has both a training item and an item that is none; "
                 "there is no triplet to draw."
             )
-        return cls(
-            stream_start(seed, "order"),
-            users.astype(np.int64),
-            train.indptr.astype(np.int64),
-            train.indices.astype(np.int64),
-            train.shape[1],
-        )
+        start = stream_start(seed, "order")
+        return cls(start, users.astype(np.int64), *pairs, train.shape[1], gone)
 
     def draw(self, first: int, count: int) -> np.ndarray:
         """Triplets first … first + count − 1: int64, shape (3, count): users, positives,
         negatives, items counted from 0."""
         out = np.empty((3, count), np.int64)
-        _draw(np.uint64(self.start), first, self.users, self.indptr, self.indices, self.items, out)
+        pairs = self.indptr, self.indices, *self.taken
+        _draw(np.uint64(self.start), first, self.users, *pairs, self.items, out)
         return out
 
 
@@ -110,7 +111,7 @@ def user_of(start, t, users):
 
 
 @nb.njit(cache=True)
-def draw_one(start, t, users, indptr, indices, items):
+def draw_one(start, t, users, indptr, indices, taken, taken_items, items):
     """Triplet t of the stream: (user, positive, negative)."""
     lane = np.uint64(LANE)
     user = user_of(start, t, users)
@@ -119,13 +120,15 @@ def draw_one(start, t, users, indptr, indices, items):
     positive = indices[row + below(bits_at(start, t + lane), indptr[user + 1] - row)]
     counter = t + lane + lane
     negative = below(bits_at(start, counter), items)
-    while is_positive(indptr, indices, user, negative):
+    while is_positive(taken, taken_items, user, negative):
         counter += lane
         negative = below(bits_at(start, counter), items)
     return user, positive, negative
 
 
 @nb.njit(cache=True, parallel=True)
-def _draw(start, first, users, indptr, indices, items, out):
+def _draw(start, first, users, indptr, indices, taken, taken_items, items, out):
     for k in nb.prange(out.shape[1]):
-        out[0, k], out[1, k], out[2, k] = draw_one(start, first + k, users, indptr, indices, items)
+        out[0, k], out[1, k], out[2, k] = draw_one(
+            start, first + k, users, indptr, indices, taken, taken_items, items
+        )

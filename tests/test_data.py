@@ -128,6 +128,19 @@ class TestDigest:
         moved = replace(data, train=sp.csr_matrix(train), test=sp.csr_matrix(test))
         assert moved.digest != data.digest
 
+    def test_changes_when_a_pair_is_dropped(self):
+        data = split(matrix_of())
+        user, item = (int(a[0]) for a in data.train.nonzero())
+        gone, train = sp.lil_matrix(data.train.shape, dtype=np.int8), data.train.tolil()
+        gone[user, item], train[user, item] = 1, 0
+        train = sp.csr_matrix(train)
+        less = replace(data, train=train, dropped=sp.csr_matrix(gone))
+        assert len({data.digest, replace(data, train=train).digest, less.digest}) == 3
+        assert pairs(less.known) == pairs(data.known)
+        assert pairs(less.for_protocol("paper").train) == pairs(data.known) - {(user, item)}
+        with pytest.raises(DataError, match="1 pairs stand both in train and in dropped"):
+            replace(data, dropped=less.dropped)
+
     @pytest.mark.parametrize("index_type", [np.int32, np.int64])
     def test_index_type_is_left_out(self, index_type):
         data = split(matrix_of())

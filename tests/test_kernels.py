@@ -4,6 +4,8 @@ A state goes on to the same bits; the CPU step agrees with the reference to roun
 and setting; its lazily caught-up rows are those of dense Adam.
 """
 
+from dataclasses import replace
+
 import numba
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from toys import half, toy_data, toy_spec
 
 from lthnb.config import BACKBONES, ConfigError, Model, Spec, Training
 from lthnb.config import STEPS as CHOICES
-from lthnb.data import Interactions
+from lthnb.data import Interactions, to_csr
 from lthnb.datasets import sources
 from lthnb.kernels import STEPS, WRITTEN_FOR, device_of, new_step, resolve, step_class
 from lthnb.kernels.mf import BETA_1, BETA_2, EPSILON, LONGEST, STEPWISE, Decay, _series
@@ -194,6 +196,17 @@ class TestCpu:
         spec = toy_spec(dtype="float64", batch_size=batch_size)
         spec = spec.with_model(**MODELS[model])
         ours, reference, start = both(spec, data, 1.0, 3)
+        assert distance(ours.weights(), reference.weights(), start) < 1e-9
+
+    @pytest.mark.parametrize("model", ["mf", "mean"])
+    def test_dropped_pairs(self, model):
+        data = toy_data()
+        place = np.arange(data.train.nnz) % 3 == 0
+        rows = np.repeat(np.arange(data.users), data.user_degree)
+        parts = [to_csr(rows[p], data.train.indices[p], data.train.shape) for p in (place, ~place)]
+        data = replace(data, dropped=parts[0], train=parts[1])
+        spec = toy_spec(dtype="float64").with_model(**MODELS[model])
+        ours, reference, start = both(spec, data, 0.5, 4)
         assert distance(ours.weights(), reference.weights(), start) < 1e-9
 
     @pytest.mark.parametrize("model", ["mf", "mean"])

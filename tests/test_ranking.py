@@ -1,5 +1,7 @@
 """Metrics against trec_eval itself, and full ranking against sorting."""
 
+from dataclasses import replace
+
 import numba
 import numpy as np
 import pytest
@@ -219,6 +221,15 @@ class TestParts:
         worse = self.outputs()
         worse[2 + 2] = 9.0
         assert evaluate(worse, self.data(), "valid").hits[0].tolist()[:2] == [False, True]
+
+    def test_what_is_dropped_is_masked_in_both(self):
+        data, gone = self.data(), np.zeros((2, 6), int)
+        gone[:, 3] = 1
+        data = replace(data, dropped=to_csr(*np.nonzero(gone), gone.shape))
+        outputs = self.outputs()
+        outputs[2 + 3] = 9.0
+        for part in ("valid", "test"):
+            assert evaluate(outputs, data, part).hits[0, 0]
 
     def test_users_without_a_target_are_left_out(self):
         hits = evaluate(self.outputs(), self.data(), "test")

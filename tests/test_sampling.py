@@ -97,6 +97,15 @@ class TestTriplets:
         assert set(users) == set(drawable)
         assert not {5, 6} & set(users)
 
+    def test_what_is_dropped_is_neither(self):
+        pairs, gone = train_of(60, 12, 0.5).toarray().astype(bool), train_of(60, 12, 0.4, seed=1)
+        gone = gone.toarray().astype(bool) & ~pairs
+        train, taken = (to_csr(*np.nonzero(part), part.shape) for part in (pairs, pairs | gone))
+        users, positives, negatives = Sampler.of(train, 1, taken).draw(0, 20_000)
+        assert pairs[users, positives].all()
+        assert not (pairs | gone)[users, negatives].any()
+        assert set(users) == set(np.flatnonzero(pairs.any(1) & ~(pairs | gone).all(1)))
+
     def test_users_positives_and_negatives_are_uniform(self):
         """Users are uniform, not in proportion to their pairs (as the authors' code has it)."""
         dense = train_of(12, 10, 0.5, seed=4).toarray().astype(bool)

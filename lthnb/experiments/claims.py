@@ -252,7 +252,7 @@ def axes(read: Read) -> Iterator[dict[str, Any]]:
     what IMP finds at this density."""
     for names, rows in by_setting(read("bases")):
         rows = rows.assign(way=ways(rows))
-        at = {way: one for way, one in rows[rows["density"].round(2) == CUT].groupby("way")}
+        at = dict(list(rows[rows["density"].round(2) == CUT].groupby("way")))
         for claim, other, bound in (
             ("axes-cut", "own axes", 0.0),
             ("axes-search", "IMP", -stats.MARGIN),

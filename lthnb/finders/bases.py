@@ -38,8 +38,8 @@ def scored(data: Interactions) -> np.ndarray:
     a user, all alike; one of the user's items; and one of the others (:mod:`sampling`)."""
     counts = np.diff(data.train.indptr)
     share = sp.diags_array(1 / np.maximum(counts, 1)) @ data.train
-    free = 1 / np.maximum(data.items - counts, 1)
-    negative = free.sum() - sp.diags_array(free).dot(data.train).sum(0)
+    free = 1 / np.maximum(data.items - np.diff(data.taken.indptr), 1)
+    negative = free.sum() - sp.diags_array(free).dot(data.taken).sum(0)
     items = np.asarray(share.sum(0)).ravel() + np.asarray(negative).ravel()
     return np.concatenate([np.full(data.users, 2.0), items])
 

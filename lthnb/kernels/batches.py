@@ -28,13 +28,18 @@ class Stream(NamedTuple):
     users: np.ndarray
     indptr: np.ndarray
     indices: np.ndarray
+    taken: np.ndarray
+    taken_items: np.ndarray
     items: int
     place: np.ndarray
 
     @classmethod
     def of(cls, sampler: Sampler, place: np.ndarray) -> Stream:
-        start, indices = np.uint64(sampler.start), aligned(sampler.indices, np.int32)
-        return cls(start, sampler.users, sampler.indptr, indices, sampler.items, place)
+        start, (taken, taken_items) = np.uint64(sampler.start), sampler.taken
+        indices = aligned(sampler.indices, np.int32)
+        same = taken_items is sampler.indices  # then one copy serves both, and stays in the cache
+        gone = taken, indices if same else aligned(taken_items, np.int32)
+        return cls(start, sampler.users, sampler.indptr, indices, *gone, sampler.items, place)
 
 
 class Batches(NamedTuple):
@@ -79,7 +84,7 @@ class Batches(NamedTuple):
 @nb.njit(cache=True, parallel=True)
 def prepare(stream, batches, first, end, batch, steps):
     """Fill `batches` with `steps` batches, from triplet `first` on; the last ends at `end`."""
-    start, users, indptr, indices, items, place = stream
+    start, users, indptr, indices, taken, taken_items, items, place = stream
     slots, rows, counts, first_use, uses, seen = batches[:6]
     people = indptr.size - 1
     for g in nb.prange(steps):
@@ -92,7 +97,9 @@ def prepare(stream, batches, first, end, batch, steps):
             soon = user_of(start, at + b + SOON // 2, users)
             for k in range(indptr[soon], indptr[soon + 1], 16):
                 prefetch(indices, k)
-            user, positive, negative = draw_one(start, at + b, users, indptr, indices, items)
+            user, positive, negative = draw_one(
+                start, at + b, users, indptr, indices, taken, taken_items, items
+            )
             slot[0, b] = place[user]
             slot[1, b] = place[people + positive]
             slot[2, b] = place[people + negative]

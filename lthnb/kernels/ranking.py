@@ -253,7 +253,7 @@ def evaluate(outputs: torch.Tensor, data: Interactions, part: str, k: int = TOP)
 
 def asked(data: Interactions, part: str) -> tuple[np.ndarray, sp.csr_matrix]:
     """Users whose part is not empty, int64 (n,); what is masked out for each, CSR (n, items)."""
-    known = data.train if part == "valid" else data.known
+    known = data.taken if part == "valid" else data.known
     known.sort_indices()
     users = np.flatnonzero(np.diff(getattr(data, part).indptr))
     return users, known if users.size == data.users else known[users]
