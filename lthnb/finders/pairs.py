@@ -1,0 +1,125 @@
+"""Which training pairs a model could do without: scores of pairs, and data without some of them.
+
+A score says how dispensable a pair is; those with the highest go first. Scores are float64
+(train.nnz,), in the order of the train matrix.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import scipy.sparse as sp
+
+from lthnb.data import DataError, Interactions, to_csr
+from lthnb.rng import stream_bits, stream_start
+
+NEGATIVES = 64  # items of a user with which each of the user's pairs is compared
+AT_ONCE = 1 << 17  # pairs: what bounds the memory
+WAYS = ("uniform", "popularity")
+
+
+def owners(data: Interactions) -> np.ndarray:
+    """The user of each training pair, int64."""
+    return np.repeat(np.arange(data.users), data.user_degree)
+
+
+def chance(data: Interactions, seed: int) -> np.ndarray:
+    """Bits of the stream "pairs", by user and item."""
+    pair = owners(data) * np.int64(data.items) + data.train.indices
+    return stream_bits(seed, "pairs", pair) / 2.0**64
+
+
+def rarity(data: Interactions) -> np.ndarray:
+    """Minus the training pairs of the pair's item: pairs of rare items go first."""
+    return -data.item_degree[data.train.indices].astype(np.float64)
+
+
+def losses(data: Interactions, outputs: np.ndarray, seed: int = 0) -> np.ndarray:
+    """The mean BPR loss (Eq. 3) of each pair beside :data:`NEGATIVES` items that the user does not
+    have, the same for all of a user's pairs. outputs: (rows, F), what is scored with. A user who
+    has everything has a loss of 0."""
+    users, items = owners(data), data.train.indices
+    place = np.arange(data.users * NEGATIVES).reshape(data.users, NEGATIVES)
+    drawn = (stream_bits(seed, "negatives", place) % np.uint64(data.items)).astype(np.int64)
+    rows = np.repeat(np.arange(data.users), NEGATIVES)
+    free = ~np.asarray(data.taken[rows, drawn.ravel()]).ravel().astype(bool).reshape(drawn.shape)
+    left, right = (np.asarray(o, np.float32) for o in np.split(outputs, [data.users]))
+    found = np.zeros(len(users))
+    for at in range(0, len(users), AT_ONCE):
+        u, i = users[at : at + AT_ONCE], items[at : at + AT_ONCE]
+        ours = np.einsum("bf,bf->b", left[u], right[i])
+        others = np.einsum("uf,unf->un", left[u[0] : u[-1] + 1], right[drawn[u[0] : u[-1] + 1]])
+        loss = np.logaddexp(0, others[u - u[0]] - ours[:, None])
+        found[at : at + AT_ONCE] = (loss * free[u]).sum(1) / np.maximum(free[u].sum(1), 1)
+    return found
+
+
+def in_user(data: Interactions, scores: np.ndarray) -> np.ndarray:
+    """Of each pair the share of its user's pairs that score lower, so that users lose alike. Of
+    equal scores the first item's counts as lower."""
+    users = owners(data)
+    order = np.lexsort((scores, users))
+    place = np.empty(len(users), np.int64)
+    place[order] = np.arange(len(users)) - data.train.indptr[:-1].astype(np.int64)[users]
+    return place / data.user_degree[users]
+
+
+def without(data: Interactions, scores: np.ndarray, count: int) -> Interactions:
+    """The data without the `count` pairs that score highest; of equal scores the later ones go.
+    Each user keeps the pair that scores lowest. Raises DataError where so many cannot go."""
+    users = owners(data)
+    order = np.lexsort((scores, users))
+    free = np.ones(len(users), bool)
+    free[order[data.train.indptr[:-1][data.user_degree > 0]]] = False
+    if not 0 <= count <= free.sum():
+        raise DataError(
+            f"{data.name}: found {count:,} training pairs to drop, expected at most "
+            f"{free.sum():,}: each of {data.users:,} users keeps one."
+        )
+    gone = np.zeros(len(users), bool)
+    gone[np.flatnonzero(free)[np.argsort(scores[free], kind="stable")[free.sum() - count :]]] = True
+    return dropping(data, gone)
+
+
+def dropping(data: Interactions, gone: np.ndarray) -> Interactions:
+    """The data without some training pairs: bool (train.nnz,), which."""
+    users, items, shape = owners(data), data.train.indices, data.train.shape
+    kept, dropped = (to_csr(users[part], items[part], shape) for part in (~gone, gone))
+    before = dropped if data.dropped is None else data.dropped + dropped
+    return replace(data, train=kept, dropped=before)
+
+
+def planted(
+    data: Interactions, share: float, seed: int, way: str = "uniform"
+) -> tuple[Interactions, np.ndarray]:
+    """The data with noise among the training pairs, and which those are: bool (train.nnz,).
+
+    share: planted pairs, of as many as there are training pairs. Their users are drawn as often as
+    they have training pairs, their items by `way`: ``uniform``, or by ``popularity`` in train. No
+    pair is planted that stands in any part. Raises DataError where there is no room for so many.
+    """
+    if way not in WAYS:
+        raise DataError(f"way: found {way!r}, expected one of {', '.join(WAYS)}.")
+    wanted = round(share * data.train.nnz)
+    rng = np.random.default_rng(stream_start(seed, f"planted {way}"))
+    users, items, shape = owners(data), data.train.indices, data.train.shape
+    known = data.known + data.test
+    fresh = sp.csr_matrix(shape, dtype=np.int8)
+    for _ in range(100):
+        left = wanted - fresh.nnz
+        if left <= 0:
+            break
+        u = users[rng.integers(len(users), size=left)]
+        i = rng.integers(data.items, size=left)
+        if way == "popularity":
+            i = items[rng.integers(len(items), size=left)]
+        more = to_csr(u, i, shape)
+        fresh = fresh + more - more.multiply(known + fresh)
+        fresh.eliminate_zeros()
+    else:
+        raise DataError(f"{data.name}: no room for {wanted:,} planted pairs, {fresh.nnz:,} fitted.")
+    both = to_csr(*(data.train + fresh).nonzero(), shape)
+    made = replace(data, train=both)
+    place = np.asarray(fresh[owners(made), both.indices]).ravel() > 0
+    return made, place
