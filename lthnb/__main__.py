@@ -175,16 +175,6 @@ def data_list() -> None:
         print(f"{name:17} {source['title']}\n{'':17} {source['terms']}")
 
 
-@data_app.command("fetch")
-def data_fetch(name: list[str]) -> None:
-    """Download a source's files, checksums verified."""
-    from lthnb.datasets import sources
-
-    for one in name:
-        for file, path in sources.fetch(one).items():
-            print(f"{one}/{file}: {path}")
-
-
 @data_app.command("describe")
 def data_describe(
     source: Annotated[str, Argument(help="A name from `data list`, or a table's path.")],
@@ -223,17 +213,6 @@ def data_describe(
 
 
 # notebooks, book, doctor
-
-
-@notebooks_app.command("list")
-def notebooks_list() -> None:
-    """Every notebook with its parameters."""
-    from lthnb.book import build
-
-    for name in build.notebook_names():
-        print(name)
-        for parameter, (kind, default) in build.declared_parameters(name).items():
-            print(f"  {parameter}: {kind} = {default}")
 
 
 @notebooks_app.command("run")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from pathlib import Path
@@ -69,22 +68,11 @@ def list_runs() -> None:
     print(f"{len(runs) - own} runs in {store.results}, {own} more in {store.folder}")
 
 
-@app.command("show")
-def show(run: Run) -> None:
-    """One run: all columns of its row, as JSON."""
-    from lthnb.store.runs import Store
-
-    print(json.dumps(_found(Store(), run).row, indent=1))
-
-
 @app.command("add")
 def add(
     run: Annotated[
         list[str] | None, Argument(help="The first digits of each key; none: all.")
     ] = None,
-    without_masks: Annotated[
-        bool, Option("--without-masks", help="Smaller; replays take longer.")
-    ] = False,
     table: Annotated[bool, Option("--table", help="Their trained tables instead (large).")] = False,
 ) -> None:
     """Copy one's own runs and their searches into results/, as the book's evidence."""
@@ -93,10 +81,7 @@ def add(
 
     store = Store()
     keys = [store.resolve(prefix) for prefix in run or ()] or store.own_keys()
-    if table:
-        written = [adding.add_table(store, key) for key in keys]
-    else:
-        written = adding.add(store, keys, masks=not without_masks)
+    written = [adding.add_table(store, key) for key in keys] if table else adding.add(store, keys)
     for path in written:
         print(f"{path} ({path.stat().st_size / 1e3:.0f} kB)")
     print(f"{len(written)} files written")

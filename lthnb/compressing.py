@@ -42,7 +42,7 @@ def compress(
     data: Any,
     density: float | None = None,
     bytes: int | None = None,
-    basis: str = "pca",
+    basis: str | Sequence[str] = ("pca", "varimax"),
     finetune: bool = False,
     values: str | None = None,
     l2s: Sequence[float] = L2S,
@@ -59,11 +59,11 @@ def compress(
     - bytes: what the table may take in the ticket's file, the mask and the values with their
       scales; how many entries stay, and in which of `values`, is chosen on the validation set.
 
-    basis: ``pca``, ``varimax``, another of `finders.bases.BASES`, or empty for the table's own
-    axes. finetune: train what is left on, from its trained values. values: ``float32``, ``float16``
-    or ``int8``; None: ``float32``, or with `bytes` whichever is best. l2s: L2 weights to choose
-    from, with the first seed; `l2` is one that is given. seeds (3) and all other settings as of
-    `lthnb.imp`.
+    basis: axes, or several to choose from on the validation set: ``pca``, ``varimax``, another of
+    `finders.bases.BASES`, or empty for the table's own. finetune: train what is left on, from its
+    trained values. values: ``float32``, ``float16`` or ``int8``; None: ``float32``, or with `bytes`
+    whichever is best. l2s: L2 weights to choose from, with the first seed; `l2` is one that is
+    given. seeds (3) and all other settings as of `lthnb.imp`.
 
     The ticket is that of the seed that is best on the validation set. Its `about` says what the
     dense model loses by it: `lost`, the relative difference of Recall@20 on test, paired by seed,
@@ -76,16 +76,14 @@ def compress(
         raise ConfigError(f"density: found {density!r}, expected a number above 0, at most 1.")
     if values not in (None, *VALUES):
         raise ConfigError(f"values: found {values!r}, expected one of {', '.join(VALUES)}.")
-    if basis:
-        check(basis)
+    bases = [basis] if isinstance(basis, str) else list(basis)
+    for name in filter(None, bases):
+        check(name)
     with tqdm(unit="run", disable=not settings.get("progress", True)) as bar, stopped_in_order():
         dense = _dense(data, backbone, l2s, settings, bar)
-        kinds = [values] if values else list(VALUES)
-        if bytes is None:
-            chosen = density, values or "float32"
-        else:
-            chosen = _fitting(dense, bytes, kinds, basis)
-        return _best([_cut(run, *chosen, basis, finetune) for run in dense], dense, basis)
+        kinds = [values] if values else list(VALUES) if bytes else ["float32"]
+        chosen = _chosen(dense, kinds, bases, density, bytes)
+        return _best([_cut(run, *chosen, finetune) for run in dense], dense, chosen[-1])
 
 
 def _dense(
@@ -118,24 +116,34 @@ def _dense(
     return [first, *(trained(first.spec.training.l2, seed) for seed in seeds[1:])]
 
 
-def _fitting(
-    dense: Sequence[TrainedRun], limit: int, kinds: Sequence[str], basis: str
-) -> tuple[float, str]:
-    """The density, in steps of 1/:data:`STEPS`, and the kind of values that fit into so many bytes
-    and have the best mean Recall@20 on the validation set, before any training."""
-    tables, found, least = [_turned(run, basis) for run in dense], [], []
+def _chosen(
+    dense: Sequence[TrainedRun],
+    kinds: Sequence[str],
+    bases: Sequence[str],
+    density: float | None,
+    limit: int | None,
+) -> tuple[float, str, str]:
+    """The density, the kind of values and the axes with the best mean Recall@20 on the validation
+    set, before any training: of the given density, or of the largest one, in steps of
+    1/:data:`STEPS`, that fits into so many bytes."""
+    found, least = [], []
+    for basis in bases:
+        tables = [_turned(run, basis) for run in dense]
 
-    def size(step: int, kind: str) -> int:
-        return table_bytes(tables[0], _kept(tables[0], dense[0].data, step / STEPS), kind)
+        def size(step: int, kind: str, table: np.ndarray = tables[0]) -> int:
+            return table_bytes(table, _kept(table, dense[0].data, step / STEPS), kind)
 
-    for kind in kinds:
-        least.append(size(1, kind))
-        fits = bisect_right(range(1, STEPS + 1), limit, key=partial(size, kind=kind))
-        if fits:
-            both = zip(dense, tables, strict=True)
-            parts = [(run, t, _kept(t, run.data, fits / STEPS), kind) for run, t in both]
-            recall = [_rounded(*part)[1][VALID] for part in parts]
-            found.append((float(np.mean(recall)), fits / STEPS, kind))
+        for kind in kinds:
+            at = density
+            if limit is not None:
+                least.append(size(1, kind))
+                fits = partial(size, kind=kind)
+                at = bisect_right(range(1, STEPS + 1), limit, key=fits) / STEPS
+            if at:
+                both = zip(dense, tables, strict=True)
+                parts = [(run, table, _kept(table, run.data, at), kind) for run, table in both]
+                recall = [_rounded(*part)[1][VALID] for part in parts]
+                found.append((float(np.mean(recall)), at, kind, basis))
     if not found:
         raise ConfigError(
             f"bytes: found {limit:,}, expected at least {min(least):,}, for a thousandth of the "

@@ -283,13 +283,9 @@ class Search:
     def plot(self) -> Any:
         """Recall@20 on test against density, a mean over seeds with its 95 % interval (from three
         seeds on), beside the dense model. Returns matplotlib's Axes."""
-        try:
-            import matplotlib.pyplot as plt
-            import seaborn as sns
-        except ModuleNotFoundError as error:
-            raise ConfigError(
-                f"plot: needs {error.name}, which is not installed; `pip install 'lthnb[book]'`."
-            ) from error
+        import matplotlib.pyplot as plt  # of the extra `book`
+        import seaborn as sns
+
         _, axes = plt.subplots(figsize=(7, 4))
         means = self.table.groupby(self._by)["density"].mean()
         frame = self.table.assign(density=self.table[self._by].map(means))

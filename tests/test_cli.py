@@ -1,6 +1,5 @@
 """The command line: help, exit codes, and every verb on tiny planted data."""
 
-import json
 import re
 from dataclasses import replace
 from unittest.mock import Mock
@@ -18,12 +17,12 @@ COMMANDS = [
     (),
     ("search",),
     ("results",),
-    *[("results", v) for v in ("list", "show", "add", "verify", "compact", "replay")],
+    *[("results", v) for v in ("list", "add", "verify", "compact", "replay")],
     *[("results", v) for v in ("findings", "ticket", "missing")],
     ("data",),
-    *[("data", verb) for verb in ("list", "fetch", "describe")],
+    *[("data", verb) for verb in ("list", "describe")],
     ("notebooks",),
-    *[("notebooks", verb) for verb in ("list", "run")],
+    ("notebooks", "run"),
     ("book",),
     ("doctor",),
 ]
@@ -87,7 +86,6 @@ class TestWrongUse:
             ("search", "--time-budget", "soon"),
             ("search", "--no-such-option"),
             ("results",),
-            ("results", "show"),
             ("results", "ticket", "abc"),
             ("results", "ticket", "abc", "t.safetensors", "--values", "int9"),
             ("data", "describe"),
@@ -118,7 +116,6 @@ class TestWrongUse:
             ((*TINY, "--rate", "2"), "Schedule.rate: found 2"),
             ((*TINY, "--backbone", "lightgnc"), "Did you mean 'lightgcn'"),
             (("results", "missing", "--dataset", "gowala"), "Did you mean 'gowalla'"),
-            (("results", "show", "abc"), "found 0 runs"),
             (("results", "ticket", "abc", "t.safetensors"), "found 0 runs"),
             (("results", "replay", "abc"), "found 0 runs"),
             (("notebooks", "run", "existence", "--profile", "quik"), "Did you mean 'quick'"),
@@ -167,12 +164,6 @@ class TestResults:
         assert code == 0
         assert all(key[:8] in out for key in filled.store.run_keys())
         assert re.search(r"0 runs in .*results, 3 more in .*store", out)
-
-    def test_show(self, filled):
-        key = filled.store.run_keys()[0]
-        code, out, _ = filled("results", "show", key[:10])
-        assert code == 0
-        assert json.loads(out) == filled.store.find(key).row
 
     def test_verify(self, filled):
         code, out, _ = filled("results", "verify")

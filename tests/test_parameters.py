@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from lthnb.book.parameters import RENAMED, ParameterError, checked, parameters
+from lthnb.book.parameters import ParameterError, checked, parameters
 
 FITS = {  # type → what papermill's command line may give, and what comes of it
     "int": [("3", 3), (3.0, 3), ("-2", -2)],
@@ -53,13 +53,6 @@ def test_unknown_type_is_refused_and_not_evaluated():
         checked({"x": "1"}, {"x": "dict"})
 
 
-@pytest.mark.parametrize(("old", "now"), RENAMED.items())
-def test_old_name_is_refused_with_the_one_of_today(old, now):
-    with pytest.raises(ParameterError, match=f"^unknown parameter {old}: it is called {now} now$"):
-        checked({old: 1}, {"seeds": "list[int]", now: "str"})
-    assert now not in RENAMED, "or what is written next would be refused as well"
-
-
 def test_old_name_may_be_a_name_here_or_plainly_unknown():
     assert checked({"source": "a"}, {"source": "str", "dataset": "str"}) == {"source": "a"}
     with pytest.raises(ParameterError, match=r"round\. The notebook has seeds$"):
@@ -92,7 +85,7 @@ def test_every_problem_is_named_at_once():
     space = namespace(In=["", injected], seeds="[x]", fresh="perhaps")
     with pytest.raises(ParameterError) as error:
         parameters(space)
-    for word in ("Did you mean 'seeds'", "seeds:", "fresh:", "train_missing: it is called profile"):
+    for word in ("Did you mean 'seeds'", "seeds:", "fresh:", "unknown parameter train_missing"):
         assert word in str(error.value)
 
 

@@ -23,18 +23,6 @@ KINDS = {  # annotation → what checks and converts a value; a number given for
     inspect.formatannotation(kind): TypeAdapter(kind, config=ConfigDict(coerce_numbers_to_str=True))
     for kind in (int, float, bool, str, list[int], list[float], list[str])
 }
-RENAMED = {  # what a parameter was called before, and what it is called now
-    "source": "dataset",
-    "sources": "dataset",
-    "train_missing": "profile",
-    "backbones": "backbone",
-    "rung": "round",
-    "user_column": "user",
-    "item_column": "item",
-    "rating_column": "rating",
-    "time_column": "time",
-    "protocols": "protocol",
-}
 
 
 class ParameterError(LthnbError, ValueError):
@@ -69,7 +57,7 @@ def checked(given: Mapping[str, Any], declared: Mapping[str, str]) -> dict[str, 
     """
     values, problems = {}, []
     for name, value in given.items():
-        kind, now = declared.get(name), RENAMED.get(name)
+        kind = declared.get(name)
         if kind in KINDS:
             try:
                 read = _items(value) if kind.startswith("list") else value
@@ -78,8 +66,6 @@ def checked(given: Mapping[str, Any], declared: Mapping[str, str]) -> dict[str, 
                 problems.append(f"{name}: found {value!r}, expected {kind}")
         elif kind:
             problems.append(f"{name}: found the type {kind}, expected one of {', '.join(KINDS)}")
-        elif now in declared:
-            problems.append(f"unknown parameter {name}: it is called {now} now")
         else:
             known = ", ".join(declared) or "none"
             problems.append(

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import statistics
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -266,14 +264,8 @@ def _side_by_side(work: Sequence[Callable], control: Control, workers: int) -> N
     """Call each with the control, in this process or side by side."""
     workers = min(workers or cpu_count(), len(work))
     if workers <= 1:
-        took: list[float] = []
-        for number, one in enumerate(work, start=1):
-            begun = time.monotonic()
+        for one in work:
             one(control)
-            took.append(time.monotonic() - begun)
-            if number == 1 and len(work) > 1:
-                left = statistics.median(took) * (len(work) - 1)
-                say(f"the first search took {took[0]:.0f} s; about {left / 60:.0f} min are left.")
         return
     threads, me = max(1, cpu_count() // workers), os.getpid()
     with parallel_config("loky", n_jobs=workers, inner_max_num_threads=threads):
