@@ -25,13 +25,14 @@ from lthnb.config import (
     Snapshot,
     canonical,
 )
+from lthnb.data import Interactions
 from lthnb.finders.bases import aligned, rotation
 from lthnb.finders.early import settled
 from lthnb.finders.interactions import BEFORE
 from lthnb.kept import TrainedRun, prune_data, prune_run, tables
 from lthnb.kernels import resolve
-from lthnb.lottery import mask_of, pruning_of, targets
-from lthnb.pruning import Mask, pruned
+from lthnb.lottery import Round, descend, mask_of, pruning_of, targets
+from lthnb.pruning import Mask, pruned, targets_by_rate
 from lthnb.store.records import pruning_key, search_row, search_tags
 from lthnb.store.runs import StoredMask
 from lthnb.training import train
@@ -73,24 +74,21 @@ def cuts(
 
 def turning_search(
     dense: TrainedRun, rate: float, rounds: int, seed: int, basis: str
-) -> Iterator[TrainedRun]:
+) -> Iterator[Round]:
     """IMP in new axes at every round: the last round's table is turned by a basis of its own, so
     that pruned entries come back and as many others go, and X⁰ is turned with it."""
     settings = {"criterion": "magnitude", "prune_from": "best", "scope": "join"}
     settings |= {"rewind": "rewind", "rewind_epoch": None, "basis": basis}
     tags = search_tags("imp", seed, **settings, rate=rate, densities=())
-    put, last = dense.control.store.put_search, dense
-    start: Init = Seeded(seed)
-    put(search_row(tags, dense.key, 0, 1.0, dense.key))
-    left = dense.mask.entries
-    for number in range(1, rounds + 1):
-        left -= round(rate * left)
+    whole = dense.mask.entries
+    left = [keep for (keep,) in targets_by_rate((whole,), rate, rounds)]
+
+    def shrink(number: int, last: TrainedRun) -> tuple[Interactions, StoredMask, Init]:
         turn = _turn(last, basis)
-        mask = _mask(last, left / dense.mask.entries, "magnitude", basis, turn)
-        start = Rotated(start, turn)
-        last = train(dense.spec, dense.data, start, mask, dense.control, seed)
-        put(search_row(tags, dense.key, number, mask.density, last.key))
-        yield last
+        mask = _mask(last, left[number - 1] / whole, "magnitude", basis, turn)
+        return dense.data, mask, Rotated(Seeded(seed) if last is dense else last.init, turn)
+
+    yield from descend(dense, tags, rounds, shrink)
 
 
 def dynamic(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,6 +25,7 @@ from lthnb.store.runs import StoredMask
 from lthnb.training import train
 
 Keep = tuple[int, ...]  # entries to keep, in each row range of a scope
+Shrink = Callable[[int, TrainedRun], tuple[Interactions, StoredMask, Init]]
 RANDOM = {"rp": "random", "rp_x0": "random_x0"}  # methods that read no weights: what rows call them
 
 
@@ -87,19 +88,31 @@ def rounds_of(
     # Tables that a later round will ask for are kept on the way rather than computed twice.
     late = (schedule.rewind_epoch,) if schedule.rewind == "late" else ()
     control = replace(control, keep=(*control.keep, *late, schedule.prune_from))
-    tags = tags_of(schedule, criterion)
+    dense = train_dense(spec, data, schedule.seed, control)
+    keep = targets(schedule, data, size)
 
-    def done(number: int, run: TrainedRun) -> Round:
-        control.store.put_search(search_row(tags, dense.key, number, run.mask.density, run.key))
-        return Round(number, run.mask, run)
+    def shrink(number: int, last: TrainedRun) -> tuple[Interactions, StoredMask, Init]:
+        source = dense if schedule.method == "omp" else last
+        mask = mask_of(schedule, source, keep[number - 1], criterion)
+        return data, mask, start_of(schedule, number, dense.key, last.key)
 
-    dense = last = train_dense(spec, data, schedule.seed, control)
-    yield done(0, dense)
-    for number, keep in enumerate(targets(schedule, data, size), start=1):
-        mask = mask_of(schedule, dense if schedule.method == "omp" else last, keep, criterion)
-        init = start_of(schedule, number, dense.key, last.key)
-        last = train(spec, data, init, mask, control, schedule.seed)
-        yield done(number, last)
+    yield from descend(dense, tags_of(schedule, criterion), len(keep), shrink)
+
+
+def descend(
+    dense: TrainedRun, tags: dict[str, Any], rounds: int, shrink: Shrink
+) -> Iterator[Round]:
+    """The loop of every search, from a dense run (round 0) down: what is left of the last round, a
+    training of it, and its row. tags: :func:`records.search_tags`. shrink: the number of a round,
+    from 1, and the run of the last one → data, mask and start of this one."""
+    last, store = dense, dense.control.store
+    store.put_search(search_row(tags, dense.key, 0, 1.0, dense.key))
+    yield Round(0, dense.mask, dense)
+    for number in range(1, rounds + 1):
+        data, mask, init = shrink(number, last)
+        last = train(dense.spec, data, init, mask, dense.control, tags["seed"])
+        store.put_search(search_row(tags, dense.key, number, mask.density, last.key))
+        yield Round(number, mask, last)
 
 
 def train_dense(spec: Spec, data: Interactions, seed: int, control: Control) -> TrainedRun:

@@ -290,7 +290,7 @@ def rows_of(*runs: TrainedRun) -> pd.DataFrame:
 
 def test_epochs_are_those_of_all_that_a_run_comes_from(dense, store, monkeypatch):
     monkeypatch.setenv("LTHNB_STORE", str(store.folder))
-    first, second = list(turning_search(dense, 0.5, 2, 0, "pca"))
+    _, first, second = (one.run for one in turning_search(dense, 0.5, 2, 0, "pca"))
     [cut], [tuned] = (list(cuts(dense, m, [0.5], 0, "pca")) for m in ("cut", "finetune"))
     a, b, c, e = (run.record.epochs for run in (dense, first, second, tuned))
     spent = epochs_spent(rows_of(dense, first, second, cut, tuned))
@@ -337,7 +337,7 @@ class TestCuts:
         assert cut.mask.kept.all(0).tolist() == [True, True, False, False]
 
     def test_turned_at_every_round_each_mask_is_of_all_entries(self, dense):
-        runs = list(turning_search(dense, 0.5, 2, 0, "pca"))
+        runs = [one.run for one in turning_search(dense, 0.5, 2, 0, "pca")][1:]
         assert [round(run.mask.density, 3) for run in runs] == [0.5, 0.25]
         assert runs[1].init.of == runs[0].init
         assert not (runs[1].mask.kept <= runs[0].mask.kept).all()
