@@ -21,6 +21,7 @@ FACE = {
     "imp": ("lthnb.face", "imp"),
     "omp": ("lthnb.face", "omp"),
     "random_pruning": ("lthnb.face", "random_pruning"),
+    "prune_interactions": ("lthnb.face", "prune_interactions"),
     "compress": ("lthnb.compressing", "compress"),
     "evaluate": ("lthnb.face", "evaluate"),
     "open": ("lthnb.face", "open_ticket"),

@@ -123,13 +123,13 @@ def findings() -> None:
 @app.command("replay")
 def replay(run: Runs, source: Source = None, device: Device = "auto", quiet: Quiet = False) -> None:
     """Train recorded runs again and compare; exit 1 where one does not agree."""
-    from lthnb.datasets.sources import load_again
     from lthnb.experiments.replays import replay
     from lthnb.store.files import StoreError
+    from lthnb.thinning import data_again
 
     control, agree = control_of(None, quiet, device), True
     for record in [_found(control.store, prefix) for prefix in run]:
-        data = load_again(record.data, record.row["protocol"], not quiet, source)
+        data = data_again(record, control, not quiet, source)
         try:
             done = replay(record, data, control)
         except StoreError as error:  # of this run alone: the others can be replayed all the same
@@ -149,13 +149,13 @@ def ticket(
     source: Source = None,
 ) -> None:
     """Write a run's ticket as one file; weights that are not kept are trained again."""
-    from lthnb.datasets.sources import load_again
     from lthnb.face import Ticket
     from lthnb.kept import TrainedRun
+    from lthnb.thinning import data_again
 
     control = control_of(None, False, "auto")
     record = _found(control.store, run)
-    data = load_again(record.data, record.row["protocol"], source=source)
+    data = data_again(record, control, source=source)
     ticket = Ticket.of(TrainedRun(record, data, control))
     size = ticket.save(target, values).stat().st_size
     print(f"{ticket!r}\n{target}: {size:,} bytes")

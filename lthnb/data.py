@@ -15,6 +15,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import scipy.sparse as sp
 
 from lthnb.config import PROTOCOLS, LthnbError, nearest
@@ -106,6 +107,13 @@ class Interactions:
         return self.train if self.dropped is None else self.train + self.dropped
 
     @property
+    def dropped_pairs(self) -> pd.DataFrame:
+        """The pairs that were dropped, by label: `user` and `item`."""
+        none = sp.csr_matrix(self.train.shape, dtype=np.int8)
+        users, items = (none if self.dropped is None else self.dropped).nonzero()
+        return pd.DataFrame({"user": self.user_labels[users], "item": self.item_labels[items]})
+
+    @property
     def user_degree(self) -> np.ndarray:
         """Training pairs of each user, (users,)."""
         return np.diff(self.train.indptr)
@@ -169,7 +177,7 @@ class Interactions:
         `density` is interactions / (users · items); degrees are of train, `*_degree` holding
         minimum, quartiles and maximum.
         """
-        parts = {part: getattr(self, part).nnz for part in PARTS}
+        parts = {name: part.nnz for name, part in self._parts().items()}
         total, quartiles = sum(parts.values()), (0, 0.25, 0.5, 0.75, 1)
         return {
             "users": self.users,
@@ -227,7 +235,7 @@ class Interactions:
         return card(self.name, self.described(), self.warnings())
 
     def __repr__(self) -> str:
-        sizes = "".join(f", {part}={getattr(self, part).nnz:,}" for part in PARTS)
+        sizes = "".join(f", {name}={part.nnz:,}" for name, part in self._parts().items())
         return f"Interactions({self.name!r}, users={self.users:,}, items={self.items:,}{sizes})"
 
 

@@ -30,13 +30,14 @@ from lthnb.datasets import sources
 from lthnb.experiments.selection import chosen_on, sparsest
 from lthnb.kept import TrainedRun, final_mask
 from lthnb.kernels.ranking import asked, judge, rank
-from lthnb.lottery import Criterion, Round, rounds_of, tags_of
+from lthnb.lottery import Criterion, Round, rounds_of, tags_of, train_dense
 from lthnb.models import BACKBONES
 from lthnb.packing import bundle
 from lthnb.shown import card
 from lthnb.store.records import search_row
 from lthnb.store.results import SCHEMAS, join, to_frame
 from lthnb.store.runs import Store
+from lthnb.thinning import thinned_search
 
 FIRST = ("round", "density", "seed", "recall@20", "ndcg@20", "valid_recall@20")
 FIRST += ("best_epoch", "epochs", "seconds")  # columns of a search's table, in front
@@ -92,6 +93,32 @@ def random_pruning(data: Any, backbone: str = "mf", **settings: Any) -> Search:
     """Random masks at the same densities, over an initial table of their own. Settings as of
     :func:`imp`."""
     return _search("rp", data, backbone, settings)
+
+
+def prune_interactions(
+    data: Any,
+    share: float = 0.2,
+    criterion: str = "user-loss",
+    backbone: str = "mf",
+    seed: int = 0,
+    **settings: Any,
+) -> Interactions:
+    """The data without the training pairs that a model trained on all of them could do without.
+
+    share: of the training pairs, dropped; each user keeps one. criterion: ``user-loss``, ``loss``,
+    ``agreement``, ``learning``, ``rare`` or ``random`` (`thinning.CRITERIA`). Other settings as of
+    :func:`imp`. `data.dropped_pairs` says which went, by label; they are neither trained on, nor
+    drawn as negatives, nor recommended. Valid and test stay as they are. Raises ConfigError and
+    DataError, which say what to do, and Stopped on Ctrl-C.
+    """
+    own = {"rounds": 1, "rate": 0.2, "seeds": [seed], "progress": True, "store": None}
+    own |= {"control": None}
+    own |= {n: settings.pop(n) for n in ("progress", "store", "control") if n in settings}
+    spec = settings_of("omp", backbone, own, settings)[1].with_training(order_seed=seed)
+    data, _, control = prepared(data, spec, own)
+    with stopped_in_order():
+        dense = train_dense(spec, data, seed, replace(control, progress=own["progress"]))
+        return list(thinned_search(dense, criterion, (1 - share,), seed))[-1].run.data
 
 
 def evaluate(
@@ -382,7 +409,7 @@ class Ticket:
         """
         values = values or self.about.get("values", "float32")
         labels = {"users": self.data.user_labels, "items": self.data.item_labels}
-        known = {"train": self.data.train, "valid": self.data.valid}
+        known = {"train": self.data.train, "valid": self.data.known - self.data.train}
         return bundle.save(Path(path), self.table, self.kept, known, labels, self.about, values)
 
     def __repr__(self) -> str:

@@ -32,6 +32,7 @@ ORDER = [
     "training",
     "lottery",
     "cutting",
+    "thinning",
     "packing",
     "experiments",
     "plots",

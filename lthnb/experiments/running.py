@@ -28,6 +28,7 @@ from lthnb.store.files import say
 from lthnb.store.records import search_row, search_tags
 from lthnb.store.results import results
 from lthnb.store.runs import Store, StoredMask
+from lthnb.thinning import data_again
 from lthnb.training import train
 
 FINDERS = (*UNREWOUND, "dynamic", "early", "carried", "pep")  # methods that `lottery` has not
@@ -116,7 +117,8 @@ def run(
 def _of(digests: Sequence[str]) -> pd.DataFrame:
     """The rows on some data, one's own too. Tables of one's own may share a name."""
     frame = results(live=True)
-    return frame[frame["data_digest"].isin(digests)]
+    here = frame["data_digest"].isin(digests)  # of pruned pairs the whole search has it
+    return frame[frame["search"].isin(frame.loc[here, "search"])]
 
 
 def _which(one: Search) -> tuple[str, str, int]:
@@ -220,7 +222,7 @@ def data_of(rows: pd.DataFrame, p: Any) -> dict[str, Interactions]:
             own = (sources.load_with(name, row.protocol, p) for name in names)
             found |= {one.digest: one for one in own}
         else:
-            found[row.data_digest] = sources.load_again(store.find(row.key).data, row.protocol)
+            found[row.data_digest] = data_again(store.find(row.key), Control(store))
     return found
 
 

@@ -1,0 +1,140 @@
+"""Tickets of the training pairs: which of them does a model need?
+
+The search is that of the table (:func:`lottery.descend`): train, score every pair, drop those that
+score highest (:mod:`finders.pairs`), start again from X⁰ on what is left. What is dropped is no
+negative, and is not recommended. Each round's data name the pairs that they keep, so that a run is
+keyed by them, and they are made again from its record.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from lthnb.config import ConfigError, Init, Seeded, nearest
+from lthnb.control import Control
+from lthnb.data import Interactions
+from lthnb.datasets.sources import load_again
+from lthnb.finders import pairs
+from lthnb.kept import TrainedRun, outputs_of, tables
+from lthnb.lottery import Round, descend
+from lthnb.pruning import Mask
+from lthnb.store.files import StoreError
+from lthnb.store.records import Record, pruning_key, search_tags
+from lthnb.store.runs import StoredMask
+from lthnb.training import train
+
+SIBLINGS = 2  # further seeds that `agreement` asks
+EVERY = 5  # of how many epochs `learning` looks at one
+
+
+def loss(run: TrainedRun, seed: int) -> np.ndarray:
+    """The mean BPR loss of the trained model: what it finds hard goes first."""
+    return pairs.losses(run.data, run.outputs().numpy(), seed)
+
+
+def user_loss(run: TrainedRun, seed: int) -> np.ndarray:
+    """The same, as a place among the user's own pairs: losses of noisy pairs and others overlap,
+    and separate within a user (Zhang et al. 2025)."""
+    return pairs.in_user(run.data, loss(run, seed))
+
+
+def agreement(run: TrainedRun, seed: int) -> np.ndarray:
+    """The mean of :func:`user_loss` over this run and those of further seeds on the same pairs."""
+    spec = run.spec.with_training(order_seed=seed)
+    others = (
+        train(
+            spec.with_training(order_seed=other),
+            run.data,
+            Seeded(other),
+            run.mask,
+            run.control,
+            other,
+        )
+        for other in range(seed + 1, seed + 1 + SIBLINGS)
+    )
+    return np.mean([user_loss(one, seed) for one in (run, *others)], axis=0)
+
+
+def learning(run: TrainedRun, seed: int) -> np.ndarray:
+    """The loss averaged over the epochs up to the best one, as a place among the user's pairs: what
+    is learnt late goes first."""
+    found, count = np.zeros(run.data.train.nnz), 0
+    for number, table in enumerate(tables(run), start=1):
+        if number % EVERY == 0 or number == run.record.best_epoch:
+            outputs = outputs_of(run.spec, run.data, table, run.mask.kept, run.control)
+            found, count = found + pairs.losses(run.data, outputs.numpy(), seed), count + 1
+        if number == run.record.best_epoch:
+            break
+    return pairs.in_user(run.data, found / count)
+
+
+CRITERIA: dict[str, Callable[[TrainedRun, int], np.ndarray]] = {
+    "random": lambda run, seed: pairs.chance(run.data, seed),
+    "rare": lambda run, seed: pairs.rarity(run.data),
+    "loss": loss,
+    "user-loss": user_loss,
+    "agreement": agreement,
+    "learning": learning,
+}
+
+
+def thinned_search(
+    dense: TrainedRun, criterion: str, shares: Sequence[float], seed: int
+) -> Iterator[Round]:
+    """Rounds that train on fewer and fewer of a run's pairs, dense (all of them) first.
+
+    dense: on all pairs; its mask is kept throughout. criterion: of :data:`CRITERIA`. shares: of the
+    pairs that are kept at each round, falling. Raises ConfigError for what is neither, DataError
+    where a user would lose all pairs, and what :func:`training.train` raises.
+    """
+    if criterion not in CRITERIA:
+        known = f"expected one of {', '.join(CRITERIA)}." + nearest(criterion, CRITERIA)
+        raise ConfigError(f"criterion: found {criterion!r}, {known}")
+    if [*shares] != sorted({*shares}, reverse=True) or not all(0 < s < 1 for s in shares):
+        raise ConfigError(f"shares: found {shares!r}, expected falling numbers, each > 0 and < 1.")
+    tags = search_tags("pairs", seed, criterion=criterion, densities=tuple(shares))
+
+    def shrink(number: int, last: TrainedRun) -> tuple[Interactions, StoredMask, Init]:
+        keep = round(shares[number - 1] * dense.data.train.nnz)
+        about = {"pairs": criterion, "run": last.key, "seed": seed, "keep": [keep]}
+        return thinned(dense.data, about, dense.control), dense.mask, dense.init
+
+    yield from descend(dense, tags, len(shares), shrink)
+
+
+def thinned(base: Interactions, about: dict[str, Any], control: Control) -> Interactions:
+    """The data of a round, from all pairs. about: how they were pruned: the criterion, the run that
+    was asked, on these or fewer of them, its seed, and how many stay. Which those are is kept in
+    the store as a mask, (1, train pairs), or found again from the run. Raises StoreError where the
+    run is not recorded."""
+    store, shape = control.store, (1, base.train.nnz)
+    known = store.find_pruning(pruning_key(about))
+    mask = StoredMask(known, shape, store).find() if known else None
+    if mask is None:
+        record = store.find(about["run"])
+        if record is None:
+            raise StoreError(f"run {about['run'][:8]}: not recorded; its pairs cannot be scored.")
+        before = record.data["origin"].get("pairs")
+        data = thinned(base, before, control) if before else base
+        scores = CRITERIA[about["pairs"]](TrainedRun(record, data, control), about["seed"])
+        less = pairs.without(data, scores, data.train.nnz - about["keep"][0])
+        kept = np.asarray(less.train[pairs.owners(base), base.train.indices]).ravel() > 0
+        mask = Mask(kept[None])
+        known = store.put_mask(mask, about)
+    found = pairs.dropping(base, ~mask.kept[0])
+    given = {name: value for name, value in known.items() if name not in ("digest", "entries")}
+    return replace(found, origin={**base.origin, "pairs": given})
+
+
+def data_again(
+    record: Record, control: Control, progress: bool = True, source: str | None = None
+) -> Interactions:
+    """The data of a record: what :func:`sources.load_again` gives, and of these the pairs that were
+    kept."""
+    base = load_again(record.data, record.row["protocol"], progress, source)
+    about = record.data["origin"].get("pairs")
+    return thinned(base, about, control) if about else base

@@ -1,0 +1,101 @@
+"""Searches over training pairs."""
+
+import numpy as np
+import pytest
+from toys import count_trainings, quiet, toy_data, toy_spec
+
+import lthnb
+from lthnb.config import ConfigError
+from lthnb.experiments.replays import replay
+from lthnb.finders import pairs
+from lthnb.lottery import train_dense
+from lthnb.store.runs import Store
+from lthnb.thinning import CRITERIA, thinned, thinned_search
+
+DATA = toy_data(50, 40)
+SPEC = toy_spec(epochs=6, patience=6)
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(tmp_path / "store", results=None)
+
+
+@pytest.fixture
+def dense(store):
+    return train_dense(SPEC, DATA, 0, quiet(store))
+
+
+@pytest.mark.parametrize("criterion", CRITERIA)
+def test_rounds_keep_fewer_and_fewer_pairs_and_all_of_the_table(dense, store, criterion):
+    rounds = list(thinned_search(dense, criterion, (0.8, 0.5), 0))
+    assert [one.number for one in rounds] == [0, 1, 2]
+    whole = DATA.train.nnz
+    kept = [one.run.data.train for one in rounds]
+    assert [part.nnz for part in kept] == [whole, round(0.8 * whole), round(0.5 * whole)]
+    assert (kept[2] > kept[1]).nnz == (kept[1] > kept[0]).nnz == 0
+    for one in rounds[1:]:
+        data = one.run.data
+        assert one.density == 1
+        assert (data.known != DATA.known).nnz == 0
+        assert data.user_degree.min() >= 1
+        assert one.run.init == dense.init
+    rows = [row for row in store.searches() if row["method"] == "pairs"]
+    assert [row["criterion"] for row in rows] == [criterion] * 3
+    assert len({row["search"] for row in rows}) == 1
+
+
+@pytest.mark.parametrize("backbone", ["mf", "lightgcn"])
+def test_asked_twice_it_trains_once_and_a_round_is_trained_again(store, monkeypatch, backbone):
+    dense = train_dense(toy_spec(backbone, epochs=4, patience=4), DATA, 0, quiet(store))
+    keys = count_trainings(monkeypatch)
+    first = [one.run for one in thinned_search(dense, "user-loss", (0.8, 0.5), 0)]
+    again = [one.run for one in thinned_search(dense, "user-loss", (0.8, 0.5), 0)]
+    assert [run.key for run in again] == [run.key for run in first]
+    assert len(keys) == 2
+    last, about = first[-1], first[-1].record.data["origin"]["pairs"]
+    for file in (store.folder / "masks").rglob("*.safetensors"):
+        file.unlink()
+    data = thinned(DATA, about, quiet(store))
+    assert data.digest == last.data.digest
+    assert replay(last.record, data, quiet(store)).same_bits
+
+
+def test_the_worst_of_the_round_before_go(dense):
+    [_, first, second] = (one.run for one in thinned_search(dense, "user-loss", (0.8, 0.5), 0))
+    scores = pairs.in_user(first.data, pairs.losses(first.data, first.outputs().numpy()))
+    less = pairs.without(first.data, scores, first.data.train.nnz - second.data.train.nnz)
+    assert (less.train != second.data.train).nnz == 0
+
+
+def test_agreement_and_learning_are_means(dense):
+    found = {name: CRITERIA[name](dense, 0) for name in ("user-loss", "agreement", "learning")}
+    for scores in found.values():
+        assert scores.shape == (DATA.train.nnz,)
+        assert 0 <= scores.min() <= scores.max() < 1
+    assert np.corrcoef(found["user-loss"], found["agreement"])[0, 1] > 0.5
+
+
+def test_mistakes_are_said(dense):
+    with pytest.raises(ConfigError, match=r"found 'los', expected one of .* Did you mean 'loss'"):
+        next(thinned_search(dense, "los", (0.5,), 0))
+    with pytest.raises(ConfigError, match=r"shares: found \(0.5, 0.8\), expected falling numbers"):
+        next(thinned_search(dense, "loss", (0.5, 0.8), 0))
+
+
+def test_face_returns_data_and_says_what_went(store):
+    settings = {"embedding_size": 4, "epochs": 6, "patience": 6, "learning_rate": 2e-2}
+    settings |= {"batch_size": 64, "progress": False, "store": store.folder}
+    data = lthnb.prune_interactions(DATA, share=0.25, **settings)
+    gone = data.dropped_pairs
+    assert len(gone) == DATA.train.nnz - round(0.75 * DATA.train.nnz)
+    assert f"dropped={len(gone):,}" in repr(data)
+    pairs_of = set(zip(*DATA.train.nonzero(), strict=True))
+    assert set(gone.itertuples(index=False, name=None)) < pairs_of
+    search = lthnb.imp(data, rounds=1, seeds=1, **settings)
+    ticket = search.best()
+    again = lthnb.open(ticket.save(store.folder / "ticket"))
+    user = gone["user"].iloc[0]
+    shown = set(again.recommend(user, n=DATA.items)["item"])
+    assert not shown & set(gone.loc[gone["user"] == user, "item"])
+    assert shown == set(ticket.recommend(user, n=DATA.items)["item"])
