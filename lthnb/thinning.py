@@ -136,5 +136,6 @@ def data_again(
     """The data of a record: what :func:`sources.load_again` gives, and of these the pairs that were
     kept."""
     base = load_again(record.data, record.row["protocol"], progress, source)
-    about = record.data["origin"].get("pairs")
+    origin = record.data["origin"]
+    base, about = pairs.noisy(base, origin.get("noise", "")), origin.get("pairs")
     return thinned(base, about, control) if about else base

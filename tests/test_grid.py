@@ -54,11 +54,12 @@ def test_tuned_l2_is_the_best_on_the_validation_set_and_not_on_test(frame):
     rows |= {"recall@20": [0.9] * 3 + [0.1] * 4, "method": ["dense"] * 7}
     rows |= {"seed": [0, 1, 2, 0, 1, 2, 0]}
     made = pd.DataFrame(rows).assign(dataset="movielens", backbone="mf", **settings)
-    made = made.assign(split="random-0")
+    made = made.assign(split="random-0", noise=None)
     [found] = experiments.tuned([one], made)
     assert found.settings["l2"] == 1e-2  # at 1.0 there is one seed alone
-    [other] = experiments.tuned([replace(one, split_seed=1)], made)
-    assert np.isnan(other.settings["l2"])
+    for change in ({"split_seed": 1}, {"noise": "uniform-0.1"}):
+        [other] = experiments.tuned([replace(one, **change)], made)
+        assert np.isnan(other.settings["l2"])
 
 
 def test_more_seeds_of_two_values_do_not_hide_the_others():

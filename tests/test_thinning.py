@@ -99,3 +99,12 @@ def test_face_returns_data_and_says_what_went(store):
     shown = set(again.recommend(user, n=DATA.items)["item"])
     assert not shown & set(gone.loc[gone["user"] == user, "item"])
     assert shown == set(ticket.recommend(user, n=DATA.items)["item"])
+
+
+def test_noise_is_named_and_planted_again(store):
+    noisy = pairs.noisy(DATA, "uniform-0.2")
+    assert noisy.origin["noise"] == "uniform-0.2"
+    run = train_dense(SPEC, noisy, 0, quiet(store))
+    assert run.record.row["noise"] == "uniform-0.2"
+    assert pairs.noisy(DATA, run.record.row["noise"]).digest == noisy.digest
+    assert pairs.noisy(DATA, "") is DATA

@@ -20,7 +20,7 @@ from lthnb.store.records import ONE_SHOT
 from lthnb.store.results import results
 from lthnb.store.runs import Store
 
-DENSE_MATCH = ["dataset", "backbone", *SETTINGS, "split_seed", "seed"]
+DENSE_MATCH = ["dataset", "backbone", *SETTINGS, "split_seed", "noise", "seed"]
 MATCH = [*DENSE_MATCH, *TAGS, "by_density", "place"]
 
 
@@ -88,8 +88,9 @@ def tuned(searches: Sequence[Search], frame: pd.DataFrame) -> list[Search]:
     for one in searches:
         if one.settings["l2"] == "tuned":
             wanted = {"dataset": one.dataset, "backbone": one.backbone, **one.settings}
-            wanted["split_seed"] = one.split_seed
+            wanted |= {"split_seed": one.split_seed, "noise": one.noise}
             dense = frame[frame["method"] == "dense"].assign(split_seed=_split_seeds)
+            dense = dense.fillna({"noise": EMPTY})
             for name in wanted.keys() - {"l2"}:
                 dense = dense[dense[name] == wanted[name]]
             one = replace(one, settings={**one.settings, "l2": best_l2(dense)})
@@ -144,7 +145,7 @@ def _placed(frame: pd.DataFrame) -> pd.DataFrame:
     filled = {"rewind_epoch": epochs, "rate": frame["rate"].fillna(-1.0)}
     filled |= {
         name: frame[name].fillna(EMPTY)
-        for name in ("rewind", "prune_from", "basis", "criterion", "policy")
+        for name in ("rewind", "prune_from", "basis", "criterion", "policy", "noise")
     }
     filled |= {"place": place.astype(str), "by_density": frame["densities"].notna()}
     return frame.assign(split_seed=_split_seeds, **filled)

@@ -36,7 +36,7 @@ class Search:
     pruned once, or of an IMP search that goes by densities. of: LCM's: the teacher's embedding
     size and learning rate; of masks carried over, the `seed` they come from. policy: of a mask
     that moves, settings of :class:`config.Dynamic`.
-    split_seed: see :func:`sources.load_with`.
+    split_seed: see :func:`sources.load_with`. noise: see :func:`pairs.noisy`.
     """
 
     dataset: str
@@ -55,6 +55,7 @@ class Search:
     of: Mapping[str, Any] = field(default_factory=dict)
     policy: Mapping[str, Any] = field(default_factory=dict)
     split_seed: int = 0
+    noise: str = EMPTY
 
     def __hash__(self) -> int:
         return hash((self.dataset, self.backbone, self.method, self.seed, self.rewind, self.rate))
@@ -84,7 +85,7 @@ class Search:
         """One row a run, with what the recorded tables tell it by; `place` tells the rounds of a
         search apart: IMP's by number, since densities are rounded to whole entries; what is pruned
         once by density, to three digits."""
-        prunes = self.method in PRUNES
+        prunes, pairs = self.method in PRUNES, self.method == "pairs"
         tags = {
             "rate": self.rate if prunes and not self.densities else -1.0,
             "rewind": self.rewind if prunes and self.method not in UNREWOUND else EMPTY,
@@ -92,11 +93,12 @@ class Search:
             "prune_from": self.prune_from if prunes else EMPTY,
             "basis": self.basis,
             "policy": canonical(dict(self.policy)) if self.policy else EMPTY,
-            "criterion": self.criterion if prunes else CRITERION.get(self.method, EMPTY),
-            "by_density": bool(self.densities) and self.method == "imp",
+            "criterion": self.criterion if prunes or pairs else CRITERION.get(self.method, EMPTY),
+            "by_density": bool(self.densities) and (self.method == "imp" or pairs),
         }
         about = {"dataset": self.dataset, "backbone": self.backbone, **self.settings}
-        about |= {"method": self.method, "seed": self.seed, "split_seed": self.split_seed, **tags}
+        about |= {"method": self.method, "seed": self.seed, "split_seed": self.split_seed}
+        about |= {"noise": self.noise, **tags}
         for number, density in self._places():
             by_density = self.method in (*ONE_SHOT, "lcm")
             place = f"{density:.3g}" if by_density and number else str(number)
@@ -177,7 +179,7 @@ def expand(compare: Iterable[Mapping[str, Any]], base: Mapping[str, Any]) -> lis
     for line in compare:
         one = {**base, **line}
         one |= {n: base[v[1:]] for n, v in line.items() if isinstance(v, str) and v[:1] == "$"}
-        names = ("dataset", "backbone", "split_seed", *SETTINGS, *TAGS)
+        names = ("dataset", "backbone", "split_seed", "noise", *SETTINGS, *TAGS)
         plural = [name for name in names if isinstance(one.get(name), list)]
         for values in itertools.product(*(one[name] for name in plural)):
             for seed in base["seeds"]:
@@ -222,6 +224,7 @@ def _search(one: dict[str, Any], **more: Any) -> Search:
         basis=one.get("basis", ""),
         criterion=one.get("criterion", "magnitude"),
         split_seed=one.get("split_seed", 0),
+        noise=one.get("noise", EMPTY),
         **more,
     )
 

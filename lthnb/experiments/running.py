@@ -22,16 +22,24 @@ from lthnb.experiments import rows_of, table, tuned
 from lthnb.experiments.grid import AGAIN, RECORDED, UNREWOUND, Grid, Search
 from lthnb.experiments.replays import replay
 from lthnb.finders.interactions import BEFORE
+from lthnb.finders.pairs import noisy
 from lthnb.kept import TrainedRun
 from lthnb.lottery import derived_seed, rounds_of, start_of, tags_of, train_dense
 from lthnb.store.files import say
 from lthnb.store.records import search_row, search_tags
 from lthnb.store.results import results
 from lthnb.store.runs import Store, StoredMask
-from lthnb.thinning import data_again
+from lthnb.thinning import data_again, thinned_search
 from lthnb.training import train
 
-FINDERS = (*UNREWOUND, "dynamic", "early", "carried", "pep")  # methods that `lottery` has not
+FINDERS = (
+    *UNREWOUND,
+    "dynamic",
+    "early",
+    "carried",
+    "pep",
+    "pairs",
+)  # methods that `lottery` has not
 UNRECORDED = "quick"  # the profile of data that are not recorded
 
 
@@ -92,13 +100,12 @@ def run(
     """Train what is missing of some searches, and return their rows; those whose λ is to be tuned
     come last. workers: processes that share the cores (0: one a core); they meet in the store
     alone, so that the rows are the same. p: as of :func:`chapter_rows`."""
-    data: dict[tuple[str, str, int], Interactions] = {}
+    data: dict[tuple[str, str, int, str], Interactions] = {}
     for one in searches:
         if _which(one) not in data:
-            name, protocol, seed = _which(one)
-            data[_which(one)] = sources.load_with(
-                name, protocol, p, progress=control.progress, split_seed=seed
-            )
+            name, protocol, seed, noise = _which(one)
+            found = sources.load_with(name, protocol, p, progress=control.progress, split_seed=seed)
+            data[_which(one)] = noisy(found, noise)
     digests = [one.digest for one in data.values()]
     own = {one: replace(one, dataset=data[_which(one)].name) for one in searches}
     done: list[Search] = []
@@ -121,8 +128,8 @@ def _of(digests: Sequence[str]) -> pd.DataFrame:
     return frame[frame["search"].isin(frame.loc[here, "search"])]
 
 
-def _which(one: Search) -> tuple[str, str, int]:
-    return one.dataset, one.settings["protocol"], one.split_seed
+def _which(one: Search) -> tuple[str, str, int, str]:
+    return one.dataset, one.settings["protocol"], one.split_seed, one.noise
 
 
 def _announce(todo: Sequence[Search], frame: pd.DataFrame) -> None:
@@ -171,6 +178,8 @@ def _found(one: Search, data: Interactions, control: Control) -> Iterator[Any]:
             return carried(dense, other, one.densities, one.seed, one.basis)
         case "pep":
             return learned(dense, one.densities, one.seed)
+        case "pairs":
+            return thinned_search(dense, one.criterion, one.densities, one.seed)
         case "imp":
             return turning_search(dense, one.rate, max(one.rounds), one.seed, one.basis)
     return cuts(dense, one.method, one.densities, one.seed, one.basis, one.criterion)

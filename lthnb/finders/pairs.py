@@ -120,6 +120,13 @@ def planted(
     else:
         raise DataError(f"{data.name}: no room for {wanted:,} planted pairs, {fresh.nnz:,} fitted.")
     both = to_csr(*(data.train + fresh).nonzero(), shape)
-    made = replace(data, train=both)
+    made = replace(data, train=both, origin={**data.origin, "noise": f"{way}-{share:g}"})
     place = np.asarray(fresh[owners(made), both.indices]).ravel() > 0
     return made, place
+
+
+def noisy(data: Interactions, noise: str) -> Interactions:
+    """The data with noise as the column `noise` of a record names it; as they are where it is
+    empty. The same pairs for all seeds."""
+    way, _, share = noise.partition("-")
+    return planted(data, float(share), 0, way)[0] if noise else data

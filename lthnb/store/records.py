@@ -140,6 +140,7 @@ def make_row(
         # A label: see :data:`RUN_COLUMNS`.
         "split": "-".join(str(part) for part in split if part is not None),
         "source": data["origin"].get("source", "table"),
+        "noise": data["origin"].get("noise"),
         "origin": canonical(data["origin"]),
         "users": data["users"],
         "items": data["items"],
