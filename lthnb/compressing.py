@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import partial
 from typing import Any
 
@@ -13,7 +13,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from lthnb import stats
-from lthnb.config import ConfigError
+from lthnb.config import ConfigError, Schedule
 from lthnb.cutting import cuts
 from lthnb.data import Interactions
 from lthnb.face import (
@@ -35,6 +35,7 @@ from lthnb.rounding import VALUES, decode, encode
 
 VALID = f"valid_{METRIC}"
 L2S = (1e-4, 1e-3, 1e-2, 1e-1)
+SEARCHING = {f.name for f in fields(Schedule)} | {"rounds", "rate"}  # settings of no use here
 STEPS = 1000  # densities that are looked at for a number of bytes: one thousandth after another
 
 
@@ -65,9 +66,10 @@ def compress(
     whichever is best. l2s: L2 weights to choose from, with the first seed; `l2` is one that is
     given. seeds (3) and all other settings as of `lthnb.imp`.
 
-    The ticket is that of the seed that is best on the validation set. Its `about` says what the
-    dense model loses by it: `lost`, the relative difference of Recall@20 on test, paired by seed,
-    with `low` and `high` of its 95 % interval from three seeds on; and `bytes`, `values`, `l2`.
+    The ticket is that of the seed that is best on the validation set. Its `about` has `change`,
+    what cutting does to the dense model's Recall@20 on test: the relative difference over all
+    seeds, paired, with `low` and `high` of its 95 % interval from three seeds on; and `bytes`,
+    `values` and `l2`.
     Raises ConfigError and DataError, which say what to do, and Stopped on Ctrl-C.
     """
     if (density is None) == (bytes is None):
@@ -76,12 +78,17 @@ def compress(
         raise ConfigError(f"density: found {density!r}, expected a number above 0, at most 1.")
     if values not in (None, *VALUES):
         raise ConfigError(f"values: found {values!r}, expected one of {', '.join(VALUES)}.")
-    bases = [basis] if isinstance(basis, str) else list(basis)
+    bases = [basis or ""] if basis is None or isinstance(basis, str) else list(basis)
     for name in filter(None, bases):
         check(name)
+    if not bases or (bytes is not None and bytes <= 0):
+        found = f"{bases} for basis and {bytes} for bytes"
+        raise ConfigError(f"compress: found {found}, expected axes, and a number above 0.")
+    if ignored := sorted(settings.keys() & SEARCHING):
+        raise ConfigError(f"compress: found the setting {ignored[0]!r}, which is a search's.")
     with tqdm(unit="run", disable=not settings.get("progress", True)) as bar, stopped_in_order():
         dense = _dense(data, backbone, l2s, settings, bar)
-        kinds = [values] if values else list(VALUES) if bytes else ["float32"]
+        kinds = [values] if values else list(VALUES) if bytes is not None else ["float32"]
         chosen = _chosen(dense, kinds, bases, density, bytes)
         return _best([_cut(run, *chosen, finetune) for run in dense], dense, chosen[-1])
 
@@ -91,6 +98,9 @@ def _dense(
 ) -> list[TrainedRun]:
     """The dense models, one a seed."""
     if isinstance(data, Search):
+        if rest := sorted(settings.keys() - {"progress"}):
+            found = f"compress: found the setting {rest[0]!r} beside a search"
+            raise ConfigError(f"{found}, whose dense models are cut as they are.")
         found = [rounds[0].run for rounds in data.rounds.values()]
         if found[0].spec.training.protocol != "validated":
             raise ConfigError("compress: found a search under 'paper', expected 'validated'.")
@@ -130,19 +140,22 @@ def _chosen(
     for basis in bases:
         tables = [_turned(run, basis) for run in dense]
 
-        def size(step: int, kind: str, table: np.ndarray = tables[0]) -> int:
-            return table_bytes(table, _kept(table, dense[0].data, step / STEPS), kind)
+        def size(step: int, kind: str, tables: Sequence[np.ndarray] = tables) -> int:
+            kept = (_kept(table, dense[0].data, step / STEPS) for table in tables)
+            return max(table_bytes(*both, kind) for both in zip(tables, kept, strict=True))
 
         for kind in kinds:
             at = density
             if limit is not None:
                 least.append(size(1, kind))
-                fits = partial(size, kind=kind)
-                at = bisect_right(range(1, STEPS + 1), limit, key=fits) / STEPS
+                fits = partial(size, kind=kind)  # near 1 the mask shrinks, and bytes may fall
+                steps = range(1, STEPS)
+                whole = fits(STEPS) <= limit
+                at = 1.0 if whole else bisect_right(steps, limit, key=fits) / STEPS
             if at:
                 both = zip(dense, tables, strict=True)
                 parts = [(run, table, _kept(table, run.data, at), kind) for run, table in both]
-                recall = [_rounded(*part)[1][VALID] for part in parts]
+                recall = [_rounded(*part, ["valid"])[1][VALID] for part in parts]
                 found.append((float(np.mean(recall)), at, kind, basis))
     if not found:
         raise ConfigError(
@@ -165,14 +178,18 @@ def _kept(table: np.ndarray, data: Interactions, density: float) -> np.ndarray:
 
 
 def _rounded(
-    run: TrainedRun, table: np.ndarray, kept: np.ndarray, values: str
+    run: TrainedRun,
+    table: np.ndarray,
+    kept: np.ndarray,
+    values: str,
+    parts: Sequence[str] = ("test", "valid"),
 ) -> tuple[np.ndarray, dict[str, float]]:
     """A table, (rows, F), as a file with such values gives it back, and its Recall@20 and NDCG@20
     on test and, as `valid_…`, on the validation set. kept: bool, its mask."""
     found, scores = decode(encode(table[kept], kept, values), kept), {}
     outputs = outputs_of(run.spec, run.data, found, kept, run.control)
-    for part, name in (("test", ""), ("valid", "valid_")):
-        hits = evaluate(outputs, run.data, part)
+    for part in parts:
+        hits, name = evaluate(outputs, run.data, part), "" if part == "test" else "valid_"
         scores |= {f"{name}{metric}@20": hits.mean(metric, 20) for metric in ("recall", "ndcg")}
     return found, scores
 
@@ -193,13 +210,19 @@ def _cut(run: TrainedRun, density: float, values: str, basis: str, finetune: boo
 def _best(tickets: Sequence[Ticket], dense: Sequence[TrainedRun], basis: str) -> Ticket:
     """The ticket of the seed that is best on the validation set, with what all of them lose."""
     both = zip(tickets, dense, strict=True)
-    lost = [ticket.about[METRIC] / run.record.row[METRIC] - 1 for ticket, run in both]
-    found = stats.over_seeds(np.array(lost))
+    recall = [(ticket.about[METRIC], run.record.row[METRIC]) for ticket, run in both]
+    if not all(dense > 0 for _, dense in recall):
+        raise ConfigError(
+            "compress: found a dense model with a Recall@20 of 0 on test, or no test pairs; so "
+            "nothing can be said of what is lost. Bring more data, or train it longer."
+        )
+    changes = np.array([ours / dense - 1 for ours, dense in recall])
+    found = stats.over_seeds(changes)
     text = stats.interval(pd.DataFrame([found])).item()
     plain = {n: None if np.isnan(found[n]) else found[n] for n in ("n", "mean", "low", "high")}
     ticket = max(tickets, key=lambda one: one.about[VALID])
     axes = f"{basis} axes" if basis else "its own axes"
     chosen = f"a dense table cut in {axes}; of the seeds the best on the validation set"
-    beside = f"{text} of its Recall@20 on test, {len(lost)} seed" + "s" * (len(lost) > 1)
-    about = {"chosen": chosen, "lost": plain, "against the dense model": beside}
+    beside = f"{text} in Recall@20 on test, {len(changes)} seed" + "s" * (len(changes) > 1)
+    about = {"chosen": chosen, "change": plain, "against the dense model": beside}
     return replace(ticket, about={**ticket.about, **about})

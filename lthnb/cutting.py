@@ -28,11 +28,11 @@ from lthnb.config import (
 from lthnb.data import Interactions
 from lthnb.finders.bases import aligned, rotation
 from lthnb.finders.early import settled
-from lthnb.finders.interactions import BEFORE
+from lthnb.finders.interactions import UNTRAINED
 from lthnb.kept import TrainedRun, prune_data, prune_run, tables
 from lthnb.kernels import resolve
 from lthnb.lottery import Round, descend, mask_of, pruning_of, targets
-from lthnb.pruning import Mask, pruned, targets_by_rate
+from lthnb.pruning import CRITERIA, Mask, pruned, targets_by_rate
 from lthnb.store.records import pruning_key, search_row, search_tags
 from lthnb.store.runs import StoredMask
 from lthnb.training import train
@@ -51,12 +51,15 @@ def cuts(
     """A dense run pruned once to each density, which 1 may be; its rows of a search are kept.
 
     method: of :data:`METHODS`. basis: of :data:`bases.BASES`, or empty for the table's own axes.
-    seed: of X⁰. criterion: of :data:`pruning.CRITERIA`. Raises ConfigError for what is none of
-    these, and what :func:`training.train` raises. With a criterion of :data:`interactions.BEFORE`
-    the mask is of the data alone.
+    seed: of X⁰. criterion: of :data:`pruning.CRITERIA`, or of :data:`interactions.UNTRAINED`, whose
+    masks are of the data alone. Raises ConfigError for what is none of these, and what
+    :func:`training.train` raises.
     """
     if method not in METHODS:
         raise ConfigError(f"method: found {method!r}, expected one of {', '.join(METHODS)}.")
+    if criterion not in {*CRITERIA, *UNTRAINED}:
+        known = ", ".join([*CRITERIA, *UNTRAINED])
+        raise ConfigError(f"criterion: found {criterion!r}, expected one of {known}.")
     settings = {"criterion": criterion, "prune_from": "best", "scope": "join", "rewind": "rewind"}
     settings |= {"rewind_epoch": None, "basis": basis or None}
     tags, put = search_tags(method, seed, **settings), dense.control.store.put_search
@@ -186,7 +189,7 @@ def _mask(run: TrainedRun, density: float, criterion: str, basis: str, turn: str
     keep = (round(density * shape[0] * shape[1]),)
     about = pruning_of(Schedule("omp"), data, shape[1], run.key, DENSE, keep)
     about["criterion"] = criterion
-    if criterion in BEFORE:
+    if criterion in UNTRAINED:
         del about["run"], about["weights"], about["mask"]
         about["data"] = data.digest
     if turn:
@@ -199,7 +202,7 @@ def _pruned(run: TrainedRun, about: dict[str, Any]) -> StoredMask:
     store = run.control.store
     known = store.find_pruning(pruning_key(about))
     if known is None:
-        before = about["criterion"] in BEFORE
+        before = about["criterion"] in UNTRAINED
         known = store.put_mask(
             prune_data(run.data, about) if before else prune_run(run, about), about
         )

@@ -111,6 +111,8 @@ def prune_interactions(
     drawn as negatives, nor recommended. Valid and test stay as they are. Raises ConfigError and
     DataError, which say what to do, and Stopped on Ctrl-C.
     """
+    if not 0 < share < 1:
+        raise ConfigError(f"share: found {share!r}, expected a number between 0 and 1.")
     own = {"rounds": 1, "rate": 0.2, "seeds": [seed], "progress": True, "store": None}
     own |= {"control": None}
     own |= {n: settings.pop(n) for n in ("progress", "store", "control") if n in settings}
@@ -310,8 +312,13 @@ class Search:
     def plot(self) -> Any:
         """Recall@20 on test against density, a mean over seeds with its 95 % interval (from three
         seeds on), beside the dense model. Returns matplotlib's Axes."""
-        import matplotlib.pyplot as plt  # of the extra `book`
-        import seaborn as sns
+        try:
+            import matplotlib.pyplot as plt
+            import seaborn as sns
+        except ModuleNotFoundError as error:
+            raise ConfigError(
+                f"plot: needs {error.name}, which is not installed; `pip install 'lthnb[book]'`."
+            ) from error
 
         _, axes = plt.subplots(figsize=(7, 4))
         means = self.table.groupby(self._by)["density"].mean()

@@ -17,7 +17,7 @@ from lthnb.config import Compressed, ConfigError, Init, Rotated, Snapshot, Spec
 from lthnb.control import Control, Stopped
 from lthnb.data import DataError, Interactions
 from lthnb.finders.dynamic import moved
-from lthnb.finders.interactions import BEFORE
+from lthnb.finders.interactions import UNTRAINED
 from lthnb.kernels import new_step
 from lthnb.models import LinearStart
 from lthnb.pruning import CRITERIA, Mask, prune, pruned
@@ -115,8 +115,9 @@ class TrainedRun:
         return table
 
     def outputs(self) -> torch.Tensor:
-        """Rows to score with, from the best epoch's weights: (users + items, F), users first."""
-        table = self.weights()
+        """Rows to score with, from the best epoch's weights, which are trained again where they are
+        not kept: (users + items, F), users first."""
+        table = self.ensure_weights()
         kept = final_mask(self.spec, self.mask, table)
         return outputs_of(self.spec, self.data, table, kept, self.control)
 
@@ -144,7 +145,7 @@ def ensure_mask(mask: StoredMask, data: Interactions, control: Control) -> Mask:
     if found is not None:
         return found
     source, whence = store.find(about.get("run", "")), "the interactions"
-    if about["criterion"] in BEFORE:
+    if about["criterion"] in UNTRAINED:
         found = prune_data(data, about)
     elif source is None or about["criterion"] not in CRITERIA:
         whence = f"criterion {about['criterion']!r}, from run {about.get('run', '')[:8] or 'none'}"
@@ -177,8 +178,8 @@ def prune_run(run: TrainedRun, about: dict[str, Any]) -> Mask:
 
 
 def prune_data(data: Interactions, about: dict[str, Any]) -> Mask:
-    """The mask that interactions give, of a criterion in :data:`interactions.BEFORE`."""
-    scores, keep = BEFORE[about["criterion"]](data, about["shape"][1]), tuple(about["keep"])
+    """The mask that interactions give, of a criterion in :data:`interactions.UNTRAINED`."""
+    scores, keep = UNTRAINED[about["criterion"]](data, about["shape"][1]), tuple(about["keep"])
     whole = Mask.dense(*about["shape"])
     return prune(whole, scores, keep, users=data.users, scope=about["scope"])
 

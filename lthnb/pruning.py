@@ -99,6 +99,8 @@ def row_rank(weights: np.ndarray, seed: int) -> np.ndarray:
 def row_floor(weights: np.ndarray, seed: int) -> np.ndarray:
     """|w|, and infinity for the largest entry of each row, so that none is emptied while there are
     as many entries as rows; the shape of `weights`. Of equal ones the first column has it."""
+    if np.isnan(weights).any():
+        raise MaskError("weights: found not-a-number; " + DIVERGED)
     scores = np.abs(weights)
     first = scores.argmax(axis=1)[:, None]
     np.put_along_axis(scores, first, np.inf, axis=1)
@@ -107,7 +109,7 @@ def row_floor(weights: np.ndarray, seed: int) -> np.ndarray:
 
 def columns(weights: np.ndarray, seed: int) -> np.ndarray:
     """Place of each entry's column from the right, so that the last columns go first. In principal
-    axes this leaves the best approximation of all scores by so many columns (Eckart–Young)."""
+    axes this leaves the best approximation of XXᵀ by so many columns (Eckart–Young)."""
     size = weights.shape[1]
     return np.broadcast_to(np.arange(size)[::-1], weights.shape)
 

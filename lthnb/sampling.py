@@ -70,7 +70,7 @@ class Sampler:
 
         Raises DataError where no user has both a training item and an item left to be a negative.
         """
-        parts = [train] if taken is None else [train, taken]
+        parts = [train] if taken is None or taken is train else [train, taken]
         both = [(part.indptr.astype(np.int64), part.indices.astype(np.int64)) for part in parts]
         pairs, gone = both[0], both[-1]
         users = np.flatnonzero((np.diff(pairs[0]) > 0) & (np.diff(gone[0]) < train.shape[1]))

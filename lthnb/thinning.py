@@ -33,7 +33,7 @@ EVERY = 5  # of how many epochs `learning` looks at one
 
 def loss(run: TrainedRun, seed: int) -> np.ndarray:
     """The mean BPR loss of the trained model: what it finds hard goes first."""
-    return pairs.losses(run.data, run.outputs().numpy(), seed)
+    return pairs.losses(run.data, run.outputs().cpu().numpy(), seed)
 
 
 def user_loss(run: TrainedRun, seed: int) -> np.ndarray:
@@ -66,7 +66,8 @@ def learning(run: TrainedRun, seed: int) -> np.ndarray:
     for number, table in enumerate(tables(run), start=1):
         if number % EVERY == 0 or number == run.record.best_epoch:
             outputs = outputs_of(run.spec, run.data, table, run.mask.kept, run.control)
-            found, count = found + pairs.losses(run.data, outputs.numpy(), seed), count + 1
+            losses = pairs.losses(run.data, outputs.cpu().numpy(), seed)
+            found, count = found + losses, count + 1
         if number == run.record.best_epoch:
             break
     return pairs.in_user(run.data, found / count)
@@ -96,6 +97,11 @@ def thinned_search(
         raise ConfigError(f"criterion: found {criterion!r}, {known}")
     if [*shares] != sorted({*shares}, reverse=True) or not all(0 < s < 1 for s in shares):
         raise ConfigError(f"shares: found {shares!r}, expected falling numbers, each > 0 and < 1.")
+    if dense.data.dropped is not None:
+        raise ConfigError(
+            f"{dense.data.name}: found {dense.data.dropped.nnz:,} pairs dropped before, expected "
+            "none: prune the whole data once, to the smaller share."
+        )
     tags = search_tags("pairs", seed, criterion=criterion, densities=tuple(shares))
 
     def shrink(number: int, last: TrainedRun) -> tuple[Interactions, StoredMask, Init]:

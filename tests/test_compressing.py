@@ -37,9 +37,9 @@ def test_what_it_says_is_what_the_file_gives(brief, tmp_path, backbone, finetune
     assert np.array_equal(again.table, ticket.table)
     assert scores(again)["recall@20"] == pytest.approx(ticket.about["recall@20"], abs=1e-12)
     assert scores(again, "valid")["recall@20"] == pytest.approx(ticket.about[VALID], abs=1e-12)
-    lost = ticket.about["lost"]
-    assert lost["n"] == 3
-    assert lost["low"] <= lost["mean"] <= lost["high"]
+    change = ticket.about["change"]
+    assert change["n"] == 3
+    assert change["low"] <= change["mean"] <= change["high"]
     assert "against the dense model" in ticket._repr_html_()
 
 
@@ -67,6 +67,16 @@ def test_it_fits_into_the_bytes_and_takes_what_is_best_on_the_validation_set(bri
     assert more.about["bytes"] > limit
 
 
+def test_it_fits_whichever_seed_is_taken_and_all_of_it_stays_where_it_fits(brief):
+    how = {"bytes": 700, "values": "int8", "l2": 1e-4, **brief}
+    tickets = [lthnb.compress(DATA, seeds=[seed], **how) for seed in range(4)]
+    every = lthnb.compress(DATA, seeds=4, **how)
+    assert every.density <= min(ticket.density for ticket in tickets)
+    assert every.about["bytes"] <= 700
+    whole = table_bytes(np.ones((70, 8), np.float32), np.ones((70, 8), bool), "int8")
+    assert lthnb.compress(DATA, seeds=1, **{**how, "bytes": whole}).density == 1
+
+
 def test_all_of_it_may_stay_and_is_rounded_alone(brief):
     ticket = lthnb.compress(DATA, 1.0, values="float16", l2=1e-4, basis="", seeds=1, **brief)
     assert ticket.kept.all()
@@ -80,7 +90,7 @@ def test_a_search_is_cut_as_it_is(brief, monkeypatch):
     assert len(keys) == 3
     assert ticket.about["seed"] in (4, 5, 6)
     dense = search.table[search.table["round"] == 0].set_index("seed")["recall@20"]
-    assert ticket.about["lost"]["n"] == len(dense)
+    assert ticket.about["change"]["n"] == len(dense)
 
 
 @pytest.mark.parametrize(
@@ -92,6 +102,9 @@ def test_a_search_is_cut_as_it_is(brief, monkeypatch):
         ({"density": 0.5, "values": "int4"}, "found 'int4', expected one of float32"),
         ({"bytes": 10}, r"bytes: found 10, expected at least \d+"),
         ({"density": 0.5, "basis": "pac"}, "Did you mean 'pca'"),
+        ({"density": 0.5, "basis": []}, "expected axes"),
+        ({"bytes": 0}, "0 for bytes, expected axes, and a number above 0"),
+        ({"density": 0.5, "scope": "user"}, "'scope', which is a search's"),
         ({"density": 0.5, "l2s": []}, "expected 'validated' and one or more"),
         ({"density": 0.5, "dimensions": 8}, "setting 'dimensions': unknown"),
     ],

@@ -54,8 +54,10 @@ def test_asked_twice_it_trains_once_and_a_round_is_trained_again(store, monkeypa
     assert [run.key for run in again] == [run.key for run in first]
     assert len(keys) == 2
     last, about = first[-1], first[-1].record.data["origin"]["pairs"]
-    for file in (store.folder / "masks").rglob("*.safetensors"):
-        file.unlink()
+    for folder in ("masks", "runs"):  # masks, and trained tables
+        for file in (store.folder / folder).rglob("*.safetensors"):
+            if folder == "masks" or file.name.startswith("weights"):
+                file.unlink()
     data = thinned(DATA, about, quiet(store))
     assert data.digest == last.data.digest
     assert replay(last.record, data, quiet(store)).same_bits
@@ -79,6 +81,11 @@ def test_agreement_and_learning_are_means(dense):
 def test_mistakes_are_said(dense):
     with pytest.raises(ConfigError, match=r"found 'los', expected one of .* Did you mean 'loss'"):
         next(thinned_search(dense, "los", (0.5,), 0))
+    [_, one] = thinned_search(dense, "random", (0.8,), 0)
+    with pytest.raises(ConfigError, match="pairs dropped before, expected none"):
+        next(thinned_search(one.run, "random", (0.5,), 0))
+    with pytest.raises(ConfigError, match="share: found 1, expected a number between 0 and 1"):
+        lthnb.prune_interactions(DATA, share=1)
     with pytest.raises(ConfigError, match=r"shares: found \(0.5, 0.8\), expected falling numbers"):
         next(thinned_search(dense, "loss", (0.5, 0.8), 0))
 
@@ -102,9 +109,9 @@ def test_face_returns_data_and_says_what_went(store):
 
 
 def test_noise_is_named_and_planted_again(store):
-    noisy = pairs.noisy(DATA, "uniform-0.2")
-    assert noisy.origin["noise"] == "uniform-0.2"
+    noisy = pairs.noisy(DATA, "uniform-0.2-0")
+    assert noisy.origin["noise"] == "uniform-0.2-0"
     run = train_dense(SPEC, noisy, 0, quiet(store))
-    assert run.record.row["noise"] == "uniform-0.2"
+    assert run.record.row["noise"] == "uniform-0.2-0"
     assert pairs.noisy(DATA, run.record.row["noise"]).digest == noisy.digest
     assert pairs.noisy(DATA, "") is DATA

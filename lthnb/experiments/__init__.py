@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -84,16 +85,23 @@ def rows_of(searches: Sequence[Search], frame: pd.DataFrame) -> pd.DataFrame:
 def tuned(searches: Sequence[Search], frame: pd.DataFrame) -> list[Search]:
     """Searches with every λ that is ``tuned`` replaced by :func:`best_l2` of the dense models with
     the same data, backbone and other settings; nan where none was run."""
+    every = frame[frame["method"] == "dense"].assign(split_seed=_split_seeds)
+    every = every.fillna({"noise": EMPTY})
+
+    @cache
+    def best(wanted: tuple[tuple[str, Any], ...]) -> float:
+        dense = every
+        for name, value in wanted:
+            dense = dense[dense[name] == value]
+        return best_l2(dense)
+
     found = []
     for one in searches:
         if one.settings["l2"] == "tuned":
             wanted = {"dataset": one.dataset, "backbone": one.backbone, **one.settings}
             wanted |= {"split_seed": one.split_seed, "noise": one.noise}
-            dense = frame[frame["method"] == "dense"].assign(split_seed=_split_seeds)
-            dense = dense.fillna({"noise": EMPTY})
-            for name in wanted.keys() - {"l2"}:
-                dense = dense[dense[name] == wanted[name]]
-            one = replace(one, settings={**one.settings, "l2": best_l2(dense)})
+            l2 = best(tuple((name, value) for name, value in wanted.items() if name != "l2"))
+            one = replace(one, settings={**one.settings, "l2": l2})
         found.append(one)
     return found
 

@@ -220,19 +220,13 @@ def _search(one: dict[str, Any], **more: Any) -> Search:
         rewind_epoch=one["rewind_epoch"] if rewind == "late" else None,
         prune_from=one.get("prune_from", "best"),
         policy=one["dynamic"] if one["method"] == "dynamic" else {},
-        of=more.pop("of", {"seed": _next(one)} if one["method"] == "carried" else {}),
+        of=more.pop("of", {"seed": one["seed"] + 1} if one["method"] == "carried" else {}),
         basis=one.get("basis", ""),
         criterion=one.get("criterion", "magnitude"),
         split_seed=one.get("split_seed", 0),
         noise=one.get("noise", EMPTY),
         **more,
     )
-
-
-def _next(one: Mapping[str, Any]) -> int:
-    """The next of the seeds, after the last the first; of a single seed, the number after it."""
-    seeds = one["seeds"]
-    return seeds[(seeds.index(one["seed"]) + 1) % len(seeds)] if seeds[1:] else one["seed"] + 1
 
 
 def _compressions(one: dict[str, Any]) -> list[Search]:

@@ -21,7 +21,7 @@ from lthnb.datasets import sources
 from lthnb.experiments import rows_of, table, tuned
 from lthnb.experiments.grid import AGAIN, RECORDED, UNREWOUND, Grid, Search
 from lthnb.experiments.replays import replay
-from lthnb.finders.interactions import BEFORE
+from lthnb.finders.interactions import UNTRAINED
 from lthnb.finders.pairs import noisy
 from lthnb.kept import TrainedRun
 from lthnb.lottery import derived_seed, rounds_of, start_of, tags_of, train_dense
@@ -164,7 +164,7 @@ def train_search(one: Search, data: Interactions, control: Control) -> None:
 
 def _found(one: Search, data: Interactions, control: Control) -> Iterator[Any]:
     """The trainings of a search, one after the other, as they are done."""
-    if not one.basis and one.method not in FINDERS and one.criterion not in BEFORE:
+    if not one.basis and one.method not in FINDERS and one.criterion not in UNTRAINED:
         return rounds_of(one.schedule, one.spec, data, control)
     dense = train_dense(one.spec, data, one.seed, control)
     match one.method:

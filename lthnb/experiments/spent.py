@@ -13,8 +13,9 @@ from lthnb.store.runs import Store
 
 def epochs_spent(rows: pd.DataFrame) -> pd.Series:
     """By the index of some rows, the epochs of each run and of the runs that gave its mask, its
-    start or its teacher, and theirs, each run once: a whole run where its best epoch was asked for,
-    else as far as it was needed. Choosing λ and the learning rate is not among them.
+    start, its teacher or its pairs, and theirs, each run once: a whole run where its best epoch was
+    asked for, else as far as it was needed. Choosing λ and the learning rate is not among them, nor
+    are further seeds that were asked, or a run that only turned the start of a mask carried over.
 
     Raises StoreError where such a run is not recorded.
     """
@@ -43,6 +44,8 @@ def _from(record: Record) -> Iterator[tuple[str, int | None]]:
     """The runs that one comes from, and the epochs of each; None means all."""
     row, pruning = record.row, record.pruning or {}
     starts = (row["start_from"], row["start_epoch"])
-    for key, epoch in ((row["mask_from"], pruning.get("weights")), starts, (row["teacher"], None)):
+    asked = record.data["origin"].get("pairs", {}).get("run")
+    masks = (row["mask_from"], pruning.get("weights"))
+    for key, epoch in (masks, starts, (row["teacher"], None), (asked, None)):
         if key:
             yield key, int(epoch) if str(epoch).isdigit() else None

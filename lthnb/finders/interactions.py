@@ -15,9 +15,10 @@ def svd(data: Interactions, size: int) -> np.ndarray:
     first; (rows, F). Its square root goes to either side, as users and items of a table have it.
     """
     start = np.ones(min(data.train.shape))  # ARPACK's, else a random one
-    left, values, right = svds(data.train.astype(np.float64), k=size, v0=start)
-    both = np.concatenate([left, right.T]) * np.sqrt(values)
-    return np.abs(both[:, ::-1])
+    count = min(size, len(start) - 1)  # ARPACK finds no more; further columns stay empty
+    left, values, right = svds(data.train.astype(np.float64), k=count, v0=start)
+    both = np.abs(np.concatenate([left, right.T]) * np.sqrt(values))[:, ::-1]
+    return np.pad(both, ((0, 0), (0, size - count)))
 
 
 def degree(data: Interactions, size: int) -> np.ndarray:
@@ -27,4 +28,4 @@ def degree(data: Interactions, size: int) -> np.ndarray:
     return np.sqrt(pairs)[:, None] / np.arange(1, size + 1)
 
 
-BEFORE: dict[str, Callable[[Interactions, int], np.ndarray]] = {"svd": svd, "degree": degree}
+UNTRAINED: dict[str, Callable[[Interactions, int], np.ndarray]] = {"svd": svd, "degree": degree}

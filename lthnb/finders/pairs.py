@@ -84,6 +84,8 @@ def without(data: Interactions, scores: np.ndarray, count: int) -> Interactions:
 
 def dropping(data: Interactions, gone: np.ndarray) -> Interactions:
     """The data without some training pairs: bool (train.nnz,), which."""
+    if not gone.any():
+        return data
     users, items, shape = owners(data), data.train.indices, data.train.shape
     kept, dropped = (to_csr(users[part], items[part], shape) for part in (~gone, gone))
     before = dropped if data.dropped is None else data.dropped + dropped
@@ -108,7 +110,7 @@ def planted(
     fresh = sp.csr_matrix(shape, dtype=np.int8)
     for _ in range(100):
         left = wanted - fresh.nnz
-        if left <= 0:
+        if not left:
             break
         u = users[rng.integers(len(users), size=left)]
         i = rng.integers(data.items, size=left)
@@ -117,16 +119,18 @@ def planted(
         more = to_csr(u, i, shape)
         fresh = fresh + more - more.multiply(known + fresh)
         fresh.eliminate_zeros()
-    else:
+    if fresh.nnz < wanted:
         raise DataError(f"{data.name}: no room for {wanted:,} planted pairs, {fresh.nnz:,} fitted.")
     both = to_csr(*(data.train + fresh).nonzero(), shape)
-    made = replace(data, train=both, origin={**data.origin, "noise": f"{way}-{share:g}"})
+    made = replace(data, train=both, origin={**data.origin, "noise": f"{way}-{share:g}-{seed}"})
     place = np.asarray(fresh[owners(made), both.indices]).ravel() > 0
     return made, place
 
 
 def noisy(data: Interactions, noise: str) -> Interactions:
-    """The data with noise as the column `noise` of a record names it; as they are where it is
-    empty. The same pairs for all seeds."""
-    way, _, share = noise.partition("-")
-    return planted(data, float(share), 0, way)[0] if noise else data
+    """The data with noise as the column `noise` of a record names it: way, share and seed, such as
+    ``uniform-0.1-0``; as they are where it is empty."""
+    if not noise:
+        return data
+    way, share, seed = noise.split("-")
+    return planted(data, float(share), int(seed), way)[0]
