@@ -16,7 +16,7 @@ import numpy as np
 
 from lthnb.config import ConfigError, Init, Seeded, nearest
 from lthnb.control import Control
-from lthnb.data import Interactions
+from lthnb.data import DataError, Interactions
 from lthnb.datasets.sources import load_again
 from lthnb.finders import pairs
 from lthnb.kept import TrainedRun, outputs_of, tables
@@ -107,16 +107,20 @@ def thinned_search(
     def shrink(number: int, last: TrainedRun) -> tuple[Interactions, StoredMask, Init]:
         keep = round(shares[number - 1] * dense.data.train.nnz)
         about = {"pairs": criterion, "run": last.key, "seed": seed, "keep": [keep]}
+        about["data"] = dense.data.digest
         return thinned(dense.data, about, dense.control), dense.mask, dense.init
 
     yield from descend(dense, tags, len(shares), shrink)
 
 
 def thinned(base: Interactions, about: dict[str, Any], control: Control) -> Interactions:
-    """The data of a round, from all pairs. about: how they were pruned: the criterion, the run that
-    was asked, on these or fewer of them, its seed, and how many stay. Which those are is kept in
-    the store as a mask, (1, train pairs), or found again from the run. Raises StoreError where the
-    run is not recorded."""
+    """The data of a round, from all pairs. about: how they were pruned: the digest of all pairs,
+    the criterion, the run that was asked, on these or fewer of them, its seed, and how many stay.
+    Which those are is kept in the store as a mask, (1, train pairs), or found again from the run.
+    Raises DataError for other data, StoreError where the run is not recorded."""
+    if about["data"] != base.digest:
+        found = f"{base.name}: found the data {base.digest[:8]}"
+        raise DataError(f"{found}, expected {about['data'][:8]}, of which pairs were dropped.")
     store, shape = control.store, (1, base.train.nnz)
     known = store.find_pruning(pruning_key(about))
     mask = StoredMask(known, shape, store).find() if known else None
@@ -141,7 +145,14 @@ def data_again(
 ) -> Interactions:
     """The data of a record: what :func:`sources.load_again` gives, and of these the pairs that were
     kept."""
-    base = load_again(record.data, record.row["protocol"], progress, source)
+    return derived(
+        load_again(record.data, record.row["protocol"], progress, source), record, control
+    )
+
+
+def derived(base: Interactions, record: Record, control: Control) -> Interactions:
+    """The data of a record from those that were loaded: with its noise, and without the pairs that
+    were dropped. Raises what :func:`thinned` does."""
     origin = record.data["origin"]
-    base, about = pairs.noisy(base, origin.get("noise", "")), origin.get("pairs")
-    return thinned(base, about, control) if about else base
+    data, about = pairs.noisy(base, origin.get("noise", "")), origin.get("pairs")
+    return thinned(data, about, control) if about else data

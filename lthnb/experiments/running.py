@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -16,7 +17,7 @@ from tqdm import tqdm
 from lthnb.config import Compressed, ConfigError, Dynamic, Seeded
 from lthnb.control import Control, Stopped
 from lthnb.cutting import carried, cuts, dynamic, early, learned, turning_search
-from lthnb.data import Interactions
+from lthnb.data import DataError, Interactions
 from lthnb.datasets import sources
 from lthnb.experiments import rows_of, table, tuned
 from lthnb.experiments.grid import AGAIN, RECORDED, UNREWOUND, Grid, Search
@@ -29,7 +30,7 @@ from lthnb.store.files import say
 from lthnb.store.records import search_row, search_tags
 from lthnb.store.results import results
 from lthnb.store.runs import Store, StoredMask
-from lthnb.thinning import data_again, thinned_search
+from lthnb.thinning import data_again, derived, thinned_search
 from lthnb.training import train
 
 FINDERS = (
@@ -228,8 +229,11 @@ def data_of(rows: pd.DataFrame, p: Any) -> dict[str, Interactions]:
     for row in rows.drop_duplicates("data_digest").itertuples():
         if row.source == "table":
             names = [name for name in p.dataset if name not in sources.SOURCES]
-            own = (sources.load_with(name, row.protocol, p) for name in names)
-            found |= {one.digest: one for one in own}
+            for name in names:
+                base = sources.load_with(name, row.protocol, p)
+                with contextlib.suppress(DataError):  # pairs of another table
+                    one = derived(base, store.find(row.key), Control(store))
+                    found[one.digest] = one
         else:
             found[row.data_digest] = data_again(store.find(row.key), Control(store))
     return found
