@@ -143,11 +143,9 @@ def thinned(base: Interactions, about: dict[str, Any], control: Control) -> Inte
 def data_again(
     record: Record, control: Control, progress: bool = True, source: str | None = None
 ) -> Interactions:
-    """The data of a record: what :func:`sources.load_again` gives, and of these the pairs that were
-    kept."""
-    return derived(
-        load_again(record.data, record.row["protocol"], progress, source), record, control
-    )
+    """The data of a record: :func:`derived` from what :func:`sources.load_again` gives."""
+    base = load_again(record.data, record.row["protocol"], progress, source)
+    return derived(base, record, control)
 
 
 def derived(base: Interactions, record: Record, control: Control) -> Interactions:

@@ -6,6 +6,7 @@ from toys import count_trainings, quiet, toy_data, toy_spec
 
 import lthnb
 from lthnb.config import ConfigError
+from lthnb.data import DataError
 from lthnb.experiments.replays import replay
 from lthnb.finders import pairs
 from lthnb.lottery import train_dense
@@ -82,6 +83,9 @@ def test_mistakes_are_said(dense):
     with pytest.raises(ConfigError, match=r"found 'los', expected one of .* Did you mean 'loss'"):
         next(thinned_search(dense, "los", (0.5,), 0))
     [_, one] = thinned_search(dense, "random", (0.8,), 0)
+    about = one.run.record.data["origin"]["pairs"]
+    with pytest.raises(DataError, match=r"found the data .*, expected .*, of which pairs were"):
+        thinned(toy_data(50, 40, seed=1), about, quiet(dense.control.store))
     with pytest.raises(ConfigError, match="pairs dropped before, expected none"):
         next(thinned_search(one.run, "random", (0.5,), 0))
     with pytest.raises(ConfigError, match="share: found 1, expected a number between 0 and 1"):
