@@ -20,6 +20,7 @@ from lthnb.face import (
     METRIC,
     Search,
     Ticket,
+    own_of,
     prepared,
     settings_of,
     shown,
@@ -106,8 +107,7 @@ def _dense(
             raise ConfigError("compress: found a search under 'paper', expected 'validated'.")
         return found
     l2s = [settings.pop("l2")] if "l2" in settings else list(l2s)
-    own = {"seeds": 3, "progress": True, "store": None, "control": None, "rounds": 1, "rate": 0.2}
-    own |= {name: settings.pop(name) for name in own if name in settings}
+    own = own_of(settings)
     spec = settings_of("omp", backbone, own, settings)[1]
     if spec.training.protocol != "validated" or not l2s:
         found = f"{spec.training.protocol!r} and {len(l2s)} of `l2s`"

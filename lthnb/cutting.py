@@ -8,7 +8,7 @@ round. All of it is runs of the one training loop.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -23,6 +23,7 @@ from lthnb.config import (
     Schedule,
     Seeded,
     Snapshot,
+    Spec,
     canonical,
 )
 from lthnb.data import Interactions
@@ -62,17 +63,16 @@ def cuts(
         raise ConfigError(f"criterion: found {criterion!r}, expected one of {known}.")
     settings = {"criterion": criterion, "prune_from": "best", "scope": "join", "rewind": "rewind"}
     settings |= {"rewind_epoch": None, "basis": basis or None}
-    tags, put = search_tags(method, seed, **settings), dense.control.store.put_search
+    tags = search_tags(method, seed, **settings)
     spec = dense.spec.with_training(epochs=0) if method == "cut" else dense.spec
     start: Init = Seeded(seed) if method == "omp" else Snapshot(dense.key)
     turn = _turn(dense, basis)
-    put(search_row(tags, dense.key, 0, 1.0, dense.key))
-    for density in densities:
-        mask = _mask(dense, density, criterion, basis, turn)
-        init = Rotated(start, turn) if turn else start
-        run = train(spec, dense.data, init, mask, dense.control, seed)
-        put(search_row(tags, dense.key, 1, mask.density, run.key))
-        yield run
+    init = Rotated(start, turn) if turn else start
+
+    def mask(number: int) -> StoredMask:
+        return _mask(dense, densities[number - 1], criterion, basis, turn)
+
+    yield from _each(dense, tags, len(densities), mask, init, spec)
 
 
 def turning_search(
@@ -99,17 +99,16 @@ def dynamic(
 ) -> Iterator[TrainedRun]:
     """Dynamic sparse training at each density, from X⁰ under a random mask. dense: the dense run
     that it is compared with, which gives spec and data."""
-    control, size = dense.control, dense.spec.model.embedding_size
     how = {"criterion": "random", "scope": "join", "policy": canonical(policy.described())}
     tags = search_tags("dynamic", seed, **how)
     schedule = Schedule("rp_x0", densities=tuple(densities), seed=seed)
     spec = replace(dense.spec, policy=policy)
-    control.store.put_search(search_row(tags, dense.key, 0, 1.0, dense.key))
-    for keep in targets(schedule, dense.data, size):
-        mask = mask_of(schedule, dense, keep)
-        run = train(spec, dense.data, Seeded(seed), mask, control, seed)
-        control.store.put_search(search_row(tags, dense.key, 1, mask.density, run.key))
-        yield run
+    keep = targets(schedule, dense.data, dense.mask.shape[1])
+
+    def mask(number: int) -> StoredMask:
+        return mask_of(schedule, dense, keep[number - 1])
+
+    yield from _each(dense, tags, len(keep), mask, Seeded(seed), spec)
 
 
 def learned(dense: TrainedRun, densities: Sequence[float], seed: int) -> Iterator[TrainedRun]:
@@ -117,8 +116,10 @@ def learned(dense: TrainedRun, densities: Sequence[float], seed: int) -> Iterato
     mask that it ends with. Both have rows of searches, `thresholds` and `pep`."""
     store, shape, spec = dense.control.store, dense.mask.shape, dense.spec
     whole, patience = StoredMask(None, shape, store), spec.training.epochs
-    control = replace(dense.control, keep=("last",))
-    for density in densities:
+    control, tags = replace(dense.control, keep=("last",)), search_tags("thresholds", seed)
+
+    def mask(number: int) -> StoredMask:
+        density = densities[number - 1]
         finder = spec.with_model(compression="threshold", target_density=density)
         finder = resolve(finder.with_training(patience=patience, step="auto"))
         found = train(finder, dense.data, Seeded(seed), whole, control, seed)
@@ -126,31 +127,27 @@ def learned(dense: TrainedRun, densities: Sequence[float], seed: int) -> Iterato
         keep = (min(left, round(density * whole.entries)),)
         schedule = Schedule("omp", prune_from="last")
         about = pruning_of(schedule, dense.data, shape[1], found.key, DENSE, keep)
-        mask = _pruned(found, about)
-        ticket = train(spec, dense.data, Seeded(seed), mask, dense.control, seed)
-        for method, key in (("thresholds", found.key), ("pep", ticket.key)):
-            tags = search_tags(method, seed)
-            store.put_search(search_row(tags, dense.key, 0, 1.0, dense.key))
-            store.put_search(search_row(tags, dense.key, 1, mask.density, key))
-        yield ticket
+        ticket = _pruned(found, about)
+        store.put_search(search_row(tags, dense.key, 0, 1.0, dense.key))
+        store.put_search(search_row(tags, dense.key, 1, ticket.density, found.key))
+        return ticket
+
+    yield from _each(dense, search_tags("pep", seed), len(densities), mask, Seeded(seed))
 
 
 def early(dense: TrainedRun, densities: Sequence[float], seed: int) -> Iterator[TrainedRun]:
     """Early-bird tickets (:mod:`finders.early`): X⁰ under the mask of the dense training's epoch at
     which that mask has settled."""
-    control, shape, tags = dense.control, dense.mask.shape, search_tags("early", seed)
-    control.store.put_search(search_row(tags, dense.key, 0, 1.0, dense.key))
-    whole = dense.ensure_mask()
-    for density in densities:
-        keep = (round(density * dense.mask.entries),)
+    store, shape, whole = dense.control.store, dense.mask.shape, dense.ensure_mask()
+
+    def mask(number: int) -> StoredMask:
+        keep = (round(densities[number - 1] * dense.mask.entries),)
         about = pruning_of(Schedule("omp"), dense.data, shape[1], dense.key, DENSE, keep)
         masks = (pruned(about, whole, table).kept for table in tables(dense))
         epoch, kept = settled(masks)
-        known = control.store.put_mask(Mask(kept), {**about, "weights": epoch})
-        mask = StoredMask(known, shape, control.store)
-        run = train(dense.spec, dense.data, Seeded(seed), mask, control, seed)
-        control.store.put_search(search_row(tags, dense.key, 1, mask.density, run.key))
-        yield run
+        return StoredMask(store.put_mask(Mask(kept), {**about, "weights": epoch}), shape, store)
+
+    yield from _each(dense, search_tags("early", seed), len(densities), mask, Seeded(seed))
 
 
 def carried(
@@ -164,13 +161,25 @@ def carried(
     if basis == "aligned":
         turn = store.put_array(aligned(dense.ensure_weights(), other.ensure_weights()))
     tags, there = search_tags("carried", seed, basis=basis or None), _turn(other, own)
-    store.put_search(search_row(tags, dense.key, 0, 1.0, dense.key))
-    for density in densities:
-        mask = _mask(other, density, "magnitude", own, there)
-        init = Rotated(start, turn) if turn else start
-        run = train(dense.spec, dense.data, init, mask, dense.control, seed)
-        store.put_search(search_row(tags, dense.key, 1, mask.density, run.key))
-        yield run
+    init = Rotated(start, turn) if turn else start
+
+    def mask(number: int) -> StoredMask:
+        return _mask(other, densities[number - 1], "magnitude", own, there)
+
+    yield from _each(dense, tags, len(densities), mask, init)
+
+
+def _each(
+    dense: TrainedRun,
+    tags: dict[str, Any],
+    count: int,
+    mask: Callable[[int], StoredMask],
+    init: Init,
+    spec: Spec | None = None,
+) -> Iterator[TrainedRun]:
+    """The trainings of a search whose masks do not depend on each other, all from one start."""
+    rounds = descend(dense, tags, count, lambda number, _: (dense.data, mask(number), init), spec)
+    yield from (one.run for one in rounds if one.number)
 
 
 def _turn(run: TrainedRun, basis: str) -> str:

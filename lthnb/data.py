@@ -255,11 +255,11 @@ def to_csr(users: np.ndarray, items: np.ndarray, shape: tuple[int, int]) -> sp.c
 
 def _in_parts(matrix: sp.csr_matrix, part: np.ndarray, parts: int) -> list[sp.csr_matrix]:
     """The entries of a matrix in several, by a number for each."""
-    users = _users_of(matrix)
+    users = users_of(matrix)
     return [to_csr(users[part == k], matrix.indices[part == k], matrix.shape) for k in range(parts)]
 
 
-def _users_of(matrix: sp.csr_matrix) -> np.ndarray:
+def users_of(matrix: sp.csr_matrix) -> np.ndarray:
     """The row of each entry, int64."""
     return np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
 
@@ -267,10 +267,16 @@ def _users_of(matrix: sp.csr_matrix) -> np.ndarray:
 def _places(matrix: sp.csr_matrix, seed: int, times: np.ndarray | None = None) -> np.ndarray:
     """The place of each entry among those of its user, from 0: by time where there is one, else by
     the hash of (seed, user, item), which does not depend on the order of the file."""
-    users = _users_of(matrix)
-    pair = users.astype(np.int64) * matrix.shape[1] + matrix.indices
-    keys = (stream_bits(seed, "split", pair), users)
-    order = np.lexsort(keys if times is None else (keys[0], times, users))  # the last key first
+    pair = users_of(matrix).astype(np.int64) * matrix.shape[1] + matrix.indices
+    chance = stream_bits(seed, "split", pair)
+    return places(matrix, chance) if times is None else places(matrix, chance, times)
+
+
+def places(matrix: sp.csr_matrix, *keys: np.ndarray) -> np.ndarray:
+    """The place of each entry among those of its user, from 0, by keys of which the last counts
+    first; of equal ones the first entry comes first."""
+    users = users_of(matrix)
+    order = np.lexsort((*keys, users))
     place = np.empty(len(users), np.int64)
     place[order] = np.arange(len(users)) - matrix.indptr[:-1].astype(np.int64)[users]
     return place
@@ -282,7 +288,7 @@ def pick_per_user(matrix: sp.csr_matrix, seed: int, *shares: float) -> list[sp.c
     Of a user with n items, share s gets ⌊n·s + ½⌋ of them; where that would leave the rest empty,
     the user's items stay in the rest, so that a user with one interaction is kept for training.
     """
-    users, place, count = _users_of(matrix), _places(matrix, seed), np.diff(matrix.indptr)
+    users, place, count = users_of(matrix), _places(matrix, seed), np.diff(matrix.indptr)
     sizes = [np.floor(count * share + 0.5).astype(np.int64) for share in shares]
     too_few = count - sum(sizes) < 1
     part = np.zeros(len(users), np.int64)
@@ -303,7 +309,7 @@ def last_per_user(
     times: float64, one an entry of the matrix, in its order. Equal times are put in order by a hash
     of (seed, user, item). A user with two items or fewer is kept for training alone.
     """
-    users, count = _users_of(matrix), np.diff(matrix.indptr)
+    users, count = users_of(matrix), np.diff(matrix.indptr)
     from_end = count[users] - 1 - _places(matrix, seed, times)
     part = np.maximum(2 - from_end, 0)
     part[(count <= 2)[users]] = 0

@@ -113,9 +113,7 @@ def prune_interactions(
     """
     if not 0 < share < 1:
         raise ConfigError(f"share: found {share!r}, expected a number between 0 and 1.")
-    own = {"rounds": 1, "rate": 0.2, "seeds": [seed], "progress": True, "store": None}
-    own |= {"control": None}
-    own |= {n: settings.pop(n) for n in ("progress", "store", "control") if n in settings}
+    own = own_of(settings) | {"seeds": [seed]}
     spec = settings_of("omp", backbone, own, settings)[1].with_training(order_seed=seed)
     data, _, control = prepared(data, spec, own)
     with stopped_in_order():
@@ -157,9 +155,7 @@ def open_ticket(path: Path | str) -> Ticket:
 
 
 def _search(method: str, data: Any, backbone: str, settings: dict[str, Any]) -> Search:
-    own = {"rounds": 8, "rate": 0.2, "seeds": 3, "progress": True, "store": None}
-    own |= {"control": None}
-    own |= {name: settings.pop(name) for name in own if name in settings}
+    own = own_of(settings)
     schedule, spec, criterion = settings_of(method, backbone, own, settings)
     data, seeds, control = prepared(data, spec, own)
     rounds: dict[int, list[Round]] = {}
@@ -177,6 +173,12 @@ def _search(method: str, data: Any, backbone: str, settings: dict[str, Any]) -> 
     return Search(
         data, spec, schedule, criterion, {s: tuple(r) for s, r in rounds.items()}, control
     )
+
+
+def own_of(settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a call that are none of a run, taken out of all that were given."""
+    own = {"rounds": 8, "rate": 0.2, "seeds": 3, "progress": True, "store": None, "control": None}
+    return own | {name: settings.pop(name) for name in own if name in settings}
 
 
 def prepared(data: Any, spec: Spec, own: dict[str, Any]) -> tuple[Interactions, list[int], Control]:

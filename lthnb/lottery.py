@@ -100,17 +100,22 @@ def rounds_of(
 
 
 def descend(
-    dense: TrainedRun, tags: dict[str, Any], rounds: int, shrink: Shrink
+    dense: TrainedRun,
+    tags: dict[str, Any],
+    rounds: int,
+    shrink: Shrink,
+    spec: Spec | None = None,
 ) -> Iterator[Round]:
     """The loop of every search, from a dense run (round 0) down: what is left of the last round, a
     training of it, and its row. tags: :func:`records.search_tags`. shrink: the number of a round,
-    from 1, and the run of the last one → data, mask and start of this one."""
-    last, store = dense, dense.control.store
+    from 1, and the run of the last one → data, mask and start of this one. spec: of the rounds'
+    trainings; None: that of the dense run."""
+    last, store, spec = dense, dense.control.store, spec or dense.spec
     store.put_search(search_row(tags, dense.key, 0, 1.0, dense.key))
     yield Round(0, dense.mask, dense)
     for number in range(1, rounds + 1):
         data, mask, init = shrink(number, last)
-        last = train(dense.spec, data, init, mask, dense.control, tags["seed"])
+        last = train(spec, data, init, mask, dense.control, tags["seed"])
         store.put_search(search_row(tags, dense.key, number, mask.density, last.key))
         yield Round(number, mask, last)
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from lthnb.config import ConfigError, Init, Seeded, nearest
 from lthnb.control import Control
-from lthnb.data import DataError, Interactions
+from lthnb.data import DataError, Interactions, users_of
 from lthnb.datasets.sources import load_again
 from lthnb.finders import pairs
 from lthnb.kept import TrainedRun, outputs_of, tables
@@ -44,17 +44,10 @@ def user_loss(run: TrainedRun, seed: int) -> np.ndarray:
 
 def agreement(run: TrainedRun, seed: int) -> np.ndarray:
     """The mean of :func:`user_loss` over this run and those of further seeds on the same pairs."""
-    spec = run.spec.with_training(order_seed=seed)
+    specs = {n: run.spec.with_training(order_seed=n) for n in range(seed + 1, seed + 1 + SIBLINGS)}
     others = (
-        train(
-            spec.with_training(order_seed=other),
-            run.data,
-            Seeded(other),
-            run.mask,
-            run.control,
-            other,
-        )
-        for other in range(seed + 1, seed + 1 + SIBLINGS)
+        train(spec, run.data, Seeded(other), run.mask, run.control, other)
+        for other, spec in specs.items()
     )
     return np.mean([user_loss(one, seed) for one in (run, *others)], axis=0)
 
@@ -132,12 +125,11 @@ def thinned(base: Interactions, about: dict[str, Any], control: Control) -> Inte
         data = thinned(base, before, control) if before else base
         scores = CRITERIA[about["pairs"]](TrainedRun(record, data, control), about["seed"])
         less = pairs.without(data, scores, data.train.nnz - about["keep"][0])
-        kept = np.asarray(less.train[pairs.owners(base), base.train.indices]).ravel() > 0
+        kept = np.asarray(less.train[users_of(base.train), base.train.indices]).ravel() > 0
         mask = Mask(kept[None])
-        known = store.put_mask(mask, about)
+        store.put_mask(mask, about)
     found = pairs.dropping(base, ~mask.kept[0])
-    given = {name: value for name, value in known.items() if name not in ("digest", "entries")}
-    return replace(found, origin={**base.origin, "pairs": given})
+    return replace(found, origin={**base.origin, "pairs": about})
 
 
 def data_again(

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from toys import interactions, quiet, toy_data, toy_spec
 
-from lthnb.data import DataError
+from lthnb.data import DataError, users_of
 from lthnb.finders import pairs
 from lthnb.kept import outputs_of
 from lthnb.lottery import train_dense
@@ -22,7 +22,7 @@ def noisy():
     train = np.where(same, pair < 0.6, pair < 0.05)
     valid = same & (pair > 0.9)
     data = interactions(train, valid, np.zeros_like(train))
-    return data, ~same[pairs.owners(data), data.train.indices]
+    return data, ~same[users_of(data.train), data.train.indices]
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def test_the_loss_within_a_user_finds_noise_and_chance_does_not(noisy, outputs):
 
 def test_losses_are_those_of_the_formula(noisy, outputs):
     data, _ = noisy
-    many, users = pairs.losses(data, outputs), pairs.owners(data)
+    many, users = pairs.losses(data, outputs), users_of(data.train)
     scores = outputs[: data.users] @ outputs[data.users :].T
     exact = []
     for user, item in zip(users, data.train.indices, strict=True):

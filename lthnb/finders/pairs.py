@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 import scipy.sparse as sp
 
-from lthnb.data import DataError, Interactions, to_csr
+from lthnb.data import DataError, Interactions, places, to_csr, users_of
 from lthnb.rng import stream_bits, stream_start
 
 NEGATIVES = 64  # items of a user with which each of the user's pairs is compared
@@ -19,14 +19,9 @@ AT_ONCE = 1 << 17  # pairs: what bounds the memory
 WAYS = ("uniform", "popularity")
 
 
-def owners(data: Interactions) -> np.ndarray:
-    """The user of each training pair, int64."""
-    return np.repeat(np.arange(data.users), data.user_degree)
-
-
 def chance(data: Interactions, seed: int) -> np.ndarray:
     """Bits of the stream "pairs", by user and item."""
-    pair = owners(data) * np.int64(data.items) + data.train.indices
+    pair = users_of(data.train) * np.int64(data.items) + data.train.indices
     return stream_bits(seed, "pairs", pair) / 2.0**64
 
 
@@ -39,7 +34,7 @@ def losses(data: Interactions, outputs: np.ndarray, seed: int = 0) -> np.ndarray
     """The mean BPR loss (Eq. 3) of each pair beside :data:`NEGATIVES` items that the user does not
     have, the same for all of a user's pairs. outputs: (rows, F), what is scored with. A user who
     has everything has a loss of 0."""
-    users, items = owners(data), data.train.indices
+    users, items = users_of(data.train), data.train.indices
     place = np.arange(data.users * NEGATIVES).reshape(data.users, NEGATIVES)
     drawn = (stream_bits(seed, "negatives", place) % np.uint64(data.items)).astype(np.int64)
     rows = np.repeat(np.arange(data.users), NEGATIVES)
@@ -58,26 +53,19 @@ def losses(data: Interactions, outputs: np.ndarray, seed: int = 0) -> np.ndarray
 def in_user(data: Interactions, scores: np.ndarray) -> np.ndarray:
     """Of each pair the share of its user's pairs that score lower, so that users lose alike. Of
     equal scores the first item's counts as lower."""
-    users = owners(data)
-    order = np.lexsort((scores, users))
-    place = np.empty(len(users), np.int64)
-    place[order] = np.arange(len(users)) - data.train.indptr[:-1].astype(np.int64)[users]
-    return place / data.user_degree[users]
+    return places(data.train, scores) / data.user_degree[users_of(data.train)]
 
 
 def without(data: Interactions, scores: np.ndarray, count: int) -> Interactions:
     """The data without the `count` pairs that score highest; of equal scores the later ones go.
     Each user keeps the pair that scores lowest. Raises DataError where so many cannot go."""
-    users = owners(data)
-    order = np.lexsort((scores, users))
-    free = np.ones(len(users), bool)
-    free[order[data.train.indptr[:-1][data.user_degree > 0]]] = False
+    free = places(data.train, scores) > 0
     if not 0 <= count <= free.sum():
         raise DataError(
             f"{data.name}: found {count:,} training pairs to drop, expected at most "
             f"{free.sum():,}: each of {data.users:,} users keeps one."
         )
-    gone = np.zeros(len(users), bool)
+    gone = np.zeros(len(scores), bool)
     gone[np.flatnonzero(free)[np.argsort(scores[free], kind="stable")[free.sum() - count :]]] = True
     return dropping(data, gone)
 
@@ -86,7 +74,7 @@ def dropping(data: Interactions, gone: np.ndarray) -> Interactions:
     """The data without some training pairs: bool (train.nnz,), which."""
     if not gone.any():
         return data
-    users, items, shape = owners(data), data.train.indices, data.train.shape
+    users, items, shape = users_of(data.train), data.train.indices, data.train.shape
     kept, dropped = (to_csr(users[part], items[part], shape) for part in (~gone, gone))
     before = dropped if data.dropped is None else data.dropped + dropped
     return replace(data, train=kept, dropped=before)
@@ -105,7 +93,7 @@ def planted(
         raise DataError(f"way: found {way!r}, expected one of {', '.join(WAYS)}.")
     wanted = round(share * data.train.nnz)
     rng = np.random.default_rng(stream_start(seed, f"planted {way}"))
-    users, items, shape = owners(data), data.train.indices, data.train.shape
+    users, items, shape = users_of(data.train), data.train.indices, data.train.shape
     known = data.known + data.test
     fresh = sp.csr_matrix(shape, dtype=np.int8)
     for _ in range(100):
@@ -123,7 +111,7 @@ def planted(
         raise DataError(f"{data.name}: no room for {wanted:,} planted pairs, {fresh.nnz:,} fitted.")
     both = to_csr(*(data.train + fresh).nonzero(), shape)
     made = replace(data, train=both, origin={**data.origin, "noise": f"{way}-{share:g}-{seed}"})
-    place = np.asarray(fresh[owners(made), both.indices]).ravel() > 0
+    place = np.asarray(fresh[users_of(both), both.indices]).ravel() > 0
     return made, place
 
 
