@@ -10,6 +10,7 @@ import pytest
 import lthnb
 from lthnb import experiments
 from lthnb.config import ConfigError
+from lthnb.experiments import names
 from lthnb.experiments.grid import SETTINGS, Search
 from lthnb.store.records import COLUMNS
 
@@ -67,6 +68,15 @@ def test_more_seeds_of_two_values_do_not_hide_the_others():
     dense = pd.DataFrame(tried, columns=["l2", "seed"])
     dense["valid_recall@20"] = dense["l2"] + 0.1 * (dense["seed"] > 4)
     assert experiments.best_l2(dense) == 1e-2
+
+
+def test_main_figure_has_the_smallest_batches_of_each_data_set_and_names_larger_ones():
+    sizes = [("a", 2048), ("a", 16384), ("b", 16384), ("b", 65536)]
+    rows = pd.DataFrame(sizes, columns=["dataset", "batch_size"])
+    rows = rows.assign(backbone="mf", method="imp", rewind="rewind", protocol="validated")
+    found = names.named(experiments.main(rows))
+    assert found["batch_size"].tolist() == [2048, 16384]
+    assert found["data"].tolist() == ["a", "b, batches of 16,384"]
 
 
 def test_dense_models_that_are_there_are_not_wanted_again(frame):

@@ -23,8 +23,8 @@ import pandas as pd
 
 from lthnb import paper, stats
 from lthnb.config import Model
-from lthnb.experiments import best_l2, masks, table
-from lthnb.experiments.names import named, ways
+from lthnb.experiments import best_l2, masks, smallest_batches, table
+from lthnb.experiments.names import batches, named, ways
 from lthnb.experiments.selection import SETTING, best, by_setting, highest_sparsity, sparsest
 from lthnb.store.files import results_folder, write_file
 from lthnb.store.results import Recorded, results
@@ -46,10 +46,11 @@ COLUMNS = [
     "verdict",
     "keys",
 ]
-PAPER_L2, PAPER_BATCH = 1e-4, 2048  # §4.1
-Read = Callable[[str], pd.DataFrame]  # chapter → its rows, with batches of the paper's size
+PAPER_L2 = 1e-4  # §4.1
+Read = Callable[[str], pd.DataFrame]  # chapter → its rows, with the smallest batches
 DIFFERENCE, POINTS, RATIO = "relative difference", "difference in points", "ratio"  # units
 CUT = 0.33  # share of the entries at which axes are compared
+NEAR = 0.25  # of two densities that may be compared, the most that their logarithms differ
 SAME = 0.05  # curves, or sparsities, are the same where they differ by less than five points
 
 
@@ -104,9 +105,10 @@ def abstract_density(read: Read) -> Iterator[dict[str, Any]]:
         if names["dataset"] not in PAPER_SETS:
             continue
         for claimed in (0.29, 0.48):
-            tickets = rows[rows["round"] > 0]
-            near = tickets.loc[(np.log(tickets["density"] / claimed)).abs().idxmin(), "round"]
-            ticket = rows[rows["round"] == near]
+            apart = np.log(rows["density"] / claimed).abs()
+            if apart.min() > NEAR:
+                continue
+            ticket = rows[rows["round"] == rows.loc[apart.idxmin(), "round"]]
             said, about = verdict(ticket["difference"], -stats.MARGIN), f"claimed {claimed}"
             yield _row("abstract-density", names, ticket, said, about, ticket["density"])
 
@@ -330,8 +332,7 @@ def findings() -> pd.DataFrame:
 
     @cache
     def read(chapter: str) -> pd.DataFrame:
-        rows = table(chapter, frame=frame)
-        return rows[rows["batch_size"] == PAPER_BATCH]
+        return smallest_batches(table(chapter, frame=frame))
 
     rows = [row for claim in CLAIMS for row in claim(read)]
     frame = pd.DataFrame(rows, columns=COLUMNS)
@@ -401,6 +402,7 @@ def overview(found: pd.DataFrame) -> str:
     at = (" at " + found["density"].map("{:.0%}".format)).where(found["density"].notna(), "")
     said += at.str.replace("%", " %")
     cells = named(found.assign(said=said, method="", rewind=""))
+    cells["data"] += (", " + found["about"].str.extract(r"(batches of [\d,]+)$")[0]).fillna("")
     wide = cells.pivot(index=["model", "data"], columns="claim", values="said")[[*SHOWN]]
     wide = wide.reindex(sorted(wide.index, key=lambda i: (i[0] != "MF", i[1])))
     lines = ["| " + " | ".join(["", *SHOWN.values()]) + " |", "|---" * (len(SHOWN) + 1) + "|"]
@@ -435,6 +437,8 @@ def _row(
     """A line of the findings. about: what else tells it apart. density: of the tickets, of which
     the mean is kept. unit: of the estimate and its interval."""
     kept = np.nan if density is None else round(density.mean(), 3)
+    if rows is not None and len(rows):
+        about = (about + batches(rows["batch_size"]).iloc[0]).removeprefix(", ")
     row = {"claim": claim, **names, "about": about, "density": kept, "unit": unit}
     return {**row, **said, "keys": _keys(rows)}
 

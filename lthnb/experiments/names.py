@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
+PAPER_BATCH = 2048  # §4.1
 DATA = {  # how data sets are called in titles
     "movielens": "MovieLens",
     "lastfm": "LastFM",
@@ -56,14 +57,21 @@ ORDER += PROTOCOLS.values()
 
 def named(frame: pd.DataFrame) -> pd.DataFrame:
     """With columns of names for people: `data`, `model`, `how` (method), `start` (rewinding),
-    `chosen` (by which part epochs are chosen)."""
+    `chosen` (by which part epochs are chosen). Batches larger than the paper's are named with the
+    data."""
+    size = frame["batch_size"] if "batch_size" in frame else pd.Series(PAPER_BATCH, frame.index)
     return frame.assign(
-        data=frame["dataset"].map(DATA).fillna(frame["dataset"]),
+        data=frame["dataset"].map(DATA).fillna(frame["dataset"]) + batches(size),
         model=frame["backbone"].map(MODELS).fillna(frame["backbone"]),
         how=frame["method"].map(METHODS).fillna(frame["method"]),
         start=frame["rewind"].map(REWINDS).fillna("–"),
         chosen=frame["protocol"].map(PROTOCOLS),
     )
+
+
+def batches(size: pd.Series) -> pd.Series:
+    """What is said of batches of more than the paper's 2,048 triplets; of others nothing."""
+    return size.map(", batches of {:,.0f}".format).where(size > PAPER_BATCH, "")
 
 
 def ways(frame: pd.DataFrame) -> pd.Series:

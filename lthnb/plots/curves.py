@@ -17,7 +17,7 @@ from great_tables import GT, html
 from matplotlib.ticker import FuncFormatter, NullLocator, PercentFormatter
 
 from lthnb import stats
-from lthnb.experiments.names import ORDER
+from lthnb.experiments.names import ORDER, batches
 from lthnb.plots.captions import csv_link
 from lthnb.plots.style import GREY, INK, PALETTE, PAPER, use_style
 
@@ -55,6 +55,8 @@ def curves(
     how: further words for ``seaborn.relplot``.
     """
     use_style()
+    if "data" in (row, col):  # a panel a data set, whatever its batches, which the title names
+        frame = frame.assign(data=frame["data"].str.partition(", batches")[0])
     orders = {
         f"{part}_order": ordered(frame[n])
         for part, n in (("hue", hue), ("col", col), ("row", row))
@@ -81,6 +83,9 @@ def curves(
     settings |= orders
     grid = sns.relplot(frame, x=x, y=y, hue=hue, col=col, row=row, **{**settings, **how})
     tidy(grid)
+    for ax, (_, part) in zip(grid.axes.flat, grid.facet_data(), strict=True):
+        if "batch_size" in part and part["batch_size"].nunique() == 1:
+            ax.set_title(ax.get_title() + batches(part["batch_size"]).iloc[0])
     relative = y == "difference"
     for ax in grid.axes.flat:
         if relative:
