@@ -39,6 +39,7 @@ class Interactions:
 
     train, valid, test: CSR, shape (users, items), int8 ones, sorted int32 indices; disjoint.
     dropped: pairs of the same kind that are known, and neither trained on nor drawn as negatives.
+    planted: those of train and dropped that are noise, where that is known.
     user_labels, item_labels: arrays of length users and items; what the ids are called outside.
     item_info: columns of length items, such as titles and genres, to show beside an item.
     origin: plain data that says where this came from (source, options, counts of what was merged);
@@ -54,6 +55,7 @@ class Interactions:
     item_info: dict[str, np.ndarray] = field(default_factory=dict)
     origin: dict[str, Any] = field(default_factory=dict)
     dropped: sp.csr_matrix | None = None
+    planted: sp.csr_matrix | None = None
 
     def __post_init__(self) -> None:
         shape, parts = self.train.shape, self._parts()

@@ -16,14 +16,14 @@ import numpy as np
 
 from lthnb.config import ConfigError, Init, Seeded, nearest
 from lthnb.control import Control
-from lthnb.data import DataError, Interactions, users_of
+from lthnb.data import DataError, Interactions
 from lthnb.datasets.sources import load_again
 from lthnb.finders import pairs
 from lthnb.kept import TrainedRun, outputs_of, tables
 from lthnb.lottery import Round, descend
 from lthnb.pruning import Mask
 from lthnb.store.files import StoreError
-from lthnb.store.records import Record, pruning_key, search_tags
+from lthnb.store.records import FOUND, Record, pruning_key, search_tags
 from lthnb.store.runs import StoredMask
 from lthnb.training import train
 
@@ -117,7 +117,9 @@ def thinned(base: Interactions, about: dict[str, Any], control: Control) -> Inte
     store, shape = control.store, (1, base.train.nnz)
     known = store.find_pruning(pruning_key(about))
     mask = StoredMask(known, shape, store).find() if known else None
-    if mask is None:
+    if mask is not None:
+        about = about | {name: known[name] for name in FOUND if name in known}
+    else:
         record = store.find(about["run"])
         if record is None:
             raise StoreError(f"run {about['run'][:8]}: not recorded; its pairs cannot be scored.")
@@ -125,8 +127,8 @@ def thinned(base: Interactions, about: dict[str, Any], control: Control) -> Inte
         data = thinned(base, before, control) if before else base
         scores = CRITERIA[about["pairs"]](TrainedRun(record, data, control), about["seed"])
         less = pairs.without(data, scores, data.train.nnz - about["keep"][0])
-        kept = np.asarray(less.train[users_of(base.train), base.train.indices]).ravel() > 0
-        mask = Mask(kept[None])
+        mask = Mask(pairs.among(base, less.train)[None])
+        about = {**about, **pairs.found(data, scores, ~pairs.among(data, less.train))}
         store.put_mask(mask, about)
     found = pairs.dropping(base, ~mask.kept[0])
     return replace(found, origin={**base.origin, "pairs": about})

@@ -89,12 +89,13 @@ def test_the_highest_go_and_each_user_keeps_one():
 
 @pytest.mark.parametrize("way", pairs.WAYS)
 def test_planted_pairs_are_new_and_as_many_as_asked_for(way):
-    made, noise = pairs.planted(DATA, 0.2, 1, way)
+    made = pairs.planted(DATA, 0.2, 1, way)
+    noise = pairs.among(made, made.planted)
     assert noise.sum() == round(0.2 * DATA.train.nnz)
     assert made.train.nnz == DATA.train.nnz + noise.sum()
     assert (pairs.dropping(made, noise).train != DATA.train).nnz == 0
     assert made.valid is DATA.valid
-    same = pairs.planted(DATA, 0.2, 1, way)[0]
+    same = pairs.planted(DATA, 0.2, 1, way)
     assert same.digest == made.digest
     assert made.digest != DATA.digest
 
@@ -102,9 +103,23 @@ def test_planted_pairs_are_new_and_as_many_as_asked_for(way):
 def test_planted_by_popularity_they_are_of_popular_items():
     degree = {}
     for way in pairs.WAYS:
-        made, noise = pairs.planted(DATA, 0.3, 0, way)
-        degree[way] = DATA.item_degree[made.train.indices[noise]].mean()
+        made = pairs.planted(DATA, 0.3, 0, way)
+        degree[way] = DATA.item_degree[made.planted.nonzero()[1]].mean()
     assert degree["popularity"] > degree["uniform"]
+
+
+def test_what_is_found_of_planted_pairs_is_counted():
+    made = pairs.planted(DATA, 0.2, 1)
+    noise = pairs.among(made, made.planted)
+    gone = np.zeros(len(noise), bool)
+    gone[np.flatnonzero(noise)[:10]] = gone[np.flatnonzero(~noise)[:30]] = True
+    found = pairs.found(made, noise.astype(float), gone)
+    assert found == {"noise_share": 0.25, "noise_auc": 1.0}
+    by_hand = pairs.chance(made, 0)
+    above = (by_hand[noise][:, None] > by_hand[~noise]).mean()
+    assert pairs.found(made, by_hand, gone)["noise_auc"] == pytest.approx(above)
+    assert pairs.found(made, np.zeros(len(noise)), gone)["noise_auc"] == 0.5
+    assert pairs.found(DATA, pairs.chance(DATA, 0), gone[: DATA.train.nnz]) == {}
 
 
 def test_what_cannot_be_planted_is_said():

@@ -118,4 +118,18 @@ def test_noise_is_named_and_planted_again(store):
     run = train_dense(SPEC, noisy, 0, quiet(store))
     assert run.record.row["noise"] == "uniform-0.2-0"
     assert pairs.noisy(DATA, run.record.row["noise"]).digest == noisy.digest
+
+
+def test_rounds_say_how_much_of_the_noise_they_found_from_the_store_too(store):
+    noisy = pairs.noisy(DATA, "uniform-0.2-0")
+    dense = train_dense(SPEC, noisy, 0, quiet(store))
+    [_, first] = thinned_search(dense, "user-loss", (0.8,), 0)
+    row = first.run.record.row
+    planted = noisy.planted.multiply(first.run.data.dropped).nnz / first.run.data.dropped.nnz
+    assert row["noise_share"] == pytest.approx(planted)
+    assert 0.5 < row["noise_auc"] <= 1
+    about = first.run.record.data["origin"]["pairs"]
+    again = thinned(noisy, {**about, "noise_auc": None}, quiet(store))
+    assert again.origin == first.run.data.origin
+    assert dense.record.row["noise_auc"] is None
     assert pairs.noisy(DATA, "") is DATA

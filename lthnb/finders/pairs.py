@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 import scipy.sparse as sp
+from scipy.stats import rankdata
 
 from lthnb.data import DataError, Interactions, places, to_csr, users_of
 from lthnb.rng import stream_bits, stream_start
@@ -80,10 +81,8 @@ def dropping(data: Interactions, gone: np.ndarray) -> Interactions:
     return replace(data, train=kept, dropped=before)
 
 
-def planted(
-    data: Interactions, share: float, seed: int, way: str = "uniform"
-) -> tuple[Interactions, np.ndarray]:
-    """The data with noise among the training pairs, and which those are: bool (train.nnz,).
+def planted(data: Interactions, share: float, seed: int, way: str = "uniform") -> Interactions:
+    """The data with noise among the training pairs: `data.planted`.
 
     share: planted pairs, of as many as there are training pairs. Their users are drawn as often as
     they have training pairs, their items by `way`: ``uniform``, or by ``popularity`` in train. No
@@ -110,9 +109,25 @@ def planted(
     if fresh.nnz < wanted:
         raise DataError(f"{data.name}: no room for {wanted:,} planted pairs, {fresh.nnz:,} fitted.")
     both = to_csr(*(data.train + fresh).nonzero(), shape)
-    made = replace(data, train=both, origin={**data.origin, "noise": f"{way}-{share:g}-{seed}"})
-    place = np.asarray(fresh[users_of(both), both.indices]).ravel() > 0
-    return made, place
+    origin = {**data.origin, "noise": f"{way}-{share:g}-{seed}"}
+    return replace(data, train=both, planted=fresh, origin=origin)
+
+
+def among(data: Interactions, pairs: sp.csr_matrix) -> np.ndarray:
+    """Which training pairs are among some: bool (train.nnz,)."""
+    return np.asarray(pairs[users_of(data.train), data.train.indices]).ravel() > 0
+
+
+def found(data: Interactions, scores: np.ndarray, gone: np.ndarray) -> dict[str, float]:
+    """How well scores find what is planted: the share of the pairs gone, bool (train.nnz,), that is
+    (`noise_share`), and how often a planted pair scores higher than another (`noise_auc`); nothing
+    where no pair of train is known to be planted, or all are."""
+    noise = np.zeros(len(gone), bool) if data.planted is None else among(data, data.planted)
+    if not 0 < noise.sum() < len(noise):
+        return {}
+    above = rankdata(scores)[noise].sum() - noise.sum() * (noise.sum() + 1) / 2
+    auc = above / (noise.sum() * (~noise).sum())
+    return {"noise_share": float(noise[gone].mean()), "noise_auc": float(auc)}
 
 
 def noisy(data: Interactions, noise: str) -> Interactions:
@@ -121,4 +136,4 @@ def noisy(data: Interactions, noise: str) -> Interactions:
     if not noise:
         return data
     way, share, seed = noise.split("-")
-    return planted(data, float(share), int(seed), way)[0]
+    return planted(data, float(share), int(seed), way)

@@ -3,10 +3,11 @@
 from lthnb.experiments.names import named, ways
 from lthnb.plots.captions import SEEDS, claims, csv, show
 from lthnb.plots.curves import curves, ordered, table, tidy
-from lthnb.plots.style import use_style
+from lthnb.plots.style import PALETTE, use_style
 from lthnb.stats import interval
 
 __all__ = [
+    "PALETTE",
     "SEEDS",
     "claims",
     "csv",

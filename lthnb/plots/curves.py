@@ -111,7 +111,7 @@ def tidy(grid: sns.FacetGrid) -> sns.FacetGrid:
     grid.set_titles(TITLES[bool(grid.row_names), bool(grid.col_names)])
     if grid.legend is not None:
         wide = max(len(text.get_text()) for text in grid.legend.texts) > 30
-        where = {"loc": "lower center", "bbox_to_anchor": (0.5, -0.22 if wide else -0.08)}
+        where = {"loc": "upper center", "bbox_to_anchor": (0.5, 0.0)}
         sns.move_legend(grid, ncol=2 if wide else 4, title=None, frameon=False, **where)
     return grid
 

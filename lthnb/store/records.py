@@ -92,7 +92,8 @@ def search_row(
     return {name: row[name] for name in SEARCH_COLUMNS}
 
 
-GIVEN = ("digest", "entries")  # what a pruning gave
+FOUND = ("noise_share", "noise_auc")  # how well a pruning of pairs finds planted ones
+GIVEN = ("digest", "entries", *FOUND)  # what a pruning gave
 
 
 def pruning_key(about: Mapping[str, Any]) -> str:
@@ -141,6 +142,7 @@ def make_row(
         "split": "-".join(str(part) for part in split if part is not None),
         "source": data["origin"].get("source", "table"),
         "noise": data["origin"].get("noise"),
+        **{name: data["origin"].get("pairs", {}).get(name) for name in FOUND},
         "origin": canonical(data["origin"]),
         "users": data["users"],
         "items": data["items"],
