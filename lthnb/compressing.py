@@ -27,12 +27,12 @@ from lthnb.face import (
     stopped_in_order,
 )
 from lthnb.finders.bases import check, rotation
-from lthnb.kept import TrainedRun, outputs_of
-from lthnb.kernels.ranking import evaluate
+from lthnb.kept import TrainedRun
 from lthnb.lottery import train_dense
 from lthnb.packing.bundle import table_bytes
 from lthnb.pruning import Mask, prune
-from lthnb.rounding import VALUES, decode, encode
+from lthnb.rounding import VALUES
+from lthnb.training import score_rounded
 
 VALID = f"valid_{METRIC}"
 L2S = (1e-4, 1e-3, 1e-2, 1e-1)
@@ -155,7 +155,7 @@ def _chosen(
             if at:
                 both = zip(dense, tables, strict=True)
                 parts = [(run, table, _kept(table, run.data, at), kind) for run, table in both]
-                recall = [_rounded(*part, ["valid"])[1][VALID] for part in parts]
+                recall = [_rounded(*one, "valid")[1][METRIC] for one in parts]
                 found.append((float(np.mean(recall)), at, kind, basis))
     if not found:
         raise ConfigError(
@@ -178,20 +178,10 @@ def _kept(table: np.ndarray, data: Interactions, density: float) -> np.ndarray:
 
 
 def _rounded(
-    run: TrainedRun,
-    table: np.ndarray,
-    kept: np.ndarray,
-    values: str,
-    parts: Sequence[str] = ("test", "valid"),
+    run: TrainedRun, table: np.ndarray, kept: np.ndarray, values: str, part: str
 ) -> tuple[np.ndarray, dict[str, float]]:
-    """A table, (rows, F), as a file with such values gives it back, and its Recall@20 and NDCG@20
-    on test and, as `valid_…`, on the validation set. kept: bool, its mask."""
-    found, scores = decode(encode(table[kept], kept, values), kept), {}
-    outputs = outputs_of(run.spec, run.data, found, kept, run.control)
-    for part in parts:
-        hits, name = evaluate(outputs, run.data, part), "" if part == "test" else "valid_"
-        scores |= {f"{name}{metric}@20": hits.mean(metric, 20) for metric in ("recall", "ndcg")}
-    return found, scores
+    """As :func:`training.score_rounded`."""
+    return score_rounded(run.spec, run.data, table, kept, values, run.control, part)
 
 
 def _cut(run: TrainedRun, density: float, values: str, basis: str, finetune: bool) -> Ticket:
@@ -199,7 +189,9 @@ def _cut(run: TrainedRun, density: float, values: str, basis: str, finetune: boo
     seed, method = run.record.row["seed"], "finetune" if finetune else "cut"
     [trained] = cuts(run, method, [density], seed, basis)
     ticket = Ticket.of(trained)
-    table, scores = _rounded(trained, ticket.table, ticket.kept, values)
+    served = trained, ticket.table, ticket.kept, values
+    table, scores = _rounded(*served, "test")
+    scores |= {f"valid_{name}": value for name, value in _rounded(*served, "valid")[1].items()}
     scores = {name: value for name, value in scores.items() if name in ticket.about}
     size = table_bytes(ticket.table, ticket.kept, values)
     return replace(

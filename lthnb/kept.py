@@ -102,13 +102,10 @@ class TrainedRun:
         table = store.find_weights(self.key, epoch)
         if table is not None:
             return table
-        mask = self.ensure_mask()
-        start = initialise(self.init, self.data, mask.shape[1], control)
+        at = again(self)
         with control.locked(self.key):
             table = store.find_weights(self.key, epoch)  # another process may have been faster
             if table is None:
-                step = new_step(self.spec, self.data, start, mask.kept, control.device)
-                at = Epochs(self.spec, self.data, step, mask.kept, control.device)
                 _replay(record, at, record.best_epoch if epoch == "best" else epoch, control)
                 table = at.step.weights()
                 store.put_weights(self.key, epoch, table)
@@ -215,12 +212,17 @@ class Epochs:
         self.step.restore(state)
 
 
-def tables(run: TrainedRun) -> Iterator[np.ndarray]:
-    """The table of a run, (rows, F), after each of its epochs, as it is trained again."""
+def again(run: TrainedRun) -> Epochs:
+    """A run's training, at its start; what it comes from is trained again where it is not kept."""
     kept = run.ensure_mask().kept
     start = initialise(run.init, run.data, kept.shape[1], run.control)
     step = new_step(run.spec, run.data, start, kept, run.control.device)
-    at = Epochs(run.spec, run.data, step, kept, run.control.device)
+    return Epochs(run.spec, run.data, step, kept, run.control.device)
+
+
+def tables(run: TrainedRun) -> Iterator[np.ndarray]:
+    """The table of a run, (rows, F), after each of its epochs, as it is trained again."""
+    at = again(run)
     for number in range(run.record.epochs):
         at.run(number)
         yield at.step.weights()

@@ -170,7 +170,7 @@ def compute(
     hits = evaluate(outputs_of(spec, data, best, kept, control), data, "test")
     valid = {} if t.protocol == "paper" else at.best_metrics
     scores = {"best_epoch": at.best_epoch, "epochs": at.epoch, "test": hits.means(), "valid": valid}
-    scores["int8"] = score_int8(spec, data, best, kept, control)
+    scores["int8"] = score_rounded(spec, data, best, kept, "int8", control)[1]
     seconds = spent + time.monotonic() - began
     made = provenance(seconds, device_of(t.step, control.device), torch.get_num_threads())
     nested = make_nested(at.losses, at.evaluations, hits)
@@ -194,14 +194,21 @@ def _evaluated(
     return step.weights()
 
 
-def score_int8(
-    spec: Spec, data: Interactions, table: np.ndarray, kept: np.ndarray, control: Control
-) -> dict[str, float]:
-    """Recall@20 and NDCG@20 on test of a table of weights (rows, F) as an int8 file serves it.
-    kept: bool, its mask."""
-    rounded = decode(encode(table[kept], kept, "int8"), kept)
-    hits = evaluate(outputs_of(spec, data, rounded, kept, control), data, "test")
-    return {f"{name}@{SELECTION_K}": hits.mean(name, SELECTION_K) for name in ("recall", "ndcg")}
+def score_rounded(
+    spec: Spec,
+    data: Interactions,
+    table: np.ndarray,
+    kept: np.ndarray,
+    values: str,
+    control: Control,
+    part: str = "test",
+) -> tuple[np.ndarray, dict[str, float]]:
+    """A table of weights, (rows, F), as a file with such values (:data:`rounding.VALUES`) gives it
+    back, and its Recall@20 and NDCG@20 on a part. kept: bool, its mask."""
+    rounded = decode(encode(table[kept], kept, values), kept)
+    hits = evaluate(outputs_of(spec, data, rounded, kept, control), data, part)
+    scores = {f"{name}@{SELECTION_K}": hits.mean(name, SELECTION_K) for name in ("recall", "ndcg")}
+    return rounded, scores
 
 
 def _resume(key: str, run: Epochs, store: Store) -> tuple[_Progress, np.ndarray | None]:
