@@ -95,7 +95,7 @@ TORCH ?= $(shell sed -n 's/^torch==//p' requirements.lock)
 lock:  ## make requirements.lock anew from pyproject.toml
 	@dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && $(PYTHON) -m venv "$$dir" \
 	  && echo "Resolving pyproject.toml with torch $(TORCH)" \
-	  && "$$dir/bin/pip" install -qq torch==$(TORCH) '.[book,test,lint]' \
+	  && "$$dir/bin/pip" install -qq torch==$(TORCH) '.[book,cluster,test,lint]' \
 	  && { sed -n '/^#/p' requirements.lock; "$$dir/bin/pip" freeze --all \
 	       | grep -vE '^(lthnb|pip)\b' \
 	       | sed -E -e 's/^(torch==[0-9.]+)\+.*/\1/' \

@@ -16,7 +16,7 @@ import typer
 from typer import Argument, Option
 
 from lthnb import commands
-from lthnb.commands import Budget, Device, Quiet, control_of, group
+from lthnb.commands import Budget, Device, Quiet, Scheduler, control_of, group
 from lthnb.config import BACKBONES, ConfigError
 
 EXIT = {"interrupted": 130, "terminated": 143, "time budget": 75}
@@ -114,6 +114,7 @@ def search(
         ),
     ] = None,
     save: Annotated[Path | None, Option(metavar="FILE", help="Write the best ticket.")] = None,
+    scheduler: Scheduler = "",
     device: Device = "auto",
     time_budget: Budget = None,
     quiet: Quiet = False,
@@ -128,14 +129,14 @@ def search(
     how = {"backbone": backbone, "rounds": rounds, "rate": rate, "protocol": protocol}
     how["seeds"] = _seeds(seeds)
     given = sources.options_of(settings or ())
-    for name in given.keys() & {*how, "data", "method", "progress", "store", "control"}:
+    own = {"data", "method", "progress", "store", "control", "scheduler"}
+    for name in given.keys() & {*how, *own}:
         raise ConfigError(f"--set {name}: is no setting of a training; see `search --help`.")
     columns = {"user": user, "item": item, "rating": rating, "threshold": threshold, "time": time}
     loaded = _load(data, protocol, quiet, option, split=split, **columns)
     find = {"imp": face.imp, "omp": face.omp, "random": face.random_pruning}[method]
-    found = find(
-        loaded, **how, **given, progress=not quiet, control=control_of(time_budget, quiet, device)
-    )
+    how |= {"progress": not quiet, "control": control_of(time_budget, quiet, device)}
+    found = find(loaded, **how, **given, scheduler=scheduler)
     shown = ["seed", "round", "density", "recall@20", "ndcg@20", "best_epoch", "seconds", "key"]
     table = found.table[shown].assign(key=found.table["key"].str[:8])
     print(table.to_string(index=False, float_format="{:.4f}".format))

@@ -14,6 +14,9 @@ Device = Annotated[str, Option(help="auto (the CPU), cpu, cuda, or cuda:1. Bits 
 Budget = Annotated[
     float | None, Option(metavar="SECONDS", help="Stop in order after so long (exit code 75).")
 ]
+Scheduler = Annotated[
+    str, Option(metavar="tcp://…", help="A Dask scheduler, whose workers train, not this machine.")
+]
 Quiet = Annotated[bool, Option("--quiet", help="No progress bars.")]
 Run = Annotated[str, Argument(help="The first digits of its key.")]
 Runs = Annotated[list[str], Argument(help="The first digits of each key.")]
@@ -168,6 +171,7 @@ def missing(
     backbone: Annotated[list[str] | None, Option(help="Again for more.")] = None,
     train: Annotated[bool, Option("--train", help="Train it, into one's own store.")] = False,
     workers: Annotated[int, Option(help="Searches side by side.")] = 1,
+    scheduler: Scheduler = "",
     device: Device = "auto",
     time_budget: Budget = None,
     quiet: Quiet = False,
@@ -197,4 +201,4 @@ def missing(
                 for one in Grid.read().recorded(name)
                 if all(getattr(one, n) in values for n, values in where.items())
             ]
-            running.run(wanted, control, workers)
+            running.run(wanted, control, workers, scheduler=scheduler)

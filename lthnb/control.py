@@ -47,7 +47,8 @@ class Control:
     which trainings stop at an epoch's end. checkpoint_seconds: between two checkpoints. device:
     ``auto``, ``cpu``, ``cuda`` or ``cuda:1``, see :func:`kernels.resolve`. keep: epochs (from 1, or
     ``"last"``) whose tables are stored beside the best one's. owner: the process that waits for the
-    result; without it a training stops.
+    result; without it a training stops. cluster: a `cluster.Cluster` that trains, in place of this
+    machine.
     """
 
     store: Store
@@ -58,6 +59,7 @@ class Control:
     device: str = "auto"
     keep: tuple[int | str, ...] = ()
     owner: int | None = None
+    cluster: Any = None
 
     def bar(self, title: str, total: int, done: int = 0) -> tqdm:
         """A progress bar over epochs, shown once two seconds have passed."""
@@ -100,5 +102,6 @@ class Control:
             if reason := self.why_stop():
                 raise Stopped(reason, key, None)
 
-        with self.store.lock(key, check):
+        alone = contextlib.nullcontext() if self.cluster is None else self.cluster.alone(key)
+        with alone, self.store.lock(key, check):
             yield

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import html
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
@@ -74,7 +75,7 @@ def imp(data: Any, backbone: str = "mf", **settings: Any) -> Search:
       patience (100), protocol (``validated``), and all other settings of `config.Model` and
       `config.Training`.
     - progress (True): a bar. store: where runs are kept. control: a `control.Control`, for a
-      device or a deadline.
+      device or a deadline. scheduler: the address of a Dask scheduler, whose workers train.
 
     What was trained before is not trained again, and a search that was stopped goes on. Raises
     ConfigError and DataError, which say what to do, and Stopped on Ctrl-C.
@@ -155,18 +156,26 @@ def open_ticket(path: Path | str) -> Ticket:
 
 
 def _search(method: str, data: Any, backbone: str, settings: dict[str, Any]) -> Search:
-    own = own_of(settings)
+    scheduler, own = settings.pop("scheduler", ""), own_of(settings)
     schedule, spec, criterion = settings_of(method, backbone, own, settings)
     data, seeds, control = prepared(data, spec, own)
+
+    def of(seed: int) -> tuple[Schedule, Spec, Interactions]:
+        return replace(schedule, seed=seed), spec.with_training(order_seed=seed), data
+
+    if scheduler:
+        from lthnb.cluster import Cluster  # Dask takes a second to import
+
+        work = [lambda c, s=s: deque(rounds_of(*of(s), c, criterion), 0) for s in seeds]
+        Cluster(scheduler).side_by_side(work, replace(control, progress=own["progress"]))
     rounds: dict[int, list[Round]] = {}
     each = schedule.trainings
     with tqdm(total=each * len(seeds), unit="run", disable=not own["progress"]) as bar:
         for seed in seeds:
             rounds[seed] = found = []
             report = shown(bar, f"seed {seed}, round {{}} of {each - 1}", found)
-            one = replace(schedule, seed=seed), spec.with_training(order_seed=seed), data
             with stopped_in_order():
-                for trained in rounds_of(*one, replace(control, report=report), criterion):
+                for trained in rounds_of(*of(seed), replace(control, report=report), criterion):
                     found.append(trained)
                     bar.update()
         bar.set_postfix_str("")

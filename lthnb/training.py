@@ -72,7 +72,8 @@ def train(
             record = store.find(key)  # another process may have finished it meanwhile
             if record is None:
                 seed = spec.training.order_seed if seed is None else seed
-                record = compute(text, spec, data, start, bits, mask.about, control, seed)
+                here = compute if control.cluster is None else control.cluster.compute
+                record = here(text, spec, data, start, bits, mask.about, control, seed)
     else:
         store.drop_checkpoint(key)  # that of a process killed just after it wrote the record
     return TrainedRun(record, data, control)

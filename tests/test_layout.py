@@ -30,6 +30,7 @@ ORDER = [
     "control",
     "kept",
     "training",
+    "cluster",
     "lottery",
     "cutting",
     "thinning",

@@ -27,6 +27,7 @@ COMMON = {  # the parameters that every chapter has, in this order
     "profile": "str",
     "fresh": "bool",
     "workers": "int",
+    "scheduler": "str",
     "user": "str",
     "item": "str",
     "rating": "str",

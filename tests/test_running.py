@@ -14,7 +14,7 @@ from lthnb.store.runs import Store
 def parameters(**given):
     """A notebook's parameters, with those of a smoke run on planted data unless told otherwise."""
     usual = {"dataset": ["synthetic"], "backbone": ["mf"], "embedding_size": 0, "seeds": [0]}
-    usual |= {"protocol": "", "profile": "smoke", "fresh": False, "workers": 1}
+    usual |= {"protocol": "", "profile": "smoke", "fresh": False, "workers": 1, "scheduler": ""}
     return SimpleNamespace(**{**usual, **given})
 
 

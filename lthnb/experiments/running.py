@@ -51,7 +51,8 @@ def chapter_rows(chapter: str, p: Any) -> pd.DataFrame:
     MovieLens and MF); `embedding_size` (0: the settings'), `seeds` (empty: the settings'),
     `protocol` (empty: the settings'); `profile`: ``recorded`` shows what is recorded and trains
     nothing, the others train what is missing and show that; `fresh`: train again what is shown;
-    `workers`: searches side by side (0: one a core); :data:`sources.PARAMETERS` and `split`, of
+    `workers`: searches side by side (0: one a core), or `scheduler`, the address of a Dask
+    scheduler whose workers train; :data:`sources.PARAMETERS` and `split`, of
     your own table. Data that are not recorded are trained under ``quick``. Raises ConfigError for a
     wrong value.
     """
@@ -85,6 +86,7 @@ def chapter_rows(chapter: str, p: Any) -> pd.DataFrame:
             control,
             p.workers,
             p,
+            p.scheduler,
         )
         left = 0
     if not len(frame):
@@ -96,11 +98,16 @@ def chapter_rows(chapter: str, p: Any) -> pd.DataFrame:
 
 
 def run(
-    searches: Sequence[Search], control: Control, workers: int = 1, p: Any = None
+    searches: Sequence[Search],
+    control: Control,
+    workers: int = 1,
+    p: Any = None,
+    scheduler: str = "",
 ) -> pd.DataFrame:
     """Train what is missing of some searches, and return their rows; those whose λ is to be tuned
     come last. workers: processes that share the cores (0: one a core); they meet in the store
-    alone, so that the rows are the same. p: as of :func:`chapter_rows`."""
+    alone, so that the rows are the same. scheduler: address of a Dask scheduler whose workers train
+    in their place, to the same rows. p: as of :func:`chapter_rows`."""
     data: dict[tuple[str, str, int, str], Interactions] = {}
     for one in searches:
         if _which(one) not in data:
@@ -117,7 +124,7 @@ def run(
         todo = {a: b for a, b in named.items() if len(rows_of([b], frame)) < len(list(b.rows()))}
         _announce(list(todo.values()), frame)
         work = [partial(train_search, one, data[_which(asked)]) for asked, one in todo.items()]
-        _side_by_side(work, control, workers)
+        _side_by_side(work, control, workers, scheduler)
         done += named.values()
     return rows_of(done, _of(digests))
 
@@ -275,8 +282,12 @@ def _done_or_stopped(work: Callable[[Control], Any], control: Control) -> Stoppe
     return None
 
 
-def _side_by_side(work: Sequence[Callable], control: Control, workers: int) -> None:
-    """Call each with the control, in this process or side by side."""
+def _side_by_side(work: Sequence[Callable], control: Control, workers: int, scheduler: str) -> None:
+    """Call each with the control, in this process, side by side, or on a cluster."""
+    if scheduler and work:
+        from lthnb.cluster import Cluster  # Dask takes a second to import
+
+        return Cluster(scheduler).side_by_side(work, control)
     workers = min(workers or cpu_count(), len(work))
     if workers <= 1:
         for one in work:
