@@ -13,11 +13,13 @@ import logging
 import tempfile
 import threading
 import time
-from collections import defaultdict
+import uuid
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from concurrent.futures import CancelledError as Cancelled
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +28,13 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from lthnb import __version__
-from lthnb.config import NUMERICS, ConfigError, LthnbError, Spec, digest_text, init_from
+from lthnb.config import ConfigError, LthnbError, Spec, canonical, digest_text, init_from
 from lthnb.control import Control, Stopped
 from lthnb.data import Interactions
 from lthnb.kept import initialise
 from lthnb.models import LinearStart
 from lthnb.pruning import Mask
-from lthnb.store.files import say
+from lthnb.store.files import say, sha256
 from lthnb.store.records import Record
 from lthnb.store.runs import Store
 from lthnb.training import compute
@@ -47,14 +48,20 @@ except ImportError:
     distributed, WorkerPlugin = None, object
 
 POLL, AGAIN = 0.2, 5.0  # seconds between two looks at a training; until a lost scheduler is tried
-AT_ONCE = 1000  # searches whose trainings wait for workers at the same time
+AT_ONCE = 100  # searches under way at the same time
+DATA_SETS = 8  # that workers hold: searches over training pairs have many
+ONE = threading.Lock()  # on a worker: kernels use all threads that there are, one training a time
 
 
 class _Data(WorkerPlugin):
     """Data on each worker, one that comes later too; sent to it once."""
 
-    def __init__(self, data: Interactions) -> None:
-        self.name, self.data = f"lthnb {data.digest}", data
+    def __init__(self, name: str, data: Interactions) -> None:
+        self.name, self.data = name, data
+
+
+class _NoData(Exception):
+    """A worker has not got its data: the scheduler is another one, or the worker has just come."""
 
 
 class ClusterError(LthnbError, RuntimeError):
@@ -74,10 +81,12 @@ class Cluster:
                 f"scheduler {address}: found no Dask here; `pip install 'lthnb[cluster]'` adds it."
             )
         logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what is lost we say ourselves
-        self.address, self.turn, self.connecting = address, threading.Lock(), threading.Lock()
+        self.address, self.name = address, uuid.uuid4().hex
+        self.turn, self.connecting = threading.Lock(), threading.Lock()
         self.keys: dict[str, threading.Lock] = defaultdict(threading.Lock)
+        self.failed = threading.Event()
         self.why: Callable[[], str | None] = lambda: None
-        self.client, self.sent = self._connect(), set()
+        self.client, self.sent = self._connect(), deque[str]()
 
     def _connect(self) -> Any:
         try:
@@ -91,39 +100,56 @@ class Cluster:
     # Searches side by side
 
     def side_by_side(self, work: Sequence[Callable[[Control], Any]], control: Control) -> None:
-        """Call each with the control, side by side; what one raises is raised once the others have
+        """Call each with the control, side by side. What one raises is raised once the others have
         come to the end of the training they are at. Raises Stopped on a signal."""
-        ended, apart = threading.Event(), replace(control, cluster=self, progress=False)
+        apart, errors = replace(control, cluster=self, progress=False), []
 
         def one(search: Callable[[Control], Any]) -> None:
             with self.turn:
-                if not self.why():
-                    search(apart)
+                self._check("")
+                search(apart)
 
         bar = tqdm(total=len(work), unit="search", disable=not control.progress)
-        with control.stopping() as why_stop, bar:
-            self.why = lambda: "interrupted" if ended.is_set() else why_stop()
-            with ThreadPoolExecutor(min(AT_ONCE, max(1, len(work)))) as pool:
-                left = {pool.submit(one, search) for search in work}
-                try:
-                    while left:
-                        done, left = wait(left, POLL * 5, FIRST_EXCEPTION)
-                        for search in done:
-                            search.result()
-                        bar.update(len(done))
-                        bar.set_postfix_str(self.where())
-                except BaseException:
-                    ended.set()
-                    raise
-            if reason := why_stop():
-                raise Stopped(reason, "", None)
+        pool = ThreadPoolExecutor(min(AT_ONCE, max(1, len(work))))
+        with control.stopping() as self.why, bar, contextlib.closing(self), pool:
+            left = {pool.submit(one, search) for search in work}
+            try:
+                while left:
+                    done, left = wait(left, POLL * 5, FIRST_COMPLETED)
+                    errors += [error for search in done if (error := search.exception())]
+                    if errors:
+                        self.failed.set()
+                    bar.update(len(done))
+                    bar.set_postfix_str(self.where())
+            except KeyboardInterrupt:  # a second Ctrl-C
+                self.why = lambda: "interrupted"
+                raise
+        errors.sort(key=lambda error: isinstance(error, Stopped))  # why, before what it stopped
+        for error in errors[1:]:
+            if not isinstance(error, Stopped):
+                say(f"and in another search: {error}")
+        if errors:
+            raise errors[0]
+
+    def _check(self, key: str) -> None:
+        """Nothing more is begun once there is a reason to stop, or a search has failed."""
+        if reason := self.why() or ("interrupted" if self.failed.is_set() else None):
+            raise Stopped(reason, key, None)
+
+    def close(self) -> None:
+        """Take the data off the workers."""
+        with contextlib.suppress(Exception):  # those that are lost hold nothing
+            for name in self.sent:
+                self.client.unregister_worker_plugin(name)
+            self.client.close()
 
     def where(self) -> str:
         """What is trained where, in a few words."""
         with contextlib.suppress(Exception):  # between two schedulers there is nothing to say
-            busy = self.client.processing().items()
+            busy = {w: tasks[0] for w, tasks in self.client.processing().items() if tasks}
             names = self.client.scheduler_info()["workers"]
-            return "; ".join(f"{names[w]['name']}: {tasks[0]}" for w, tasks in busy if tasks)
+            found = [f"{names.get(w, {}).get('name', w)}: {task}" for w, task in busy.items()]
+            return "; ".join(one.rpartition(" ")[0] for one in found)
         return f"waiting for {self.address}"
 
     @contextlib.contextmanager
@@ -136,16 +162,17 @@ class Cluster:
             self.turn.acquire()
 
     @contextlib.contextmanager
-    def alone(self, key: str) -> Iterator[None]:
-        """One of the searches at a time has a run's key."""
-        with self.aside():
-            while not self.keys[key].acquire(timeout=POLL):
-                if reason := self.why():
-                    raise Stopped(reason, key, None)
-        try:
+    def alone(self, key: str, lock: contextlib.AbstractContextManager) -> Iterator[None]:
+        """One of the searches at a time has a run's key, and of all processes the one that has its
+        lock in the store; others have their turn while it waits."""
+        with contextlib.ExitStack() as held:
+            with self.aside():
+                while not self.keys[key].acquire(timeout=POLL):
+                    if reason := self.why():
+                        raise Stopped(reason, key, None)
+                held.callback(self.keys[key].release)
+                held.enter_context(lock)
             yield
-        finally:
-            self.keys[key].release()
 
     # One training
 
@@ -162,25 +189,25 @@ class Cluster:
     ) -> Record:
         """As :func:`training.compute`, on a worker. A worker or a scheduler that is lost costs the
         training it was at. Raises ClusterError where a training takes its workers down."""
-        init = json.loads(text)["init"]
+        init, key = json.loads(text)["init"], digest_text(text)
         given = None if init["init"] == "seeded" else start  # which the worker draws itself
         bits = np.packbits(mask.kept), mask.shape
         label = f"{data.name} {spec.model.backbone} {mask.density:.3f} seed {seed}"
         with self.aside():
             while True:
+                self._check(key)
                 client, future = self.client, None
                 try:
-                    self._send(client, data)
                     future = client.submit(
                         _train,
-                        *(text, spec, data.digest, given, bits, about, seed),
-                        *(control.keep, control.device, (__version__, NUMERICS)),
-                        key=f"{label} {time.time_ns():x}",
+                        *(text, spec, self._send(client, data), given, bits, about, seed),
+                        *(control.keep, control.device, source()),
+                        key=f"{label} {uuid.uuid4().hex}",
                         pure=False,
                     )
                     while not future.done():
                         if reason := self.why():
-                            raise Stopped(reason, digest_text(text), None)
+                            raise Stopped(reason, key, None)
                         time.sleep(POLL)
                     row, nested, weights = future.result()
                     break
@@ -189,6 +216,8 @@ class Cluster:
                         f"{label}: took down {error.allowed_failures + 1} workers, one after the "
                         "other; most likely it does not fit into their memory."
                     ) from None
+                except _NoData:
+                    self._forget(client, data)
                 except Exception as error:
                     lost = isinstance(error, (Cancelled, FutureCancelledError, CommClosedError))
                     if isinstance(error, LthnbError) or not (lost or client.status != "running"):
@@ -198,17 +227,44 @@ class Cluster:
                     if future is not None:
                         with contextlib.suppress(Exception):
                             future.cancel()
+        if row["key"] != key:
+            raise ClusterError(f"{label}: found run {row['key'][:8]}, expected {key[:8]}.")
         for epoch, table in weights.items():
             control.store.put_weights(row["key"], epoch, table)
         control.store.put(row, nested)
         return Record(row, lambda: nested)
 
-    def _send(self, client: Any, data: Interactions) -> None:
-        """Send the data to every worker, those that come later too, once."""
+    def _send(self, client: Any, data: Interactions) -> str:
+        """Send the data to every worker, those that come later too, once; returns their name
+        there. The oldest of more than :data:`DATA_SETS` go, and come again where they are asked
+        for."""
+        name = self._named(data)
         with self.connecting:
-            if client is self.client and data.digest not in self.sent:
-                client.register_plugin(_Data(replace(data)))
-                self.sent.add(data.digest)
+            if client is not self.client or name in self.sent:
+                return name
+            try:
+                client.register_plugin(_Data(name, replace(data)))
+                self.sent.append(name)
+                if len(self.sent) > DATA_SETS:
+                    client.unregister_worker_plugin(self.sent.popleft())
+            except (ImportError, AttributeError, TypeError) as error:
+                raise ClusterError(
+                    f"scheduler {self.address}: its workers cannot read our data ({error}); "
+                    "install the same lthnb there."
+                ) from None
+            except OSError as error:  # a worker that died at this moment
+                raise CommClosedError(str(error)) from None
+        return name
+
+    def _named(self, data: Interactions) -> str:
+        return f"lthnb {self.name} {digest_text(canonical(data.summary()))}"
+
+    def _forget(self, client: Any, data: Interactions) -> None:
+        """Data that a worker has not got are sent again."""
+        with self.connecting, contextlib.suppress(ValueError):
+            if client is self.client:
+                self.sent.remove(self._named(data))
+        time.sleep(POLL)
 
     def _again(self, lost: Any) -> None:
         """Connect again where a client has lost its scheduler; one thread does it for all."""
@@ -216,10 +272,11 @@ class Cluster:
             if self.client is not lost or lost.status == "running":
                 return time.sleep(POLL)
             say(f"scheduler {self.address}: lost; trying again until it answers.")
-            lost.close(timeout=1)
+            with contextlib.suppress(Exception):
+                lost.close(timeout=1)
             while not self.why():
                 with contextlib.suppress(ClusterError):
-                    self.client, self.sent = self._connect(), set()
+                    self.client, self.sent = self._connect(), deque[str]()
                     return None
                 time.sleep(AGAIN)
 
@@ -227,23 +284,27 @@ class Cluster:
 def _train(
     text: str,
     spec: Spec,
-    digest: str,
+    name: str,
     start: np.ndarray | LinearStart | None,
     bits: tuple[np.ndarray, tuple[int, int]],
     about: dict[str, Any] | None,
     seed: int,
     keep: tuple[int | str, ...],
     device: str,
-    version: tuple[Any, ...],
+    driver: str,
 ) -> tuple[dict[str, Any], dict[str, np.ndarray], dict[int | str, np.ndarray]]:
     """On a worker: a training in a store of its own → its row, nested part, and tables by epoch."""
-    if version != (__version__, NUMERICS):
-        found = f"worker: found lthnb {__version__} {NUMERICS}"
-        raise ClusterError(f"{found}, expected the driver's, {version}; install the same there.")
+    if driver != source():
+        raise ClusterError(
+            f"worker: found lthnb of the source {source()[:8]}, expected the driver's, "
+            f"{driver[:8]}; install the same there."
+        )
+    if (held := distributed.get_worker().plugins.get(name)) is None:
+        raise _NoData(name)
+    data, (packed, shape) = held.data, bits
     numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))
-    data, (packed, shape) = distributed.get_worker().plugins[f"lthnb {digest}"].data, bits
     mask = Mask(np.unpackbits(packed, count=shape[0] * shape[1]).reshape(shape).astype(bool))
-    with tempfile.TemporaryDirectory() as folder:
+    with ONE, tempfile.TemporaryDirectory() as folder:
         control = Control(Store(folder, results=None), False, _checked(), keep=keep, device=device)
         if start is None:
             init = init_from(json.loads(text)["init"])
@@ -255,6 +316,13 @@ def _train(
             epoch = int(epoch) if epoch.isdigit() else epoch
             weights[epoch] = control.store.get_weights(record.key, epoch)
     return record.row, record.nested, weights
+
+
+@cache
+def source() -> str:
+    """A digest of the package's code: other code may come to other numbers."""
+    files = sorted(Path(__file__).parent.rglob("*.py"))
+    return sha256(b"".join(path.read_bytes() for path in files))
 
 
 def _checked() -> Callable[[str], None]:

@@ -68,6 +68,8 @@ class Control:
 
     def why_stop(self) -> str | None:
         """The reason to stop now, if there is one."""
+        if self.cluster is not None:
+            return self.cluster.why()
         if self.owner is not None and os.getppid() != self.owner:
             return "terminated"
         late = self.deadline is not None and time.monotonic() >= self.deadline
@@ -102,6 +104,6 @@ class Control:
             if reason := self.why_stop():
                 raise Stopped(reason, key, None)
 
-        alone = contextlib.nullcontext() if self.cluster is None else self.cluster.alone(key)
-        with alone, self.store.lock(key, check):
+        lock = self.store.lock(key, check)
+        with lock if self.cluster is None else self.cluster.alone(key, lock):
             yield

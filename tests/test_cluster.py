@@ -7,11 +7,12 @@ import subprocess
 import sys
 import threading
 import time
-from types import SimpleNamespace
+from functools import partial
 
 import pytest
+from filelock import FileLock
 from test_running import parameters
-from toys import PATIENCE, quiet, toy_data
+from toys import PATIENCE, quiet, toy_data, toy_spec
 
 import lthnb
 from lthnb import cluster
@@ -19,6 +20,7 @@ from lthnb.cluster import Cluster, ClusterError
 from lthnb.config import ConfigError
 from lthnb.control import Stopped
 from lthnb.experiments import running
+from lthnb.lottery import train_dense
 from lthnb.store.runs import Store
 
 pytestmark = pytest.mark.xdist_group("cluster")
@@ -166,14 +168,58 @@ def test_stopped_it_frees_the_workers(desktops, tmp_path):
     assert not any(cluster.client.processing().values())
 
 
-def test_a_search_that_fails_ends_the_others_and_says_why(desktops, tmp_path):
-    control = quiet(Store(tmp_path / "store", results=None))
+def test_a_search_that_fails_lets_the_others_end_their_trainings_and_says_why(
+    desktops, tmp_path, capsys
+):
+    store = Store(tmp_path / "store", results=None)
 
     def fails(control):
+        with control.cluster.aside():
+            while not control.cluster.client.processing():
+                time.sleep(0.02)
+            time.sleep(0.5)
         raise ConfigError("no such thing")
 
+    spec = toy_spec(epochs=2000, patience=2000, evaluate_every=500)
+
+    def trains(control):
+        for seed in (0, 1):
+            train_dense(spec, DATA, seed, control)
+
     with pytest.raises(ConfigError, match="no such thing"):
-        Cluster(desktops.address).side_by_side([fails, lambda control: None], control)
+        Cluster(desktops.address).side_by_side([fails, trains, fails], quiet(store))
+    assert len(store.own_keys()) == 1  # the one that was under way
+    assert "and in another search: no such thing" in capsys.readouterr().err
+
+
+def test_another_process_that_has_a_key_holds_up_no_other_search(desktops, tmp_path):
+    store = Store(tmp_path / "store", results=None)
+    done = []
+
+    def waits(control):
+        with control.locked("k" * 32):
+            raise AssertionError("it has it")
+
+    def trains(control):
+        done.append(train_dense(toy_spec(), DATA, 0, control))
+
+    control = quiet(store, deadline=time.monotonic() + 8)
+    with FileLock(store.folder / "locks" / f"{'k' * 32}.lock"), pytest.raises(Stopped):
+        Cluster(desktops.address).side_by_side([waits, trains], control)
+    assert len(done) == 1
+
+
+def test_data_that_went_from_the_workers_are_sent_again(desktops, tmp_path, monkeypatch):
+    monkeypatch.setattr(cluster, "DATA_SETS", 1)
+    store = Store(tmp_path / "store", results=None)
+
+    def trains(seed, control):
+        for turn in range(3):
+            train_dense(toy_spec(), toy_data(60, 40, seed=seed), turn, control)
+
+    work = [partial(trains, seed) for seed in (0, 1, 2)]
+    Cluster(desktops.address).side_by_side(work, quiet(store))
+    assert len(store.own_keys()) == 9
 
 
 def test_what_is_missing_is_said(monkeypatch):
@@ -188,6 +234,5 @@ def test_what_is_missing_is_said(monkeypatch):
 
 
 def test_a_worker_of_another_version_is_refused():
-    given = SimpleNamespace(version=("0.0.0", {}))
     with pytest.raises(ClusterError, match=r"expected the driver's.*install the same there"):
-        cluster._train(*["{}", None, None, None, None, None, 0, (), "cpu", given.version])
+        cluster._train(*["{}", None, None, None, None, None, 0, (), "cpu", "0" * 64])
