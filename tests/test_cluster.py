@@ -114,7 +114,7 @@ def test_a_chapter_has_the_same_rows(desktops, tmp_path, monkeypatch):
     monkeypatch.setenv("LTHNB_STORE", str(tmp_path / "alone"))
     here = running.chapter_rows("finders", parameters())
     monkeypatch.setenv("LTHNB_STORE", str(tmp_path / "store"))
-    there = running.chapter_rows("finders", parameters(scheduler=desktops.address))
+    there = running.chapter_rows("finders", parameters(workers=desktops.address))
     assert here["results_digest"].tolist() == there["results_digest"].tolist()
 
 

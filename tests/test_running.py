@@ -14,7 +14,7 @@ from lthnb.store.runs import Store
 def parameters(**given):
     """A notebook's parameters, with those of a smoke run on planted data unless told otherwise."""
     usual = {"dataset": ["synthetic"], "backbone": ["mf"], "embedding_size": 0, "seeds": [0]}
-    usual |= {"protocol": "", "profile": "smoke", "fresh": False, "workers": 1, "scheduler": ""}
+    usual |= {"protocol": "", "profile": "smoke", "fresh": False, "workers": "1"}
     return SimpleNamespace(**{**usual, **given})
 
 
@@ -46,7 +46,7 @@ def test_every_chapter_is_trained_once_and_then_looked_up(chapter, store):
 def test_searches_side_by_side_give_the_same_rows(store, tmp_path, monkeypatch):
     alone = running.chapter_rows("baselines", parameters(seeds=[0, 1]))
     monkeypatch.setenv("LTHNB_STORE", str(tmp_path / "other"))
-    beside = running.chapter_rows("baselines", parameters(seeds=[0, 1], workers=2))
+    beside = running.chapter_rows("baselines", parameters(seeds=[0, 1], workers="2"))
     assert alone["results_digest"].tolist() == beside["results_digest"].tolist()
 
 

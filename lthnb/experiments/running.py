@@ -51,8 +51,8 @@ def chapter_rows(chapter: str, p: Any) -> pd.DataFrame:
     MovieLens and MF); `embedding_size` (0: the settings'), `seeds` (empty: the settings'),
     `protocol` (empty: the settings'); `profile`: ``recorded`` shows what is recorded and trains
     nothing, the others train what is missing and show that; `fresh`: train again what is shown;
-    `workers`: searches side by side (0: one a core), or `scheduler`, the address of a Dask
-    scheduler whose workers train; :data:`sources.PARAMETERS` and `split`, of
+    `workers`: searches side by side (empty: one a core), or the address of a Dask scheduler whose
+    workers train; :data:`sources.PARAMETERS` and `split`, of
     your own table. Data that are not recorded are trained under ``quick``. Raises ConfigError for a
     wrong value.
     """
@@ -84,9 +84,8 @@ def chapter_rows(chapter: str, p: Any) -> pd.DataFrame:
                 chapter, profile, p.dataset or ["movielens"], p.backbone or ["mf"], **changes
             ),
             control,
-            p.workers,
+            *_places(p.workers),
             p,
-            p.scheduler,
         )
         left = 0
     if not len(frame):
@@ -97,12 +96,23 @@ def chapter_rows(chapter: str, p: Any) -> pd.DataFrame:
     return frame
 
 
+def _places(workers: str) -> tuple[int, str]:
+    """How many searches side by side (0: one a core), and the address of a scheduler."""
+    if "://" in workers:
+        return 1, workers
+    if not workers.isdecimal() and workers:
+        raise ConfigError(
+            f"workers: found {workers!r}, expected a number, or tcp://… of a scheduler."
+        )
+    return int(workers or 0), ""
+
+
 def run(
     searches: Sequence[Search],
     control: Control,
     workers: int = 1,
-    p: Any = None,
     scheduler: str = "",
+    p: Any = None,
 ) -> pd.DataFrame:
     """Train what is missing of some searches, and return their rows; those whose λ is to be tuned
     come last. workers: processes that share the cores (0: one a core); they meet in the store

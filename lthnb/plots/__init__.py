@@ -2,13 +2,14 @@
 
 from lthnb.experiments.names import named, ways
 from lthnb.plots.captions import SEEDS, claims, csv, show
-from lthnb.plots.curves import curves, ordered, table, tidy
+from lthnb.plots.curves import cells, curves, ordered, table, tidy
 from lthnb.plots.style import PALETTE, use_style
 from lthnb.stats import interval
 
 __all__ = [
     "PALETTE",
     "SEEDS",
+    "cells",
     "claims",
     "csv",
     "curves",

@@ -122,6 +122,14 @@ def ordered(values: pd.Series) -> list:
     return sorted(values.unique(), key=lambda v: (places.get(v, len(places)), v))
 
 
+def cells(found: pd.DataFrame, by: str | list[str]) -> pd.DataFrame:
+    """A line for each of `by`, a column for each data set and model: the interval of each row of a
+    :func:`stats.summary`, and * where its p-value, corrected, is below 5 %."""
+    said = stats.interval(found) + (found["p"] < 0.05).map({True: " *", False: ""})
+    wide = found.assign(said=said, cell=found["data"] + ", " + found["model"])
+    return wide.pivot(index=by, columns="cell", values="said").fillna("").reset_index()
+
+
 def _density(ax: plt.Axes, values: pd.Series) -> None:
     """A log axis of densities in percent, dense on the left."""
     ax.set_xscale("log")
