@@ -111,7 +111,7 @@ def descend(
     from 1, and the run of the last one → data, mask and start of this one. spec: of the rounds'
     trainings; None: that of the dense run."""
     last, store, spec = dense, dense.control.store, spec or dense.spec
-    store.put_search(search_row(tags, dense.key, 0, 1.0, dense.key))
+    store.put_search(search_row(tags, dense.key, 0, dense.mask.density, dense.key))
     yield Round(0, dense.mask, dense)
     for number in range(1, rounds + 1):
         data, mask, init = shrink(number, last)

@@ -77,12 +77,17 @@ CRITERIA: dict[str, Callable[[TrainedRun, int], np.ndarray]] = {
 
 
 def thinned_search(
-    dense: TrainedRun, criterion: str, shares: Sequence[float], seed: int
+    dense: TrainedRun,
+    criterion: str,
+    shares: Sequence[float],
+    seed: int,
+    ticket: str | None = None,
 ) -> Iterator[Round]:
     """Rounds that train on fewer and fewer of a run's pairs, dense (all of them) first.
 
     dense: on all pairs; its mask is kept throughout. criterion: of :data:`CRITERIA`. shares: of the
-    pairs that are kept at each round, falling. Raises ConfigError for what is neither, DataError
+    pairs that are kept at each round, falling. ticket: what is recorded of a run that is a ticket,
+    in place of a dense one. Raises ConfigError for what is neither, DataError
     where a user would lose all pairs, and what :func:`training.train` raises.
     """
     if criterion not in CRITERIA:
@@ -95,7 +100,7 @@ def thinned_search(
             f"{dense.data.name}: found {dense.data.dropped.nnz:,} pairs dropped before, expected "
             "none: prune the whole data once, to the smaller share."
         )
-    tags = search_tags("pairs", seed, criterion=criterion, densities=tuple(shares))
+    tags = search_tags("pairs", seed, criterion=criterion, densities=tuple(shares), policy=ticket)
 
     def shrink(number: int, last: TrainedRun) -> tuple[Interactions, StoredMask, Init]:
         keep = round(shares[number - 1] * dense.data.train.nnz)

@@ -5,11 +5,11 @@ import pytest
 from toys import count_trainings, quiet, toy_data, toy_spec
 
 import lthnb
-from lthnb.config import ConfigError
+from lthnb.config import ConfigError, Schedule
 from lthnb.data import DataError
 from lthnb.experiments.replays import replay
 from lthnb.finders import pairs
-from lthnb.lottery import train_dense
+from lthnb.lottery import rounds_of, train_dense
 from lthnb.store.runs import Store
 from lthnb.thinning import CRITERIA, thinned, thinned_search
 
@@ -44,6 +44,16 @@ def test_rounds_keep_fewer_and_fewer_pairs_and_all_of_the_table(dense, store, cr
     rows = [row for row in store.searches() if row["method"] == "pairs"]
     assert [row["criterion"] for row in rows] == [criterion] * 3
     assert len({row["search"] for row in rows}) == 1
+
+
+def test_of_a_ticket_the_mask_stays(store):
+    [_, ticket] = rounds_of(Schedule(rate=0.5, rounds=1), SPEC, DATA, quiet(store))
+    rounds = list(thinned_search(ticket.run, "random", (0.8,), 0, '{"rate":0.5,"round":1}'))
+    assert [one.density for one in rounds] == [0.5, 0.5]
+    assert (rounds[1].mask.kept == ticket.mask.kept).all()
+    assert rounds[1].run.init == ticket.run.init
+    rows = [row for row in store.searches() if row["method"] == "pairs"]
+    assert {(row["density"], row["policy"]) for row in rows} == {(0.5, '{"rate":0.5,"round":1}')}
 
 
 @pytest.mark.parametrize("backbone", ["mf", "lightgcn"])

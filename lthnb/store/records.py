@@ -52,7 +52,7 @@ READ = {  # which of these a method reads, where it does not read all
     "dynamic": ("criterion", "scope", "policy"),
     **dict.fromkeys(("dense", "lcm", "early", "thresholds", "pep"), ()),
     "carried": ("basis",),
-    "pairs": ("criterion", "densities"),
+    "pairs": ("criterion", "densities", "policy"),
 }
 
 
