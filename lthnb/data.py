@@ -109,6 +109,11 @@ class Interactions:
         return self.train if self.dropped is None else self.train + self.dropped
 
     @property
+    def whole(self) -> Interactions:
+        """With what was dropped trained on again."""
+        return replace(self, train=self.taken, dropped=None)
+
+    @property
     def dropped_pairs(self) -> pd.DataFrame:
         """The pairs that were dropped, by label: `user` and `item`."""
         none = sp.csr_matrix(self.train.shape, dtype=np.int8)

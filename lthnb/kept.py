@@ -148,6 +148,8 @@ def ensure_mask(mask: StoredMask, data: Interactions, control: Control) -> Mask:
         whence = f"criterion {about['criterion']!r}, from run {about.get('run', '')[:8] or 'none'}"
         raise StoreError(f"mask {mask.digest[:8]}: not kept, and cannot be pruned again: {whence}.")
     else:
+        # A ticket may be trained on fewer pairs than those that gave its mask.
+        data = data if data.digest == source.row["data_digest"] else data.whole
         found, whence = prune_run(TrainedRun(source, data, control), about), f"run {source.key[:8]}"
     if found.digest != mask.digest:
         # Going on would train one mask under the key of another.

@@ -54,6 +54,10 @@ def test_of_a_ticket_the_mask_stays(store):
     assert rounds[1].run.init == ticket.run.init
     rows = [row for row in store.searches() if row["method"] == "pairs"]
     assert {(row["density"], row["policy"]) for row in rows} == {(0.5, '{"rate":0.5,"round":1}')}
+    for file in (store.folder / "masks").rglob("*.safetensors"):
+        file.unlink()  # which is found again on all pairs
+    last = rounds[1].run
+    assert replay(last.record, last.data, quiet(store)).same_bits
 
 
 @pytest.mark.parametrize("backbone", ["mf", "lightgcn"])
