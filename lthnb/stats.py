@@ -34,7 +34,7 @@ def to_dense(frame: pd.DataFrame, column: str = RECALL) -> pd.Series:
     frame: rows of searches. column: a metric. nan where round 0 is not among the rows, or is 0.
     """
     dense = frame[frame["round"] == 0].drop_duplicates("search").set_index("search")[column]
-    beside = frame["search"].map(dense)
+    beside = frame["search"].map(dense).astype(float)
     return frame[column] / beside.where(beside > 0) - 1
 
 

@@ -74,7 +74,7 @@ def named(frame: pd.DataFrame) -> pd.DataFrame:
 
 def batches(size: pd.Series) -> pd.Series:
     """What is said of batches of more than the paper's 2,048 triplets; of others nothing."""
-    return size.map(", batches of {:,.0f}".format).where(size > PAPER_BATCH, "")
+    return size.map(", batches of {:,.0f}".format).where(size > PAPER_BATCH, "").astype(str)
 
 
 def ways(frame: pd.DataFrame) -> pd.Series:
