@@ -38,7 +38,8 @@ class Interactions:
     """Users × items, in three parts.
 
     train, valid, test: CSR, shape (users, items), int8 ones, sorted int32 indices; disjoint.
-    dropped: pairs of the same kind that are known, and neither trained on nor drawn as negatives.
+    dropped: pairs of the same kind that are known and not trained on. negatives: whether these may
+    be drawn as negatives, as a control; else they are not.
     planted: those of train and dropped that are noise, where that is known.
     user_labels, item_labels: arrays of length users and items; what the ids are called outside.
     item_info: columns of length items, such as titles and genres, to show beside an item.
@@ -56,6 +57,7 @@ class Interactions:
     origin: dict[str, Any] = field(default_factory=dict)
     dropped: sp.csr_matrix | None = None
     planted: sp.csr_matrix | None = None
+    negatives: bool = False
 
     def __post_init__(self) -> None:
         shape, parts = self.train.shape, self._parts()
@@ -105,13 +107,18 @@ class Interactions:
 
     @cached_property
     def taken(self) -> sp.csr_matrix:
-        """What is no negative in training: train and what was dropped; CSR, sorted."""
+        """Train and what was dropped: no part of what valid is ranked against; CSR, sorted."""
         return self.train if self.dropped is None else self.train + self.dropped
+
+    @property
+    def positives(self) -> sp.csr_matrix:
+        """What is never drawn as a negative in training; CSR, sorted."""
+        return self.train if self.negatives else self.taken
 
     @property
     def whole(self) -> Interactions:
         """With what was dropped trained on again."""
-        return replace(self, train=self.taken, dropped=None)
+        return replace(self, train=self.taken, dropped=None, negatives=False)
 
     @property
     def dropped_pairs(self) -> pd.DataFrame:
@@ -138,6 +145,8 @@ class Interactions:
         for matrix in self._parts().values():
             h.update(np.ascontiguousarray(matrix.indptr, "<i8").tobytes())
             h.update(np.ascontiguousarray(matrix.indices, "<i8").tobytes())
+        if self.negatives:
+            h.update(b"negatives")
         return h.hexdigest()[:32]
 
     def for_protocol(self, protocol: str) -> Interactions:

@@ -66,7 +66,7 @@ class Sampler:
     @classmethod
     def of(cls, train: sp.csr_matrix, seed: int, taken: sp.csr_matrix | None = None) -> Sampler:
         """The stream over `train` (users × items, sorted indices) for an order seed. taken: see
-        :attr:`Interactions.taken`; None: `train` itself.
+        :attr:`Interactions.positives`; None: `train` itself.
 
         Raises DataError where no user has both a training item and an item left to be a negative.
         """

@@ -1,20 +1,20 @@
 """Tickets of the training pairs: which of them does a model need?
 
 The search is that of the table (:func:`lottery.descend`): train, score every pair, drop those that
-score highest (:mod:`finders.pairs`), start again from X⁰ on what is left. What is dropped is no
-negative, and is not recommended. Each round's data name the pairs that they keep, so that a run is
+score highest (:mod:`finders.pairs`), start again from X⁰ on what is left. What is dropped is not recommended, and
+no negative unless the search says so, as a control. Each round's data name the pairs that they keep, so that a run is
 keyed by them, and they are made again from its record.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from lthnb.config import ConfigError, Init, Seeded, nearest
+from lthnb.config import ConfigError, Init, Seeded, canonical, nearest
 from lthnb.control import Control
 from lthnb.data import DataError, Interactions
 from lthnb.datasets.sources import load_again
@@ -81,14 +81,15 @@ def thinned_search(
     criterion: str,
     shares: Sequence[float],
     seed: int,
-    ticket: str | None = None,
+    policy: Mapping[str, Any] | None = None,
 ) -> Iterator[Round]:
     """Rounds that train on fewer and fewer of a run's pairs, dense (all of them) first.
 
     dense: on all pairs; its mask is kept throughout. criterion: of :data:`CRITERIA`. shares: of the
-    pairs that are kept at each round, falling. ticket: what is recorded of a run that is a ticket,
-    in place of a dense one. Raises ConfigError for what is neither, DataError
-    where a user would lose all pairs, and what :func:`training.train` raises.
+    pairs that are kept at each round, falling. policy: what is recorded beside: of a run that is a
+    ticket its `rate` and `round`; `negatives` where what is dropped may be drawn as a negative.
+    Raises ConfigError for an unknown criterion or shares that do not fall, DataError where a user
+    would lose all pairs, and what :func:`training.train` raises.
     """
     if criterion not in CRITERIA:
         known = f"expected one of {', '.join(CRITERIA)}." + nearest(criterion, CRITERIA)
@@ -100,12 +101,15 @@ def thinned_search(
             f"{dense.data.name}: found {dense.data.dropped.nnz:,} pairs dropped before, expected "
             "none: prune the whole data once, to the smaller share."
         )
-    tags = search_tags("pairs", seed, criterion=criterion, densities=tuple(shares), policy=ticket)
+    named = {"criterion": criterion, "densities": tuple(shares)}
+    named |= {"policy": canonical(dict(policy))} if policy else {}
+    tags = search_tags("pairs", seed, **named)
+    negatives = {"negatives": True} if policy and policy.get("negatives") else {}
 
     def shrink(number: int, last: TrainedRun) -> tuple[Interactions, StoredMask, Init]:
         keep = round(shares[number - 1] * dense.data.train.nnz)
         about = {"pairs": criterion, "run": last.key, "seed": seed, "keep": [keep]}
-        about["data"] = dense.data.digest
+        about |= {"data": dense.data.digest, **negatives}
         return thinned(dense.data, about, dense.control), dense.mask, dense.init
 
     yield from descend(dense, tags, len(shares), shrink)
@@ -136,7 +140,8 @@ def thinned(base: Interactions, about: dict[str, Any], control: Control) -> Inte
         about = {**about, **pairs.found(data, scores, ~pairs.among(data, less.train))}
         store.put_mask(mask, about)
     found = pairs.dropping(base, ~mask.kept[0])
-    return replace(found, origin={**base.origin, "pairs": about})
+    negatives = about.get("negatives", False)
+    return replace(found, negatives=negatives, origin={**base.origin, "pairs": about})
 
 
 def data_again(

@@ -10,6 +10,7 @@ from lthnb.data import DataError
 from lthnb.experiments.replays import replay
 from lthnb.finders import pairs
 from lthnb.lottery import rounds_of, train_dense
+from lthnb.sampling import Sampler
 from lthnb.store.runs import Store
 from lthnb.thinning import CRITERIA, thinned, thinned_search
 
@@ -48,7 +49,7 @@ def test_rounds_keep_fewer_and_fewer_pairs_and_all_of_the_table(dense, store, cr
 
 def test_of_a_ticket_the_mask_stays(store):
     [_, ticket] = rounds_of(Schedule(rate=0.5, rounds=1), SPEC, DATA, quiet(store))
-    rounds = list(thinned_search(ticket.run, "random", (0.8,), 0, '{"rate":0.5,"round":1}'))
+    rounds = list(thinned_search(ticket.run, "random", (0.8,), 0, {"rate": 0.5, "round": 1}))
     assert [one.density for one in rounds] == [0.5, 0.5]
     assert (rounds[1].mask.kept == ticket.mask.kept).all()
     assert rounds[1].run.init == ticket.run.init
@@ -58,6 +59,28 @@ def test_of_a_ticket_the_mask_stays(store):
         file.unlink()  # which is found again on all pairs
     last = rounds[1].run
     assert replay(last.record, last.data, quiet(store)).same_bits
+
+
+def test_as_a_control_what_is_dropped_may_be_drawn_as_a_negative_and_is_not_ranked(dense, store):
+    [_, plain] = (one.run for one in thinned_search(dense, "loss", (0.5,), 0))
+    [_, run] = (one.run for one in thinned_search(dense, "loss", (0.5,), 0, {"negatives": True}))
+    data = run.data
+    assert (data.train != plain.data.train).nnz == 0
+    assert data.digest != plain.data.digest
+    assert (data.known != DATA.known).nnz == (data.taken != DATA.train).nnz == 0
+    users, _, negatives = Sampler.of(data.train, 0, data.positives).draw(0, 4000)
+    assert data.dropped[users, negatives].any()
+    assert not data.train[users, negatives].any()
+    users, _, negatives = Sampler.of(data.train, 0, plain.data.positives).draw(0, 4000)
+    assert not plain.data.dropped[users, negatives].any()
+    assert {row["policy"] for row in store.searches() if row["key"] == run.key} == {
+        '{"negatives":true}'
+    }
+    assert replay(
+        run.record, thinned(DATA, run.record.data["origin"]["pairs"], quiet(store)), quiet(store)
+    ).same_bits
+    assert (data.whole.train != DATA.train).nnz == 0
+    assert data.whole.digest == DATA.digest
 
 
 @pytest.mark.parametrize("backbone", ["mf", "lightgcn"])

@@ -35,8 +35,7 @@ class Search:
     settings: :data:`SETTINGS`. rounds: those that are shown, round 0 apart. densities: of what is
     pruned once, or of an IMP search that goes by densities. of: LCM's: the teacher's embedding
     size and learning rate; of masks carried over, the `seed` they come from. policy: of a mask
-    that moves, settings of :class:`config.Dynamic`; of pairs, the `rate` and `round` of the IMP
-    ticket that is trained on fewer of them.
+    that moves, settings of :class:`config.Dynamic`; of pairs, see :func:`thinned_search`.
     split_seed: see :func:`sources.load_with`. noise: see :func:`pairs.noisy`.
     """
 
@@ -220,7 +219,7 @@ def _search(one: dict[str, Any], **more: Any) -> Search:
         rewind=rewind,
         rewind_epoch=one["rewind_epoch"] if rewind == "late" else None,
         prune_from=one.get("prune_from", "best"),
-        policy=one["dynamic"] if one["method"] == "dynamic" else one.get("ticket", {}),
+        policy=one["dynamic"] if one["method"] == "dynamic" else one.get("policy", {}),
         of=more.pop("of", {"seed": one["seed"] + 1} if one["method"] == "carried" else {}),
         basis=one.get("basis", ""),
         criterion=one.get("criterion", "magnitude"),

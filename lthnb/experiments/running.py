@@ -14,7 +14,7 @@ import pandas as pd
 from joblib import Parallel, cpu_count, delayed, parallel_config
 from tqdm import tqdm
 
-from lthnb.config import Compressed, ConfigError, Dynamic, Schedule, Seeded, canonical
+from lthnb.config import Compressed, ConfigError, Dynamic, Schedule, Seeded
 from lthnb.control import Control, Stopped
 from lthnb.cutting import carried, cuts, dynamic, early, learned, turning_search
 from lthnb.data import DataError, Interactions
@@ -197,12 +197,11 @@ def _found(one: Search, data: Interactions, control: Control) -> Iterator[Any]:
         case "pep":
             return learned(dense, one.densities, one.seed)
         case "pairs":
-            ticket = canonical(dict(one.policy)) if one.policy else None
-            if ticket:
+            if "rate" in one.policy:
                 imp = Schedule("imp", one.policy["rate"], one.policy["round"], seed=one.seed)
                 *_, last = rounds_of(imp, one.spec, data, control)
                 dense = last.run
-            return thinned_search(dense, one.criterion, one.densities, one.seed, ticket)
+            return thinned_search(dense, one.criterion, one.densities, one.seed, one.policy)
         case "imp":
             return turning_search(dense, one.rate, max(one.rounds), one.seed, one.basis)
     return cuts(dense, one.method, one.densities, one.seed, one.basis, one.criterion)

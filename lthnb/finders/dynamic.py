@@ -39,7 +39,7 @@ def gradient(spec: Spec, data: Interactions, epoch: int, table: np.ndarray) -> n
     t, dtype = spec.training, DTYPES[spec.training.dtype]
     x = torch.tensor(table, dtype=dtype, requires_grad=True)
     outputs = BACKBONES[spec.model.backbone](spec.model, data, dtype, "cpu").outputs(x)
-    sampler = Sampler.of(data.train, t.order_seed, data.taken)
+    sampler = Sampler.of(data.train, t.order_seed, data.positives)
     batch = sampler.draw(epoch * data.train.nnz, t.batch_size)
     how = {"users": data.users, "l2": t.l2, "l2_scope": t.l2_scope}
     bpr_loss(outputs, x, torch.from_numpy(batch), **how).backward()

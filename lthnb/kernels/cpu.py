@@ -33,7 +33,7 @@ class CpuStep:
             expected = f"{' or '.join(map(repr, WRITTEN_FOR))}; the step 'reference' takes any"
             raise ConfigError(f"step 'cpu': found backbone {m.backbone!r}, expected {expected}.")
         self.triplets, dtype = data.train.nnz, np.dtype(t.dtype)
-        sampler = Sampler.of(data.train, t.order_seed, data.taken)
+        sampler = Sampler.of(data.train, t.order_seed, data.positives)
         if m.backbone == "mf" and t.l2_scope == "batch":
             place = np.arange(data.rows, dtype=np.int32)
             self.table = LazyTable(Stream.of(sampler, place), table, mask, t, dtype)

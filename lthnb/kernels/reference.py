@@ -40,7 +40,7 @@ class ReferenceStep:
         self.parameter = torch.nn.Parameter(start)
         self.backbone = BACKBONES[spec.model.backbone](spec.model, data, dtype, device)
         self.adam = torch.optim.Adam([self.parameter], lr=t.learning_rate, fused=True)
-        self.sampler = Sampler.of(data.train, t.order_seed, data.taken)
+        self.sampler = Sampler.of(data.train, t.order_seed, data.positives)
 
     def _start(self, table: np.ndarray, mask: np.ndarray, dtype: torch.dtype) -> np.ndarray:
         """The parameter at its start."""
