@@ -1,9 +1,9 @@
 """Tickets of the training pairs: which of them does a model need?
 
 The search is that of the table (:func:`lottery.descend`): train, score every pair, drop those that
-score highest (:mod:`finders.pairs`), start again from X⁰ on what is left. What is dropped is not recommended, and
-no negative unless the search says so, as a control. Each round's data name the pairs that they keep, so that a run is
-keyed by them, and they are made again from its record.
+score highest (:mod:`finders.pairs`), start again from X⁰ on what is left. What is dropped is not
+recommended, and no negative unless the search says so, as a control. Each round's data name the
+pairs that they keep, so that a run is keyed by them, and they are made again from its record.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lthnb.experiments import claims, selection
+from lthnb.experiments import claims, selection, verdicts
 
 
 def values(*numbers):
@@ -16,23 +16,23 @@ def values(*numbers):
 @pytest.mark.parametrize(
     ("given", "bound", "at_least", "said"),
     [
-        (values(0.10, 0.11, 0.12), 0.0, True, claims.SUPPORTED),
-        (values(-0.10, -0.11, -0.12), 0.0, True, claims.CONTRADICTED),
-        (values(-0.10, 0.20, 0.12), 0.0, True, claims.UNDECIDED),
-        (values(0.10, 0.11, 0.12), 0.0, False, claims.CONTRADICTED),
-        (values(0.3), 0.0, True, claims.ONE_RUN),
+        (values(0.10, 0.11, 0.12), 0.0, True, verdicts.SUPPORTED),
+        (values(-0.10, -0.11, -0.12), 0.0, True, verdicts.CONTRADICTED),
+        (values(-0.10, 0.20, 0.12), 0.0, True, verdicts.UNDECIDED),
+        (values(0.10, 0.11, 0.12), 0.0, False, verdicts.CONTRADICTED),
+        (values(0.3), 0.0, True, verdicts.ONE_RUN),
         (values(0.3, 0.31), 0.0, True, "cannot be tested with 2 seeds"),
         (values(0.23, 0.23, 0.23), 0.0, True, "cannot be tested with 3 seeds"),
-        (values(), 0.0, True, claims.NOT_RUN),
-        (values(-0.004, -0.005, -0.006), -0.01, True, claims.SUPPORTED),
-        (values(-0.05, -0.052, -0.051), -0.01, True, claims.CONTRADICTED),
+        (values(), 0.0, True, verdicts.NOT_RUN),
+        (values(-0.004, -0.005, -0.006), -0.01, True, verdicts.SUPPORTED),
+        (values(-0.05, -0.052, -0.051), -0.01, True, verdicts.CONTRADICTED),
         # Two-sided it would hold the bound, one-sided it does not; and one-sided it does.
-        (values(-0.001, 0.001, -0.011, 0.009), -0.01, True, claims.UNDECIDED),
-        (values(0.000, 0.006, -0.004, 0.004, -0.006), -0.0075, True, claims.SUPPORTED),
+        (values(-0.001, 0.001, -0.011, 0.009), -0.01, True, verdicts.UNDECIDED),
+        (values(0.000, 0.006, -0.004, 0.004, -0.006), -0.0075, True, verdicts.SUPPORTED),
     ],
 )
 def test_verdict_follows_from_the_interval_and_from_nothing_else(given, bound, at_least, said):
-    assert claims.verdict(given, bound, at_least)["verdict"] == said
+    assert verdicts.verdict(given, bound, at_least)["verdict"] == said
 
 
 @pytest.fixture
@@ -84,9 +84,9 @@ def test_findings_that_are_kept_follow_from_the_recorded_runs(root, found):
 
 
 def test_no_verdict_comes_from_fewer_than_three_seeds(found):
-    decided = found["verdict"].isin([claims.SUPPORTED, claims.CONTRADICTED, claims.UNDECIDED])
+    decided = found["verdict"].isin([verdicts.SUPPORTED, verdicts.CONTRADICTED, verdicts.UNDECIDED])
     assert (found.loc[decided, "n"] >= 3).all()
-    assert set(found.loc[found["n"] == 1, "verdict"]) <= {claims.ONE_RUN, claims.NOT_APPLICABLE}
+    assert set(found.loc[found["n"] == 1, "verdict"]) <= {verdicts.ONE_RUN, verdicts.NOT_APPLICABLE}
 
 
 def test_every_printed_cell_has_its_row():

@@ -1,13 +1,7 @@
 """What the recorded runs say to each claim of the paper: a row for each claim, data set and model.
 
-A row is an estimate, its interval, how many seeds, a verdict code and the runs; a person writes the
-sentence around it. One rule gives all verdicts:
-
-- a difference is paired by seed, and its interval is Student's; below three seeds there is none;
-- *supported*: the interval lies on the claim's side of the bound; *contradicted*: on the other;
-  *undecided*: it holds the bound. For non-inferiority (a bound of −1 %) the interval is one-sided;
-- a density, or a best ticket, is chosen on the validation set (under `paper`, which has none, on
-  test) and judged on test.
+A row is an estimate, its interval, how many seeds, a verdict code (:mod:`verdicts`) and the runs; a
+person writes the sentence around it.
 """
 
 from __future__ import annotations
@@ -23,68 +17,29 @@ import pandas as pd
 
 from lthnb import paper, stats
 from lthnb.config import Model
-from lthnb.experiments import best_l2, masks, smallest_batches, table
-from lthnb.experiments.names import batches, named, ways
+from lthnb.experiments import beyond, masks, smallest_batches, table
+from lthnb.experiments.names import named
 from lthnb.experiments.selection import SETTING, best, by_setting, highest_sparsity, sparsest
+from lthnb.experiments.verdicts import (
+    COLUMNS,
+    NO_DATA,
+    NOT_APPLICABLE,
+    NOT_RUN,
+    ONE_RUN,
+    POINTS,
+    RATIO,
+    TOO_FEW,
+    Read,
+    keys,
+    row,
+    verdict,
+)
 from lthnb.store.files import results_folder, write_file
 from lthnb.store.results import Recorded, results
 
-SUPPORTED, CONTRADICTED, UNDECIDED = "supported", "contradicted", "undecided"
-ONE_RUN, TOO_FEW = "one run only", "cannot be tested with {} seeds"
-NOT_APPLICABLE, NOT_RUN, NO_DATA = "does not apply", "not run", "no data"
 PAPER_SETS = ("yelp2018",)  # data sets of the paper that are public
-COLUMNS = [
-    "claim",
-    *SETTING,
-    "about",
-    "density",
-    "unit",
-    "estimate",
-    "low",
-    "high",
-    "n",
-    "verdict",
-    "keys",
-]
-PAPER_L2 = 1e-4  # §4.1
-Read = Callable[[str], pd.DataFrame]  # chapter → its rows, with the smallest batches
-DIFFERENCE, POINTS, RATIO = "relative difference", "difference in points", "ratio"  # units
-CUT = 0.33  # share of the entries at which axes are compared
-FEWER = 0.8  # share of the training pairs at which criteria are compared
 NEAR = 0.25  # of two densities that may be compared, the most that their logarithms differ
 SAME = 0.05  # curves, or sparsities, are the same where they differ by less than five points
-
-
-def verdict(values: pd.Series, bound: float = 0.0, at_least: bool = True) -> dict[str, Any]:
-    """The row's numbers for a claim that the mean of some values, one a seed, lies above a bound
-    (or below it). `low` and `high` are the two-sided interval, whatever decides."""
-    values = values.dropna().to_numpy(float)
-    if not len(values):
-        return {"n": 0, "verdict": NOT_RUN}
-    found = stats.over_seeds(values)
-    said = _judge(found, bound, at_least)
-    known = {"low": found["low"], "high": found["high"]} if len(values) >= stats.LEAST_SEEDS else {}
-    return {"estimate": found["mean"], "n": len(values), **known, "verdict": said}
-
-
-def judged(found: pd.DataFrame, bound: float = 0.0, at_least: bool = True) -> pd.Series:
-    """The verdict of each row of a :func:`stats.summary`, for a claim that the mean lies above a
-    bound (or below it)."""
-    rows = found.to_dict("records")
-    return pd.Series([_judge(one, bound, at_least) for one in rows], found.index, str)
-
-
-def _judge(found: dict[str, Any], bound: float, at_least: bool) -> str:
-    n, mean = found["n"], found["mean"]
-    if n < stats.LEAST_SEEDS:
-        return ONE_RUN if n == 1 else TOO_FEW.format(n)
-    if np.isclose(found["low"], found["high"]):  # no scatter at all: a count of few values
-        return TOO_FEW.format(n)
-    inside = mean - (found["lower"] if bound == -stats.MARGIN else found["low"])
-    above, below = mean - inside > bound, mean + inside < bound
-    if not at_least:
-        above, below = below, above
-    return SUPPORTED if above else CONTRADICTED if below else UNDECIDED
 
 
 def existence(read: Read) -> Iterator[dict[str, Any]]:
@@ -97,7 +52,7 @@ def existence(read: Read) -> Iterator[dict[str, Any]]:
         for names, rows in by_setting(frame):
             ticket = sparsest(rows)
             said = verdict(ticket["difference"], -stats.MARGIN)
-            yield _row(claim, names, ticket, said, about, ticket["density"])
+            yield row(claim, names, ticket, said, about, ticket["density"])
 
 
 def abstract_density(read: Read) -> Iterator[dict[str, Any]]:
@@ -111,7 +66,7 @@ def abstract_density(read: Read) -> Iterator[dict[str, Any]]:
                 continue
             ticket = rows[rows["round"] == rows.loc[apart.idxmin(), "round"]]
             said, about = verdict(ticket["difference"], -stats.MARGIN), f"claimed {claimed}"
-            yield _row("abstract-density", names, ticket, said, about, ticket["density"])
+            yield row("abstract-density", names, ticket, said, about, ticket["density"])
 
 
 def omp(read: Read) -> Iterator[dict[str, Any]]:
@@ -120,10 +75,10 @@ def omp(read: Read) -> Iterator[dict[str, Any]]:
     for names, imp, once in _imp_and(read, "omp"):
         # In points: OMP may find none.
         apart = (highest_sparsity(imp) - highest_sparsity(once)).dropna()
-        yield _row("omp-sparsity", names, pd.concat([imp, once]), verdict(apart), unit=POINTS)
+        yield row("omp-sparsity", names, pd.concat([imp, once]), verdict(apart), unit=POINTS)
         one, other = best(imp), best(once)
         difference = one[stats.RECALL] / other[stats.RECALL] - 1
-        yield _row("omp-recall", names, pd.concat([one, other]), verdict(difference))
+        yield row("omp-recall", names, pd.concat([one, other]), verdict(difference))
 
 
 def rp_finds(read: Read) -> Iterator[dict[str, Any]]:
@@ -134,7 +89,7 @@ def rp_finds(read: Read) -> Iterator[dict[str, Any]]:
         said = verdict(ticket["difference"], -stats.MARGIN, at_least=False)
         if names["dataset"] not in PAPER_SETS:
             said["verdict"] = NOT_APPLICABLE
-        yield _row("rp-finds", names, ticket, said, density=ticket["density"])
+        yield row("rp-finds", names, ticket, said, density=ticket["density"])
 
 
 def rewind_better(read: Read) -> Iterator[dict[str, Any]]:
@@ -146,7 +101,7 @@ def rewind_better(read: Read) -> Iterator[dict[str, Any]]:
             if len(theirs):
                 one = best(theirs)
                 difference = ours[stats.RECALL] / one[stats.RECALL] - 1
-                yield _row("rewind-better", names, one, verdict(difference), f"to {other}")
+                yield row("rewind-better", names, one, verdict(difference), f"to {other}")
 
 
 def rewind_stable(read: Read) -> Iterator[dict[str, Any]]:
@@ -158,7 +113,7 @@ def rewind_stable(read: Read) -> Iterator[dict[str, Any]]:
             n = rows.loc[rows["rewind"] == "reinit", "seed"].nunique()
             said = {"estimate": shares["rewind"] - shares["reinit"], "n": n}
             said["verdict"] = ONE_RUN if n == 1 else TOO_FEW.format(n)
-            yield _row("rewind-stable", names, rows, said, "to reinit", unit="share of seeds")
+            yield row("rewind-stable", names, rows, said, "to reinit", unit="share of seeds")
 
 
 def size_trend(read: Read) -> Iterator[dict[str, Any]]:
@@ -177,7 +132,7 @@ def size_trend(read: Read) -> Iterator[dict[str, Any]]:
             ]
         about, most = max(pairs, key=lambda pair: abs(pair[1]["apart"].mean()))
         said = verdict(most["apart"].abs(), SAME, at_least=False)
-        yield _row("size-trend", names, most, said, about, most["density"], POINTS)
+        yield row("size-trend", names, most, said, about, most["density"], POINTS)
 
 
 def rates(read: Read) -> Iterator[dict[str, Any]]:
@@ -193,13 +148,13 @@ def rates(read: Read) -> Iterator[dict[str, Any]]:
         about = f"rates {min(by_rate):.0%} and {max(by_rate):.0%}"
         one, other = highest_sparsity(low), highest_sparsity(high)
         apart = verdict((one - other).abs(), SAME, at_least=False)
-        yield _row("rate-sparsity", names, rows, apart, about, unit=POINTS)
+        yield row("rate-sparsity", names, rows, apart, about, unit=POINTS)
         better = best(low)[stats.RECALL] / best(high)[stats.RECALL] - 1
-        yield _row("rate-recall", names, rows, verdict(better), about)
+        yield row("rate-recall", names, rows, verdict(better), about)
         found = ((one, min(by_rate)), (other, max(by_rate)))
         steps = [np.log(1 - s[s > 0]) / np.log(1 - rate) for s, rate in found]
         ratio = verdict(np.log(steps[0] / steps[1]))
-        yield _row("rate-steps", names, rows, _unlogged(ratio), about, unit=f"{RATIO} of prunings")
+        yield row("rate-steps", names, rows, _unlogged(ratio), about, unit=f"{RATIO} of prunings")
 
 
 def lcm(read: Read) -> Iterator[dict[str, Any]]:
@@ -210,7 +165,7 @@ def lcm(read: Read) -> Iterator[dict[str, Any]]:
             ours, theirs = (at.loc[at["method"] == m, stats.RECALL] for m in ("imp", "lcm"))
             about = f"embedding size {rows['embedding_size'].max()}"
             said = verdict(ours / theirs - 1)
-            yield _row(f"lcm-{share * 100:.0f}", names, at[at["method"] != "dense"], said, about)
+            yield row(f"lcm-{share * 100:.0f}", names, at[at["method"] != "dense"], said, about)
 
 
 def training_speed(read: Read) -> Iterator[dict[str, Any]]:
@@ -222,74 +177,7 @@ def training_speed(read: Read) -> Iterator[dict[str, Any]]:
         ratio = np.log(ticket["seed"].map(dense) / ticket["best_epoch"])
         said = _unlogged(verdict(ratio))
         unit = f"{RATIO} of best epochs"
-        yield _row("training-speed", names, ticket, said, density=ticket["density"], unit=unit)
-
-
-def tuned(read: Read) -> Iterator[dict[str, Any]]:
-    """Ours, not the paper's: a dense model with λ tuned is better than the one with the paper's; a
-    ticket loses less than 1 % to it, at the paper's λ and at the tuned one."""
-    wide = read("l2")
-    for names, dense in wide[wide["protocol"] == "validated"].groupby(SETTING):
-        names = dict(zip(SETTING, names, strict=True))
-        best, usual = best_l2(dense), dense[dense["l2"] == PAPER_L2]
-        base = dense[dense["l2"] == best]
-        lead = stats.beside(base, usual, ["seed"])
-        about = f"λ = {best:g}"
-        yield _row("tuned-dense", names, base, verdict(lead["difference"]), about)
-        for claim, chapter, l2 in (
-            ("ticket-to-tuned", "existence", PAPER_L2),
-            ("tuned-ticket", "tuned", best),
-        ):
-            rows = read(chapter)
-            rows = rows[(rows[SETTING] == pd.Series(names)).all(axis=1) & (rows["l2"] == l2)]
-            for _, found in by_setting(rows[rows["method"] == "imp"]):
-                ticket = sparsest(found)
-                to = stats.beside(ticket, base, ["seed"])
-                said = verdict(to["difference"], -stats.MARGIN)
-                yield _row(claim, names, ticket, said, f"λ = {l2:g}", ticket["density"])
-
-
-def axes(read: Read) -> Iterator[dict[str, Any]]:
-    """Ours, not the paper's: a dense table with λ tuned, cut to a third of its entries and not
-    trained again, in principal or varimax axes, whichever are better on the validation set, is
-    better than cut in its own; and loses less than 1 % to what IMP finds at this density, and to
-    masks that are learnt or moved in a training, whichever are better there."""
-    turned, rivals = ("principal axes", "varimax axes"), ("PEP", "dynamic")
-    both = pd.concat([read("bases"), read("finders")])
-    for names, rows in by_setting(both.drop_duplicates(["search", "key", "round"])):
-        rows = rows.assign(way=ways(rows))[rows["density"].round(2) == CUT]
-        choice = rows.groupby("way")["choice"].mean()
-        for claim, others, bound in (
-            ("axes-cut", ("own axes",), 0.0),
-            ("axes-search", ("IMP",), -stats.MARGIN),
-            ("axes-rival", rivals, -stats.MARGIN),
-        ):
-            if {*turned, *others} <= {*choice.index}:
-                ours, theirs = (choice[[*names]].idxmax() for names in (turned, others))
-                cut, other = (rows[rows["way"] == way] for way in (ours, theirs))
-                beside = stats.beside(cut, other, ["seed"])
-                said = verdict(beside["difference"], bound)
-                about = f"{ours}, to {theirs}" if len(others) > 1 else ours
-                yield _row(claim, names, pd.concat([beside, other]), said, about, beside["density"])
-
-
-def fewer_pairs(read: Read) -> Iterator[dict[str, Any]]:
-    """Ours, not the paper's: trained on four fifths of the training pairs a model loses less than
-    1 % to all of them; where noise was planted, it gains by dropping as many. By the criterion that
-    is best on the validation set."""
-    for claim, chapter in (("pairs-fewer", "interactions"), ("pairs-noise", "noise")):
-        every = read(chapter)
-        every = every[(every["method"] == "pairs") & every["policy"].isna()]
-        for names, rows in by_setting(every):
-            for noise, part in rows.groupby(rows["noise"].fillna("")):
-                kept = part["train_pairs"] / part.groupby("search")["train_pairs"].transform("max")
-                fewer = part[part["round"] > 0 if noise else kept.round(2) == FEWER]
-                choice = fewer.groupby("criterion")["choice"].mean().drop("random", errors="ignore")
-                if len(choice):
-                    way = choice.idxmax()
-                    one = fewer[fewer["criterion"] == way]
-                    said = verdict(one["difference"], 0.0 if noise else -stats.MARGIN)
-                    yield _row(claim, names, one, said, ", ".join(filter(None, (way, noise))))
+        yield row("training-speed", names, ticket, said, density=ticket["density"], unit=unit)
 
 
 def complexity(read: Read) -> Iterator[dict[str, Any]]:
@@ -306,7 +194,7 @@ def complexity(read: Read) -> Iterator[dict[str, Any]]:
             about = "" if np.isnan(needed) else f"as computed here: {needed:.3f}"
             said = verdict(pd.Series([cost.work_paper]), 1.0, at_least=False)
             unit = f"{RATIO} of multiply-adds"
-            yield _row("complexity", names, held, said, about, held["density"], unit)
+            yield row("complexity", names, held, said, about, held["density"], unit)
 
 
 def _unlogged(said: dict[str, Any]) -> dict[str, Any]:
@@ -319,17 +207,17 @@ def unanswered(_: Read) -> Iterator[dict[str, Any]]:
     what is true by construction: a mask that keeps the largest entries keeps the largest."""
     everywhere = {"dataset": "all", "backbone": "", "protocol": ""}
     said = {"n": 0, "verdict": NOT_APPLICABLE}
-    yield _row("magnitude", everywhere, None, said, "true by construction")
+    yield row("magnitude", everywhere, None, said, "true by construction")
     names = {"dataset": "kwai", "backbone": "", "protocol": "paper"}
     for claim in ("kwai-mf", "kwai-lightgcn"):
-        yield _row(claim, names, None, {"n": 0, "verdict": NO_DATA})
-    yield _row("rp-falls", {**names, "dataset": "tiktok"}, None, {"n": 0, "verdict": NO_DATA})
+        yield row(claim, names, None, {"n": 0, "verdict": NO_DATA})
+    yield row("rp-falls", {**names, "dataset": "tiktok"}, None, {"n": 0, "verdict": NO_DATA})
     for claim in ("lcm-50", "lcm-25"):
         where = {"dataset": "yelp2018", "backbone": "lightgcn", "protocol": "paper"}
-        yield _row(claim, where, None, {"n": 0, "verdict": NOT_RUN}, "embedding size 128")
+        yield row(claim, where, None, {"n": 0, "verdict": NOT_RUN}, "embedding size 128")
     for claim in ("rate-sparsity", "rate-recall", "rate-steps"):
         where = {"dataset": "yelp2018", "backbone": "lightgcn", "protocol": "paper"}
-        yield _row(claim, where, None, {"n": 0, "verdict": NOT_RUN})
+        yield row(claim, where, None, {"n": 0, "verdict": NOT_RUN})
 
 
 CLAIMS: tuple[Callable[[Read], Iterator[dict[str, Any]]], ...] = (
@@ -344,9 +232,9 @@ CLAIMS: tuple[Callable[[Read], Iterator[dict[str, Any]]], ...] = (
     lcm,
     complexity,
     training_speed,
-    tuned,
-    axes,
-    fewer_pairs,
+    beyond.tuned,
+    beyond.axes,
+    beyond.fewer_pairs,
     unanswered,
 )
 
@@ -359,7 +247,7 @@ def findings() -> pd.DataFrame:
     def read(chapter: str) -> pd.DataFrame:
         return smallest_batches(table(chapter, frame=frame))
 
-    rows = [row for claim in CLAIMS for row in claim(read)]
+    rows = [found for claim in CLAIMS for found in claim(read)]
     frame = pd.DataFrame(rows, columns=COLUMNS)
     return frame.sort_values(["claim", *SETTING, "about"], ignore_index=True)
 
@@ -385,7 +273,7 @@ def cells() -> pd.DataFrame:
         about = {n: cell[n] for n in ("table", "dataset", "backbone", "metric", "setting")}
         about |= {"density": round(cell["density"], 3), "printed": cell["value"], "ours": ours}
         about |= {"difference": ours - cell["value"], "n": len(here)}
-        rows.append(about | {"verdict": "" if len(here) else missing, "keys": _keys(here)})
+        rows.append(about | {"verdict": "" if len(here) else missing, "keys": keys(here)})
     return pd.DataFrame(rows)
 
 
@@ -448,25 +336,3 @@ def _imp_and(
         near = imp["density"].round(2).isin(other["density"].round(2))
         if len(other) and len(imp):
             yield names, imp[near], other[other["seed"].isin(imp["seed"])]
-
-
-def _row(
-    claim: str,
-    names: dict[str, str],
-    rows: pd.DataFrame | None,
-    said: dict[str, Any],
-    about: str = "",
-    density: pd.Series | None = None,
-    unit: str = DIFFERENCE,
-) -> dict[str, Any]:
-    """A line of the findings. about: what else tells it apart. density: of the tickets, of which
-    the mean is kept. unit: of the estimate and its interval."""
-    kept = np.nan if density is None else round(density.mean(), 3)
-    if rows is not None and len(rows):
-        about = (about + batches(rows["batch_size"]).iloc[0]).removeprefix(", ")
-    row = {"claim": claim, **names, "about": about, "density": kept, "unit": unit}
-    return {**row, **said, "keys": _keys(rows)}
-
-
-def _keys(rows: pd.DataFrame | None) -> str:
-    return "" if rows is None else " ".join(sorted({key[:8] for key in rows["key"]}))
