@@ -53,8 +53,9 @@ def summary(
     frame: pd.DataFrame, by: Sequence[str] | str, column: str = "difference"
 ) -> pd.DataFrame:
     """One row for each group, over its seeds: `n`, `mean`, the two-sided interval `low` to `high`,
-    the one-sided lower bound `lower`, the two-sided p-value `p` of a mean of 0, and `detectable`,
-    the difference that so many seeds with this scatter would find with a probability of 80 %.
+    the one-sided lower bound `lower`, the two-sided p-value `p` of a mean of 0, `detectable`, the
+    difference that so many seeds with this scatter would find with a probability of 80 %, and
+    `corrected p`, the p-values of all groups corrected together (:func:`holm`).
 
     All but n and mean are empty with fewer than three seeds. Rows without a value are left out.
     """
@@ -64,7 +65,8 @@ def summary(
         values = group[column].to_numpy(float)
         rows.append(dict(zip(keys, key, strict=True)) | over_seeds(values))
     names = [*keys, "n", "mean", "low", "high", "lower", "p", "detectable"]
-    return pd.DataFrame(rows, columns=names)
+    found = pd.DataFrame(rows, columns=names)
+    return found.assign(**{"corrected p": holm(found["p"].astype(float))})
 
 
 def over_seeds(values: np.ndarray) -> dict[str, float]:

@@ -10,7 +10,7 @@ import pandas as pd
 from lthnb import stats
 from lthnb.experiments import best_l2
 from lthnb.experiments.names import ways
-from lthnb.experiments.selection import SETTING, by_setting, chosen_on, sparsest
+from lthnb.experiments.selection import SETTING, by_setting, chosen_on, pairs_kept, sparsest
 from lthnb.experiments.verdicts import Read, row, verdict
 
 PAPER_L2 = 1e-4  # §4.1
@@ -83,9 +83,8 @@ def fewer_pairs(read: Read) -> Iterator[dict[str, Any]]:
             for noise, part in rows.groupby("noise"):
                 whole = part[part["round"] == 0].drop_duplicates(["l2", "seed"])
                 whole = whole[whole["l2"] == best_l2(whole)]
-                kept = part["train_pairs"] / part.groupby("search")["train_pairs"].transform("max")
-                fewer = part[part["round"] > 0 if noise else kept.round(2) == FEWER]
-                fewer = fewer[fewer["criterion"] != "random"]
+                at = part["round"] > 0 if noise else pairs_kept(part).round(2) == FEWER
+                fewer = part[at & (part["criterion"] != "random")]
                 choice = stats.beside(fewer, whole, ["seed"], chosen_on(rows))
                 if len(choice):
                     found = choice.groupby(["criterion", "l2"])["difference"].agg(["mean", "count"])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pandas as pd
 
+from lthnb.experiments import selection
+
 PAPER_BATCH = 2048  # §4.1
 DATA = {  # how data sets are called in titles
     "movielens": "MovieLens",
@@ -47,6 +49,14 @@ WAYS = {  # to a mask of a trained table, by method, basis and criterion, and wh
     ("dynamic", "", "random"): "dynamic",
     ("pep", "", ""): "PEP",
 }
+PAIRS = {  # what says which training pairs go first
+    "random": "random",
+    "rare": "rare items",
+    "loss": "loss",
+    "user-loss": "loss in the user",
+    "agreement": "three seeds agree",
+    "learning": "learnt late",
+}
 REWINDS = {
     "rewind": "rewound",
     "late": "rewound to an early epoch",
@@ -70,6 +80,16 @@ def named(frame: pd.DataFrame) -> pd.DataFrame:
         start=frame["rewind"].map(REWINDS).fillna("–"),
         chosen=frame["protocol"].map(PROTOCOLS),
     )
+
+
+def named_pairs(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows of searches over training pairs, :func:`named`: `criterion` as :data:`PAIRS` calls
+    it, `noise` as way and share ("none": none was planted), and `kept`, the share of the pairs that
+    a row is trained on, to two digits."""
+    frame = named(frame[frame["method"] == "pairs"])
+    noise = frame["noise"].fillna("none").str.replace(r"(\w+)-([\d.]+)-.*", r"\1, \2", regex=True)
+    kept = selection.pairs_kept(frame).round(2)
+    return frame.assign(criterion=frame["criterion"].map(PAIRS), noise=noise, kept=kept)
 
 
 def batches(size: pd.Series) -> pd.Series:

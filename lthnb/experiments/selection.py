@@ -25,6 +25,11 @@ def by_setting(frame: pd.DataFrame) -> Iterator[tuple[dict[str, str], pd.DataFra
         yield dict(zip(SETTING, names, strict=True)), rows.assign(choice=choice, difference=test)
 
 
+def pairs_kept(rows: pd.DataFrame) -> pd.Series:
+    """The share of its search's training pairs that each row is trained on."""
+    return rows["train_pairs"] / rows.groupby("search")["train_pairs"].transform("max")
+
+
 def sparsest(rows: pd.DataFrame) -> pd.DataFrame:
     """The rows of the sparsest density that is non-inferior on the part that chooses; where none
     is, or there are too few seeds to say, of the density with the best mean there. `sure` tells

@@ -1,12 +1,13 @@
 """The book's figures and tables: the field's words, one look, seaborn on DataFrames."""
 
-from lthnb.experiments.names import named, ways
+from lthnb.experiments.names import PAIRS, named, named_pairs, ways
 from lthnb.plots.captions import SEEDS, claims, csv, show
 from lthnb.plots.curves import cells, curves, ordered, table, tidy
 from lthnb.plots.style import PALETTE, use_style
 from lthnb.stats import interval
 
 __all__ = [
+    "PAIRS",
     "PALETTE",
     "SEEDS",
     "cells",
@@ -15,6 +16,7 @@ __all__ = [
     "curves",
     "interval",
     "named",
+    "named_pairs",
     "ordered",
     "show",
     "table",

@@ -124,8 +124,8 @@ def ordered(values: pd.Series) -> list:
 
 def cells(found: pd.DataFrame, by: str | list[str]) -> pd.DataFrame:
     """A line for each of `by`, a column for each data set and model: the interval of each row of a
-    :func:`stats.summary`, and * where its p-value, corrected, is below 5 %."""
-    stars = (found["p"] < 0.05).map({True: " *", False: ""}).astype(str)
+    :func:`stats.summary`, and * where its corrected p-value is below 5 %."""
+    stars = (found["corrected p"] < 0.05).map({True: " *", False: ""}).astype(str)
     said = stats.interval(found) + stars
     wide = found.assign(said=said, cell=found["data"] + ", " + found["model"])
     return wide.pivot(index=by, columns="cell", values="said").fillna("").reset_index()
