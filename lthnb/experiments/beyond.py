@@ -89,9 +89,10 @@ def fewer_pairs(read: Read) -> Iterator[dict[str, Any]]:
                 fewer = part[at & (part["criterion"] != "random")]
                 choice = stats.beside(fewer, whole, ["seed"], chosen_on(rows))
                 if len(choice):
-                    found = choice.groupby(["criterion", "l2"])["difference"].agg(["mean", "count"])
-                    enough = found["count"] >= min(stats.LEAST_SEEDS, found["count"].max())
-                    way, l2 = found.loc[enough, "mean"].idxmax()
+                    found = choice.pivot_table("difference", "seed", ["criterion", "l2"])
+                    counts = found.notna().sum()
+                    enough = found.loc[:, counts >= min(stats.LEAST_SEEDS, counts.max())]
+                    way, l2 = enough.dropna().mean().idxmax()  # over the seeds of all
                     one = fewer[(fewer["criterion"] == way) & (fewer["l2"] == l2)]
                     one = stats.beside(one, whole, ["seed"])
                     about = ", ".join(filter(None, (way, f"λ = {l2:g}", noise)))
