@@ -253,7 +253,7 @@ def scaled(name):
             "runs.parquet: is not there or not",
             lambda f: next(f.glob("*/*.runs.*")).write_bytes(b"x"),
         ),
-        ("splits/.*parquet: is not there or not", lambda f: next(f.glob("splits/*")).unlink()),
+        ("splits.parquet: is not there or not", lambda f: next(f.glob("*/*.splits.*")).unlink()),
         ("stray: SHA256SUMS does not list it", lambda f: (f / "stray").write_bytes(b"")),
         ("stand twice", rewrite("runs", lambda rows: rows.append(rows[0]))),
         ("stand twice", rewrite("searches", lambda rows: rows.append(rows[0]))),

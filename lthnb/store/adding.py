@@ -94,6 +94,15 @@ def write_parts(
     for row in sorted(searches, key=lambda r: (r["search"], r["round"], -r["density"])):
         record = runs.get(row["key"]) or recorded.find(row["key"])
         tables[group_of(record.row), "searches"].append(row)
+    tested: dict[tuple, dict[str, Any]] = {}
+    for one in runs.values():
+        if one.row["data_digest"] not in recorded.splits:
+            split = {part: one.nested[part] for part in SPLIT_PART}
+            content = group_of(one.row), *(part.tobytes() for part in split.values())
+            digests = tested.setdefault(content, {"digests": set(), **split})["digests"]
+            digests.add(one.row["data_digest"])
+    for (name, *_), split in tested.items():
+        tables[name, "splits"].append(split | {"digests": sorted(split["digests"])})
     for name, chain in masks:
         tables[name, "masks"].append(chain)
     for name, row in arrays:
@@ -102,13 +111,6 @@ def write_parts(
     for (name, kind), rows in sorted(tables.items()):
         path = folder / name / f"{number[name]}.{kind}.parquet"
         written.append(write_parquet(path, pa.Table.from_pylist(rows, SCHEMAS[kind])))
-    splits = {record.row["data_digest"]: record for record in runs.values()}
-    for digest, record in splits.items():
-        path = folder / "splits" / f"{digest}.parquet"
-        # One that is there and not listed is what a kill left behind.
-        if not (path.is_file() and f"splits/{path.name}" in recorded.sums):
-            arrays = {part: record.nested[part] for part in SPLIT_PART}
-            written.append(write_parquet(path, pa.table(arrays, SCHEMAS["splits"])))
     return written
 
 

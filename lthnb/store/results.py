@@ -2,8 +2,8 @@
 
 On disk, below `results/`: `DATASET-BACKBONE/NNN.runs.parquet`, one row a run;
 `NNN.searches.parquet`, one row for each round of each search; `NNN.nested.parquet`, histories and
-hits; `NNN.masks.parquet`, masks where they are kept; `NNN.arrays.parquet`, rotations of starts.
-`splits/DIGEST.parquet` has who was tested on how many items, `tables/KEY.safetensors` a few trained
+hits; `NNN.splits.parquet`, who was tested on how many items; `NNN.masks.parquet`, masks where they
+are kept; `NNN.arrays.parquet`, rotations of starts. `tables/KEY.safetensors` has a few trained
 tables. `SHA256SUMS` lists them all, and a file that it does not list, or whose content does not
 fit, is not believed.
 """
@@ -48,6 +48,7 @@ TYPES = {"str": pa.string(), "int": pa.int64(), "float": pa.float64()}
 HISTORY = [name for name in NESTED if name not in SPLIT_PART]
 # Of the files, by their kind. `fell`: for each entry, row by row, the place in `digests` of the
 # first mask that lacks it, from 1, or 0 where all keep it: masks that lie within each other.
+# `digests` of splits: of all data with the same test part.
 SCHEMAS = {
     "runs": pa.schema([(name, TYPES[kind]) for name, (kind, _) in RUN_COLUMNS.items()]),
     "searches": pa.schema([(name, TYPES[kind]) for name, (kind, _) in SEARCH_COLUMNS.items()]),
@@ -62,7 +63,9 @@ SCHEMAS = {
     "arrays": pa.schema(
         {"digest": pa.string(), "rows": pa.int64(), "size": pa.int64(), "values": pa.binary()}
     ),
-    "splits": pa.schema([(name, pa.uint32()) for name in SPLIT_PART]),
+    "splits": pa.schema(
+        {"digests": pa.list_(pa.string())} | {name: pa.list_(pa.uint32()) for name in SPLIT_PART}
+    ),
 }
 FIRST = ["dataset", "backbone", "embedding_size", "protocol", "l2", "method", "rate", "rewind"]
 FIRST += ["seed", "round", "density", "recall@20", "ndcg@20", "valid_recall@20", "best_epoch"]
@@ -105,7 +108,7 @@ class Recorded:
         return content
 
     def parts(self, kind: str) -> list[str]:
-        """The files of a kind: `runs`, `searches`, `nested`, `masks` or `arrays`."""
+        """The files of a kind: `runs`, `searches`, `nested`, `splits`, `masks` or `arrays`."""
         return [name for name in sorted(self.sums) if name.endswith(f".{kind}.parquet")]
 
     def part(self, name: str) -> pa.Table:
@@ -167,8 +170,21 @@ class Recorded:
             raise DamagedFile(f"{self.folder}: no nested part of run {key[:8]}. {REMEDY}")
         name, row = self._nested_in[key]
         found = {n: np.asarray(self.part(name)[n][row].values, NESTED[n]) for n in HISTORY}
-        split = self.part(f"splits/{data_digest}.parquet")
-        return found | {n: split[n].to_numpy() for n in SPLIT_PART}
+        if data_digest not in self.splits:
+            raise DamagedFile(f"{self.folder}: no split of data {data_digest[:8]}. {REMEDY}")
+        name, row = self.splits[data_digest]
+        split = {n: np.asarray(self.part(name)[n][row].values, NESTED[n]) for n in SPLIT_PART}
+        return found | split
+
+    @cached_property
+    def splits(self) -> dict[str, tuple[str, int]]:
+        """Digest of data → the file that has who was tested, and the row there."""
+        return {
+            digest: (name, row)
+            for name in self.parts("splits")
+            for row, digests in enumerate(self.part(name)["digests"].to_pylist())
+            for digest in digests
+        }
 
     @cached_property
     def prunings(self) -> dict[str, dict[str, Any]]:
