@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lthnb.experiments import claims, selection, verdicts
+from lthnb.experiments import beyond, claims, selection, verdicts
 
 
 def values(*numbers):
@@ -66,6 +66,45 @@ def test_best_ticket_of_each_seed_is_chosen_on_the_validation_set(rows):
 
 def test_winning_by_definition_needs_no_more_epochs(rows):
     assert selection.highest_sparsity(rows).to_dict() == {0: 0.5, 1: 0.5, 2: 0.5}
+
+
+def test_of_fewer_pairs_criterion_and_λ_are_chosen_on_the_validation_set():
+    """Of three ways one is best on valid and worse on test; a fourth had no choice of λ."""
+    made = []
+    for criterion, l2, valid, test in (
+        ("loss", 0.1, 0.22, 0.18),
+        ("loss", 0.01, 0.21, 0.25),
+        ("user-loss", 0.1, 0.19, 0.25),
+        ("rare", 0.1, 0.30, 0.30),
+        ("random", 0.1, 0.30, 0.30),
+    ):
+        for seed in range(3):
+            whole = 0.20 if l2 == 0.1 else 0.15  # of all pairs λ = 0.1 is best
+            search = f"{criterion} {l2} {seed}"
+            made.append((search, criterion, l2, seed, 0, 100, whole, whole))
+            made.append((search, criterion, l2, seed, 1, 80, valid, test + 0.001 * seed))
+    names = ["search", "criterion", "l2", "seed", "round", "train_pairs", "valid_recall@20"]
+    frame = pd.DataFrame(made, columns=[*names, "recall@20"])
+    frame = frame.assign(dataset="d", backbone="mf", protocol="validated", method="pairs")
+    frame = frame.assign(noise=None, policy=None, batch_size=2048, key=frame.index.map(str))
+    chapters = {"interactions": frame, "interactions-l2": frame[frame["criterion"] != "rare"]}
+    [found] = beyond.fewer_pairs(lambda chapter: chapters.get(chapter, frame[:0]))
+    assert (found["claim"], found["about"]) == ("pairs-fewer", "loss, λ = 0.1")
+    assert found["estimate"] == pytest.approx(0.181 / 0.2 - 1)
+    assert found["verdict"] == verdicts.CONTRADICTED
+
+
+def test_a_search_that_has_no_ticket_yet_says_nothing(monkeypatch, found):
+    real = claims.table
+
+    def begun(chapter, **how):
+        rows = real(chapter, **how)
+        more = rows[(rows["round"] == 0) & (rows["method"] == "imp")].assign(method="random")
+        more = more.assign(search="begun", backbone="mf", dataset="new")
+        return pd.concat([rows, more.head(1)])
+
+    monkeypatch.setattr(claims, "table", begun)
+    assert len(claims.findings()) == len(found)
 
 
 @pytest.fixture(scope="module")

@@ -75,6 +75,14 @@ def test_detectable_difference_is_found_with_a_probability_of_80_percent():
     assert found.mean() == pytest.approx(0.8, abs=0.04)
 
 
+def test_a_summary_corrects_the_p_values_of_its_groups_together():
+    rng = np.random.default_rng(0)
+    made = pd.DataFrame({"of": np.repeat(range(4), 5), "difference": rng.normal(0.5, 1, 20)})
+    found = stats.summary(made, "of")
+    assert found["corrected p"].tolist() == stats.holm(found["p"]).tolist()
+    assert (found["corrected p"] > found["p"]).any()
+
+
 def test_holm_multiplies_the_smallest_by_how_many_there_are():
     p = pd.Series([0.01, np.nan, 0.04, 0.03], index=list("abcd"))
     assert stats.holm(p).to_dict() == pytest.approx(

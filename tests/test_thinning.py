@@ -11,6 +11,7 @@ from lthnb.experiments.replays import replay
 from lthnb.finders import pairs
 from lthnb.lottery import rounds_of, train_dense
 from lthnb.sampling import Sampler
+from lthnb.store import adding
 from lthnb.store.runs import Store
 from lthnb.thinning import CRITERIA, thinned, thinned_search
 
@@ -81,6 +82,20 @@ def test_as_a_control_what_is_dropped_may_be_drawn_as_a_negative_and_is_not_rank
     ).same_bits
     assert (data.whole.train != DATA.train).nnz == 0
     assert data.whole.digest == DATA.digest
+
+
+def test_recorded_they_share_the_list_of_who_was_tested(tmp_path):
+    store = Store(tmp_path / "store", tmp_path / "results")
+    dense = train_dense(SPEC, DATA, 0, quiet(store))
+    rounds = list(thinned_search(dense, "random", (0.8, 0.5), 0))
+    adding.add(store, store.own_keys())
+    [name] = store.recorded_tables.parts("splits")
+    [digests] = store.recorded_tables.part(name)["digests"].to_pylist()
+    assert digests == sorted(one.run.data.digest for one in rounds)
+    assert list(adding.verify(store.results)) == []
+    last = rounds[-1].run.record
+    again = store.recorded_tables.find(last.key)
+    assert again.hits().means() == last.hits().means()
 
 
 @pytest.mark.parametrize("backbone", ["mf", "lightgcn"])

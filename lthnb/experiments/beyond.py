@@ -76,8 +76,10 @@ def fewer_pairs(read: Read) -> Iterator[dict[str, Any]]:
         ("pairs-fewer", ("interactions", "interactions-l2"), -stats.MARGIN),
         ("pairs-noise", ("noise", "noise-l2"), 0.0),
     ):
-        every = pd.concat([read(chapter) for chapter in chapters])
+        usual, anew = (read(chapter) for chapter in chapters)
+        every = pd.concat([usual, anew])
         every = every[(every["method"] == "pairs") & every["policy"].isna()]
+        every = every[every["criterion"].isin(anew["criterion"])]  # which all had their choice of λ
         every = every.drop_duplicates(["search", "key"]).assign(
             noise=lambda f: f["noise"].fillna("")
         )
@@ -92,7 +94,8 @@ def fewer_pairs(read: Read) -> Iterator[dict[str, Any]]:
                     found = choice.pivot_table("difference", "seed", ["criterion", "l2"])
                     counts = found.notna().sum()
                     enough = found.loc[:, counts >= min(stats.LEAST_SEEDS, counts.max())]
-                    way, l2 = enough.dropna().mean().idxmax()  # over the seeds of all
+                    common = enough.dropna()  # over the seeds of all
+                    way, l2 = (common if len(common) else enough).mean().idxmax()
                     one = fewer[(fewer["criterion"] == way) & (fewer["l2"] == l2)]
                     one = stats.beside(one, whole, ["seed"])
                     about = ", ".join(filter(None, (way, f"λ = {l2:g}", noise)))
