@@ -101,15 +101,15 @@ def thinned_search(
             f"{dense.data.name}: found {dense.data.dropped.nnz:,} pairs dropped before, expected "
             "none: prune the whole data once, to the smaller share."
         )
+    policy = dict(policy or {})
     named = {"criterion": criterion, "densities": tuple(shares)}
-    named |= {"policy": canonical(dict(policy))} if policy else {}
-    tags = search_tags("pairs", seed, **named)
-    negatives = {"negatives": True} if policy and policy.get("negatives") else {}
+    tags = search_tags("pairs", seed, policy=canonical(policy) if policy else None, **named)
 
     def shrink(number: int, last: TrainedRun) -> tuple[Interactions, StoredMask, Init]:
         keep = round(shares[number - 1] * dense.data.train.nnz)
         about = {"pairs": criterion, "run": last.key, "seed": seed, "keep": [keep]}
-        about |= {"data": dense.data.digest, **negatives}
+        about |= {"data": dense.data.digest}
+        about |= {"negatives": True} if policy.get("negatives") else {}
         return thinned(dense.data, about, dense.control), dense.mask, dense.init
 
     yield from descend(dense, tags, len(shares), shrink)

@@ -16,7 +16,7 @@ import pandas as pd
 
 from lthnb.config import ConfigError, nearest
 from lthnb.experiments.grid import EMPTY, SETTINGS, TAGS, Grid, Search
-from lthnb.stats import LEAST_SEEDS
+from lthnb.experiments.selection import best_of
 from lthnb.store.records import ONE_SHOT
 from lthnb.store.results import results
 from lthnb.store.runs import Store
@@ -115,13 +115,15 @@ def tuned(searches: Sequence[Search], frame: pd.DataFrame) -> list[Search]:
 
 def best_l2(dense: pd.DataFrame) -> float:
     """Of dense models that differ by λ and seed alone: the λ with the best mean Recall@20 on the
-    validation set, over the seeds that all values have; nan where none was run. A value with one or
-    two seeds is left out where others have more."""
-    recall = dense.pivot_table(index="seed", columns="l2", values="valid_recall@20")
-    counts = recall.notna().sum()
-    enough = recall.loc[:, counts >= min(LEAST_SEEDS, counts.max())] if len(counts) else recall
-    means = enough.dropna().mean()
-    return float(means.idxmax()) if len(means.dropna()) else float("nan")
+    validation set (:func:`selection.best_of`); nan where none was run."""
+    found = best_of(dense, ["l2"], "valid_recall@20")
+    return float("nan") if found is None else float(found[0])
+
+
+def at_best_l2(rows: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
+    """The rows of each group that have its :func:`best_l2`."""
+    groups = (group for _, group in rows.groupby(list(by)))
+    return pd.concat([rows[:0], *(one[one["l2"] == best_l2(one)] for one in groups)])
 
 
 def _beside(

@@ -10,7 +10,14 @@ import pandas as pd
 from lthnb import stats
 from lthnb.experiments import best_l2
 from lthnb.experiments.names import ways
-from lthnb.experiments.selection import SETTING, by_setting, chosen_on, pairs_kept, sparsest
+from lthnb.experiments.selection import (
+    SETTING,
+    best_of,
+    by_setting,
+    chosen_on,
+    pairs_kept,
+    sparsest,
+)
 from lthnb.experiments.verdicts import Read, row, verdict
 
 PAPER_L2 = 1e-4  # §4.1
@@ -19,8 +26,8 @@ FEWER = 0.8  # share of the training pairs at which criteria are compared
 
 
 def tuned(read: Read) -> Iterator[dict[str, Any]]:
-    """A dense model with λ tuned is better than the one with the paper's; a
-    ticket loses less than 1 % to it, at the paper's λ and at the tuned one."""
+    """A dense model with λ tuned is better than the one with the paper's; a ticket loses less than
+    1 % to it, at the paper's λ and at the tuned one."""
     wide = read("l2")
     for names, dense in wide[wide["protocol"] == "validated"].groupby(SETTING):
         names = dict(zip(SETTING, names, strict=True))
@@ -90,12 +97,9 @@ def fewer_pairs(read: Read) -> Iterator[dict[str, Any]]:
                 at = part["round"] > 0 if noise else pairs_kept(part).round(2) == FEWER
                 fewer = part[at & (part["criterion"] != "random")]
                 choice = stats.beside(fewer, whole, ["seed"], chosen_on(rows))
-                if len(choice):
-                    found = choice.pivot_table("difference", "seed", ["criterion", "l2"])
-                    counts = found.notna().sum()
-                    enough = found.loc[:, counts >= min(stats.LEAST_SEEDS, counts.max())]
-                    common = enough.dropna()  # over the seeds of all
-                    way, l2 = (common if len(common) else enough).mean().idxmax()
+                best = best_of(choice, ["criterion", "l2"], "difference")
+                if best is not None:
+                    way, l2 = best
                     one = fewer[(fewer["criterion"] == way) & (fewer["l2"] == l2)]
                     one = stats.beside(one, whole, ["seed"])
                     about = ", ".join(filter(None, (way, f"λ = {l2:g}", noise)))

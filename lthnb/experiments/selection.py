@@ -25,6 +25,17 @@ def by_setting(frame: pd.DataFrame) -> Iterator[tuple[dict[str, str], pd.DataFra
         yield dict(zip(SETTING, names, strict=True)), rows.assign(choice=choice, difference=test)
 
 
+def best_of(rows: pd.DataFrame, by: Sequence[str], column: str) -> tuple | None:
+    """The values of some columns whose rows have the best mean of another, over the seeds that all
+    values have; None where there is no such seed. Values with one or two seeds are left out where
+    others have more."""
+    found = rows.groupby(["seed", *by])[column].mean().unstack(list(by))
+    counts = found.notna().sum()
+    means = found.loc[:, counts >= min(stats.LEAST_SEEDS, counts.max())].dropna().mean().dropna()
+    best = means.idxmax() if len(means) else None
+    return best if best is None or isinstance(best, tuple) else (best,)
+
+
 def pairs_kept(rows: pd.DataFrame) -> pd.Series:
     """The share of its search's training pairs that each row is trained on."""
     return rows["train_pairs"] / rows.groupby("search")["train_pairs"].transform("max")

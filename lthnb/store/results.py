@@ -168,13 +168,14 @@ class Recorded:
         """The nested part of a run, :data:`records.NESTED`."""
         if key not in self._nested_in:
             raise DamagedFile(f"{self.folder}: no nested part of run {key[:8]}. {REMEDY}")
-        name, row = self._nested_in[key]
-        found = {n: np.asarray(self.part(name)[n][row].values, NESTED[n]) for n in HISTORY}
         if data_digest not in self.splits:
             raise DamagedFile(f"{self.folder}: no split of data {data_digest[:8]}. {REMEDY}")
-        name, row = self.splits[data_digest]
-        split = {n: np.asarray(self.part(name)[n][row].values, NESTED[n]) for n in SPLIT_PART}
-        return found | split
+        both = (self._nested_in[key], HISTORY), (self.splits[data_digest], SPLIT_PART)
+        return {
+            n: np.asarray(self.part(name)[n][row].values, NESTED[n])
+            for (name, row), names in both
+            for n in names
+        }
 
     @cached_property
     def splits(self) -> dict[str, tuple[str, int]]:
