@@ -136,6 +136,23 @@ def test_every_printed_cell_has_its_row():
     assert (ran["difference"].abs() < 0.002).all()
 
 
+def test_findings_are_put_in_words(monkeypatch):
+    rows = [
+        ("existence", "d", "validated", "", 0.41, 0.02, 0.003, 0.037, "supported"),
+        ("existence", "e", "validated", "", 0.41, -0.02, -0.03, -0.01, "contradicted"),
+        ("existence", "f", "validated", "", 0.41, 0.1, np.nan, np.nan, "one run only"),
+        ("existence", "d", "paper", "", 0.2, 0.5, 0.4, 0.6, "supported"),
+        ("better", "d", "validated", "to reinit", np.nan, -0.1, -0.2, -0.05, "supported"),
+        ("better", "d", "validated", "to continue", np.nan, 0.1, -0.2, 0.4, "undecided"),
+    ]
+    names = ["claim", "dataset", "protocol", "about", "density", "estimate", "low", "high"]
+    kept = pd.DataFrame(rows, columns=[*names, "verdict"]).assign(backbone="mf")
+    monkeypatch.setattr(claims, "recorded", lambda *names: kept[kept["claim"].isin(names)])
+    assert claims.number("existence", "d") == "+2.0 % (+0.3 to +3.7) at 41 % of the entries"
+    assert claims.number("better", "d", about="reinit") == "−10.0 % (−20.0 to −5.0)"
+    assert claims.count("existence", "better") == "2 of 4"
+
+
 def test_readme_shows_the_findings(root):
     """Where this fails, `python -m lthnb results findings` writes it anew."""
     readme = (root / "README.md").read_text(encoding="utf-8")

@@ -28,6 +28,7 @@ from lthnb.experiments.verdicts import (
     ONE_RUN,
     POINTS,
     RATIO,
+    SUPPORTED,
     TOO_FEW,
     Read,
     keys,
@@ -287,6 +288,30 @@ def recorded(*claims: str) -> pd.DataFrame:
     return found[found["claim"].isin(claims or found["claim"])].reset_index(drop=True)
 
 
+def number(claim: str, dataset: str = "yelp2018", backbone: str = "mf", about: str = "") -> str:
+    """One of the file's rows in words: estimate and interval, and the density where it has one.
+    about: how that column ends, where a claim has several rows."""
+    rows = _in_words(recorded(claim))
+    rows = rows[(rows["dataset"] == dataset) & (rows["backbone"] == backbone)]
+    [row] = rows[rows["about"].fillna("").str.endswith(about)].itertuples()
+    return row.said + (f"{row.at} of the entries" if row.at else "")
+
+
+def count(*names: str) -> str:
+    """How often some claims are supported, of how many data sets and models with seeds enough."""
+    ran = _in_words(recorded(*names)).dropna(subset="low")
+    return f"{(ran['verdict'] == SUPPORTED).sum()} of {len(ran)}"
+
+
+def _in_words(found: pd.DataFrame) -> pd.DataFrame:
+    """What was chosen on the validation set, with `said`, the estimate and its interval, and `at`,
+    the density, or empty."""
+    found = found[found["protocol"] == "validated"]
+    at = found["density"].map(" at {:.0%}".format).str.replace("%", " %")
+    at = at.where(found["density"].notna(), "")
+    return found.assign(said=stats.interval(found.rename(columns={"estimate": "mean"})), at=at)
+
+
 def write(path: Path) -> pd.DataFrame:
     """Write the findings as a table of text, which a reader can compare with the one before; and
     those that the README beside its folder shows."""
@@ -313,11 +338,8 @@ SHOWN = {  # claim → heading in the README
 def overview(found: pd.DataFrame) -> str:
     """The findings that the README shows, as a Markdown table: Recall@20 on test, paired by seed,
     with 95 % intervals over seeds, and each ticket's density."""
-    found = found[found["claim"].isin(SHOWN) & (found["protocol"] == "validated")]
-    said = stats.interval(found.rename(columns={"estimate": "mean"}))
-    at = (" at " + found["density"].map("{:.0%}".format)).where(found["density"].notna(), "")
-    said += at.str.replace("%", " %")
-    cells = named(found.assign(said=said, method="", rewind=""))
+    found = _in_words(found[found["claim"].isin(SHOWN)])
+    cells = named(found.assign(said=found["said"] + found["at"], method="", rewind=""))
     cells["data"] += (", " + found["about"].str.extract(r"(batches of [\d,]+)$")[0]).fillna("")
     wide = cells.pivot(index=["model", "data"], columns="claim", values="said")[[*SHOWN]]
     wide = wide.reindex(sorted(wide.index, key=lambda i: (i[0] != "MF", i[1])))
