@@ -63,6 +63,33 @@ REWINDS = {
     "reinit": "re-initialised",
     "continue": "not rewound",
 }
+CLAIMS = {  # in a few words; to match is to be non-inferior
+    "abstract-density": "tickets of 29 and 48 % match",
+    "existence": "a ticket matches its dense model",
+    "complexity": "fewer multiply-adds, by the formula",
+    "omp-sparsity": "IMP wins at a higher sparsity than one-shot",
+    "omp-recall": "IMP's best ticket beats one-shot's",
+    "rp-finds": "a random mask finds no ticket",
+    "rewind-better": "rewound beats re-initialised and not rewound",
+    "rewind-stable": "rewound wins in more seeds",
+    "size-exists": "a ticket matches at every embedding size",
+    "size-trend": "all embedding sizes have the same curve",
+    "rate-sparsity": "all pruning rates reach the same sparsity",
+    "rate-recall": "a lower pruning rate has the better ticket",
+    "rate-steps": "a higher pruning rate needs fewer prunings",
+    "lcm-50": "a ticket beats LCM at 50 %",
+    "lcm-25": "a ticket beats LCM at 25 %",
+    "training-speed": "a ticket's best epoch comes earlier",
+    "tuned-dense": "the dense model gains by a tuned λ",
+    "ticket-to-tuned": "a ticket at λ = 1e−4 matches the tuned model",
+    "tuned-ticket": "a ticket of the tuned model matches it",
+    "axes-cut": "a cut to a third is better in other axes",
+    "axes-search": "a cut to a third in other axes matches IMP",
+    "axes-half": "a cut to half in other axes matches IMP",
+    "axes-rival": "a cut to a third in other axes matches PEP and dynamic",
+    "pairs-fewer": "four fifths of the training pairs match all",
+    "pairs-noise": "dropping as many pairs as were planted helps",
+}
 PROTOCOLS = {"validated": "chosen on the validation set", "paper": "chosen on test"}
 ORDER = [*DATA.values(), *MODELS.values(), *METHODS.values(), *WAYS.values(), *REWINDS.values()]
 ORDER += PROTOCOLS.values()
@@ -87,7 +114,11 @@ def named_pairs(frame: pd.DataFrame) -> pd.DataFrame:
     it, `noise` as way and share ("none": none was planted), and `kept`, the share of the pairs that
     a row is trained on, to two digits."""
     frame = named(frame[frame["method"] == "pairs"])
-    noise = frame["noise"].fillna("none").str.replace(r"(\w+)-([\d.]+)-.*", r"\1, \2", regex=True)
+    noise = (
+        frame["noise"]
+        .fillna("none")
+        .str.replace(r"(\w+)-([\d.]+)-.*", lambda m: f"{m[1]}, {100 * float(m[2]):g} %", regex=True)
+    )
     kept = selection.pairs_kept(frame).round(2)
     return frame.assign(criterion=frame["criterion"].map(PAIRS), noise=noise, kept=kept)
 

@@ -1,14 +1,16 @@
 """The book's figures and tables: the field's words, one look, seaborn on DataFrames."""
 
-from lthnb.experiments.names import PAIRS, named, named_pairs, ways
+from lthnb.experiments.names import CLAIMS, PAIRS, named, named_pairs, ways
 from lthnb.plots.captions import SEEDS, claims, csv, show
-from lthnb.plots.curves import cells, curves, ordered, table, tidy
+from lthnb.plots.curves import PERCENT, cells, curves, ordered, table, tidy
 from lthnb.plots.style import PALETTE, use_style
 from lthnb.stats import interval
 
 __all__ = [
+    "CLAIMS",
     "PAIRS",
     "PALETTE",
+    "PERCENT",
     "SEEDS",
     "cells",
     "claims",

@@ -16,7 +16,7 @@ import pandas as pd
 from IPython.display import HTML
 
 from lthnb import paper, stats
-from lthnb.experiments.names import named
+from lthnb.experiments.names import CLAIMS, named
 from lthnb.store.records import RUN_COLUMNS, SEARCH_COLUMNS
 
 RECORDED = {*RUN_COLUMNS, *SEARCH_COLUMNS}
@@ -24,17 +24,18 @@ SEEDS = (
     "Means over seeds with 95 % intervals, from three seeds on. A seed varies the initial table "
     "and the order of the triplets, not the split."
 )
-IN_CSV = {  # of the columns of recorded runs; a chapter's own are all in
+IN_CSV = {  # of the columns of recorded runs
     *("dataset", "backbone", "embedding_size", "batch_size", "protocol", "l2", "method", "rate"),
-    *("rewind", "seed", "round", "density", "entries", "recall@20", "ndcg@20", "valid_recall@20"),
-    *("best_epoch", "epochs", "key"),
+    *("rewind", "criterion", "basis", "policy", "split", "noise", "seed", "round", "density"),
+    *("entries", "recall@20", "ndcg@20", "valid_recall@20", "best_epoch", "epochs", "key"),
 }
 
 
 def csv_link(frame: pd.DataFrame, name: str) -> str:
     """A link, as HTML, to a frame's rows as the file ``name.csv``, which the link itself holds. Of
-    recorded runs the columns are :data:`IN_CSV`."""
-    wanted = [column for column in frame if column in IN_CSV or column not in RECORDED]
+    recorded runs, which have a `key`, the columns are :data:`IN_CSV` and a chapter's own."""
+    left_out = RECORDED - IN_CSV if "key" in frame else ()
+    wanted = [column for column in frame if column not in left_out]
     text = frame[wanted].to_csv(index=False, float_format="%.6g")
     held = base64.b64encode(text.encode()).decode()
     words = f"{name}.csv, {len(frame):,} rows"
@@ -67,8 +68,8 @@ def show(name: str, frame: pd.DataFrame, caption: str, alt: str) -> HTML:
 
 
 def claims(found: pd.DataFrame, name: str, *, brief: bool = False) -> HTML:
-    """Rows of the findings as a list: what the paper says, then data and models by verdict, with
-    estimates, or if `brief` their number; all numbers as CSV."""
+    """Rows of the findings as a list: what the paper says, or what is said here, then data and
+    models by verdict, with estimates, or if `brief` their number; all numbers as CSV."""
     found = named(found.assign(mean=found["estimate"], method="", rewind=""))
     said = {claim.id: f"{escape(claim.says)} ({claim.section})" for claim in paper.CLAIMS}
     items = []
@@ -86,6 +87,9 @@ def claims(found: pd.DataFrame, name: str, *, brief: bool = False) -> HTML:
             f"<em>{word}</em>: {len(where) if brief else '; '.join(dict.fromkeys(where))}"
             for word, where in verdicts.items()
         ]
-        about = said.get(claim, "ours, not the paper's")
+        about = said.get(claim) or f"{CLAIMS[claim]} (ours)"
         items.append(f"<li><strong>{claim}</strong>: {about}<br/>{'. '.join(lines)}.</li>")
-    return HTML(f"<ul>{''.join(items)}</ul><p>{csv_link(found, name)}</p>")
+    bounds = (
+        "" if brief else "Intervals are two-sided; who matches is judged by a one-sided bound. "
+    )
+    return HTML(f"<ul>{''.join(items)}</ul><p>{bounds}{csv_link(found, name)}</p>")

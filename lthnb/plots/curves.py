@@ -14,7 +14,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
 from great_tables import GT, html
-from matplotlib.ticker import FuncFormatter, NullLocator, PercentFormatter
+from matplotlib.ticker import FuncFormatter, NullLocator
 
 from lthnb import stats
 from lthnb.experiments.names import ORDER, batches
@@ -33,6 +33,7 @@ FORMATS = {  # of numbers in tables; signed is a relative difference
     "decimals": partial(GT.fmt_number, decimals=4),
     "count": GT.fmt_integer,
 }
+PERCENT = FuncFormatter(lambda share, _: f"{100 * share:g}%".replace("-", "−"))  # of an axis
 TICKS = (1.0, 0.5, 0.2, 0.1, 0.05)
 
 
@@ -90,7 +91,7 @@ def curves(
     for ax in grid.axes.flat:
         if relative:
             ax.axhline(0, color=GREY, lw=1, ls="--", zorder=0)
-            ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+            ax.yaxis.set_major_formatter(PERCENT)
         if x == "density":
             _density(ax, frame[x])
     together = relative and not alone  # one label for all panels
@@ -138,7 +139,7 @@ def _density(ax: plt.Axes, values: pd.Series) -> None:
     ax.set_xlim(high * 1.12, low / 1.12)
     ax.set_xticks([tick for tick in TICKS if low * 0.95 <= tick <= high * 1.05])
     ax.xaxis.set_minor_locator(NullLocator())
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda d, _: f"{d:.0%}"))
+    ax.xaxis.set_major_formatter(PERCENT)
 
 
 def table(
