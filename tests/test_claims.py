@@ -94,6 +94,34 @@ def test_of_fewer_pairs_criterion_and_λ_are_chosen_on_the_validation_set():
     assert found["verdict"] == verdicts.CONTRADICTED
 
 
+def test_a_sparse_ticket_has_its_own_λ_and_stands_beside_the_tuned_dense_model():
+    """λ = 0.1 is best for the dense model, 0.01 for tickets; those of more than half do not count;
+    a table of half the columns is better than the ticket."""
+    made = []
+    for l2, dense, half in ((0.1, 0.20, 0.10), (0.01, 0.15, 0.18)):
+        for seed in range(3):
+            found = {0: (1.0, dense), 1: (0.8, 0.30), 2: (0.51, half), 3: (0.2, half - 0.05)}
+            for number, (density, valid) in found.items():
+                made.append(
+                    (f"{l2} {seed}", l2, seed, number, density, valid, valid + 0.0001 * seed)
+                )
+    names = ["search", "l2", "seed", "round", "density", "valid_recall@20", "recall@20"]
+    frame = pd.DataFrame(made, columns=names).assign(dataset="d", backbone="mf", method="imp")
+    frame = frame.assign(protocol="validated", batch_size=2048, key=frame.index.map(str))
+    frame["embedding_size"] = 32
+    small = frame[frame["round"] == 0].assign(embedding_size=16, method="dense")
+    chapters = {"bases-l2": frame, "tuned": frame[frame["l2"] == 0.1], "narrow": small}
+    sparse, narrow = beyond.sparse(lambda chapter: chapters.get(chapter, frame[:0]))
+    assert (sparse["claim"], sparse["about"], sparse["density"]) == (
+        "sparse-ticket",
+        "λ = 0.01",
+        0.51,
+    )
+    assert sparse["estimate"] == pytest.approx(0.18 / 0.20 - 1, abs=1e-4)
+    assert (narrow["claim"], narrow["about"]) == ("ticket-to-narrow", "32 columns, to 16")
+    assert narrow["estimate"] == pytest.approx(0.10 / 0.20 - 1, abs=1e-3)
+
+
 def test_a_search_that_has_no_ticket_yet_says_nothing(monkeypatch, found):
     real = claims.table
 

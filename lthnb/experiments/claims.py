@@ -234,6 +234,7 @@ CLAIMS: tuple[Callable[[Read], Iterator[dict[str, Any]]], ...] = (
     complexity,
     training_speed,
     beyond.tuned,
+    beyond.sparse,
     beyond.axes,
     beyond.fewer_pairs,
     unanswered,

@@ -49,6 +49,19 @@ WAYS = {  # to a mask of a trained table, by method, basis and criterion, and wh
     ("dynamic", "", "random"): "dynamic",
     ("pep", "", ""): "PEP",
 }
+MARKS = {  # of the ways that a figure of all of them shows
+    "SVD mask": "o",
+    "degree budgets": "X",
+    "early-bird": "s",
+    "dynamic": "^",
+    "PEP": "P",
+    "own axes": "D",
+    "own axes, from X⁰": "d",
+    "principal axes": "v",
+    "principal axes, trained on": ">",
+    "principal axes, from X⁰": "<",
+    "IMP": "*",
+}
 PAIRS = {  # what says which training pairs go first
     "random": "random",
     "rare": "rare items",
@@ -83,6 +96,8 @@ CLAIMS = {  # in a few words; to match is to be non-inferior
     "tuned-dense": "the dense model gains by a tuned λ",
     "ticket-to-tuned": "a ticket at λ = 1e−4 matches the tuned model",
     "tuned-ticket": "a ticket of the tuned model matches it",
+    "sparse-ticket": "a ticket of half or less matches, λ chosen for it",
+    "ticket-to-narrow": "a ticket of half beats a table of half the width",
     "axes-cut": "a cut to a third is better in other axes",
     "axes-search": "a cut to a third in other axes matches IMP",
     "axes-half": "a cut to half in other axes matches IMP",
@@ -126,6 +141,12 @@ def named_pairs(frame: pd.DataFrame) -> pd.DataFrame:
 def batches(size: pd.Series) -> pd.Series:
     """What is said of batches of more than the paper's 2,048 triplets; of others nothing."""
     return size.map(", batches of {:,.0f}".format).where(size > PAPER_BATCH, "").astype(str)
+
+
+def level(density: pd.Series) -> pd.Series:
+    """Densities as those at which cuts are made, to which rounds of 20 % come near: 0.512 as 0.5,
+    others to two digits."""
+    return density.round(2).replace({0.51: 0.5, 0.21: 0.2, 0.11: 0.1})
 
 
 def ways(frame: pd.DataFrame) -> pd.Series:

@@ -1,6 +1,6 @@
 """The book's figures and tables: the field's words, one look, seaborn on DataFrames."""
 
-from lthnb.experiments.names import CLAIMS, PAIRS, named, named_pairs, ways
+from lthnb.experiments.names import CLAIMS, MARKS, PAIRS, level, named, named_pairs, ways
 from lthnb.plots.captions import SEEDS, claims, csv, show
 from lthnb.plots.curves import PERCENT, cells, curves, ordered, table, tidy
 from lthnb.plots.style import PALETTE, use_style
@@ -8,6 +8,7 @@ from lthnb.stats import interval
 
 __all__ = [
     "CLAIMS",
+    "MARKS",
     "PAIRS",
     "PALETTE",
     "PERCENT",
@@ -17,6 +18,7 @@ __all__ = [
     "csv",
     "curves",
     "interval",
+    "level",
     "named",
     "named_pairs",
     "ordered",
