@@ -9,7 +9,7 @@ import pandas as pd
 
 from lthnb import stats
 from lthnb.experiments import at_best_l2, best_l2
-from lthnb.experiments.names import ways
+from lthnb.experiments.names import PAIRS, planted, ways
 from lthnb.experiments.selection import (
     SETTING,
     best_of,
@@ -133,5 +133,5 @@ def fewer_pairs(read: Read) -> Iterator[dict[str, Any]]:
                     way, l2 = best
                     one = fewer[(fewer["criterion"] == way) & (fewer["l2"] == l2)]
                     one = stats.beside(one, whole, ["seed"])
-                    about = ", ".join(filter(None, (way, f"λ = {l2:g}", noise)))
+                    about = ", ".join(filter(None, (PAIRS[way], f"λ = {l2:g}", planted(noise))))
                     yield row(claim, names, one, verdict(one["difference"], bound), about)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pandas as pd
 
 from lthnb.experiments import selection
@@ -126,16 +128,17 @@ def named(frame: pd.DataFrame) -> pd.DataFrame:
 
 def named_pairs(frame: pd.DataFrame) -> pd.DataFrame:
     """The rows of searches over training pairs, :func:`named`: `criterion` as :data:`PAIRS` calls
-    it, `noise` as way and share ("none": none was planted), and `kept`, the share of the pairs that
-    a row is trained on, to two digits."""
+    it, `noise` as :func:`planted` does ("none": none was planted), and `kept`, the share of the
+    pairs that a row is trained on, to two digits."""
     frame = named(frame[frame["method"] == "pairs"])
-    noise = (
-        frame["noise"]
-        .fillna("none")
-        .str.replace(r"(\w+)-([\d.]+)-.*", lambda m: f"{m[1]}, {100 * float(m[2]):g} %", regex=True)
-    )
-    kept = selection.pairs_kept(frame).round(2)
+    kept, noise = selection.pairs_kept(frame).round(2), frame["noise"].fillna("none").map(planted)
     return frame.assign(criterion=frame["criterion"].map(PAIRS), noise=noise, kept=kept)
+
+
+def planted(noise: str) -> str:
+    """The name of a noise as way and share, such as "uniform, 30 %"; another name as it is."""
+    found = re.fullmatch(r"(\w+)-([\d.]+)-\d+", noise)
+    return f"{found[1]}, {100 * float(found[2]):g} %" if found else noise
 
 
 def batches(size: pd.Series) -> pd.Series:
