@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 from test_face import ratings
 
@@ -30,6 +31,17 @@ def test_recorded_rows_are_shown_and_nothing_is_trained(store):
     assert len(found) == 2 * 13
     assert set(found["dataset"]) == {"lastfm"}
     assert not store.exists()
+
+
+@pytest.mark.parametrize("name", ["gowalla", "ratings.csv"])
+def test_data_of_which_nothing_is_recorded_are_trained_under_quick(name, monkeypatch):
+    """Also where the grid wants them recorded."""
+    asked = []
+    monkeypatch.setattr(
+        running, "run", lambda searches, *_: asked.extend(searches) or pd.DataFrame()
+    )
+    running.chapter_rows("existence", parameters(profile="recorded", dataset=[name]))
+    assert {(one.dataset, one.settings["max_epochs"]) for one in asked} == {(name, 300)}
 
 
 @pytest.mark.parametrize("chapter", [c for c in chapters() if c not in ("table-2", "published")])

@@ -62,19 +62,19 @@ def chapter_rows(chapter: str, p: Any) -> pd.DataFrame:
             f"profile: found {p.profile!r}, expected {RECORDED} or one of "
             f"{', '.join(grid.profiles)}."
         )
-    known = {one.dataset for one in grid.recorded(chapter)}
-    others = [name for name in p.dataset if name not in known]
-    profile = p.profile
-    if profile == RECORDED and others:
-        say(f"{', '.join(others)}: not recorded; trained under profile {UNRECORDED!r}.")
-        profile = UNRECORDED
+    profile, recorded = p.profile, results()
+    if profile == RECORDED and p.dataset:
+        known = set(table(chapter, frame=recorded, dataset=p.dataset)["dataset"])
+        if others := [name for name in p.dataset if name not in known]:
+            say(f"{', '.join(others)}: not recorded; trained under profile {UNRECORDED!r}.")
+            profile = UNRECORDED
     where = {"dataset": p.dataset, "backbone": p.backbone, "seed": p.seeds}
     where |= {"embedding_size": [p.embedding_size] if p.embedding_size else []}
     where |= {"protocol": [p.protocol] if p.protocol else []}
     where = {name: value for name, value in where.items() if value}
     control = Control(Store())
     if profile == RECORDED:
-        frame = table(chapter, **where)
+        frame = table(chapter, frame=recorded, **where)
         left = frame.attrs["missing"]
     else:
         changes = {n: v[0] for n, v in where.items() if n in ("embedding_size", "protocol")}
