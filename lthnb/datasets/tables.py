@@ -184,7 +184,9 @@ class _Rows:
     def times(self) -> np.ndarray:
         """The column of times as float64: seconds since 1970, or what says only what came first."""
         column, unit = self.values["time"], self.options.time_unit
-        if pa.types.is_large_string(column.type) and not re.match(NUMBER, column[0].as_py()):
+        text = pa.types.is_large_string(column.type)
+        column = pc.utf8_trim_whitespace(column) if text else column
+        if text and not re.match(NUMBER, column[0].as_py()):
             found = pd.to_datetime(column.to_pandas(), utc=True, format="ISO8601", errors="coerce")
             expected = "a date such as 2026-01-31T12:00; other forms go through pandas.to_datetime."
             self.check("time", found.notna().to_numpy(), expected)
