@@ -39,8 +39,8 @@ published data are looked for in $LTHNB_DATA, then downloaded.
 
 
 app = group("Find lottery tickets in recommender models.", EXAMPLES)
-data_app = group("Data sets: list, fetch, describe.")
-notebooks_app = group("List the notebooks, or execute them.")
+data_app = group("Data sets: list, describe.")
+notebooks_app = group("The notebooks: run.")
 app.add_typer(data_app, name="data")
 app.add_typer(commands.app, name="results")
 app.add_typer(notebooks_app, name="notebooks")

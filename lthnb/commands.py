@@ -35,7 +35,9 @@ def group(text: str, epilog: str | None = None) -> typer.Typer:
     )
 
 
-app = group("Recorded runs and one's own: list, show, add, verify, replay, missing, …")
+app = group(
+    "Recorded runs and one's own: list, add, verify, compact, findings, replay, ticket, missing."
+)
 
 
 def control_of(budget: float | None, quiet: bool, device: str) -> Any:

@@ -17,8 +17,8 @@ COMMANDS = [
     (),
     ("search",),
     ("results",),
-    *[("results", v) for v in ("list", "add", "verify", "compact", "replay")],
-    *[("results", v) for v in ("findings", "ticket", "missing")],
+    *[("results", v) for v in ("list", "add", "verify", "compact", "findings")],
+    *[("results", v) for v in ("replay", "ticket", "missing")],
     ("data",),
     *[("data", verb) for verb in ("list", "describe")],
     ("notebooks",),
@@ -65,6 +65,13 @@ class TestHelp:
         code, out, err = cli(*words, "--help")
         assert (code, err) == (0, "")
         assert out.startswith(f"Usage: python -m lthnb {' '.join(words)}".rstrip())
+
+    @pytest.mark.parametrize("name", ["data", "results", "notebooks"])
+    def test_of_a_group_names_its_commands(self, cli, name):
+        words = re.search(r": ([a-z,\s]+)\.\n", cli(name, "--help")[1])[1].split(",")
+        assert [(name, word.strip()) for word in words] == [
+            c for c in COMMANDS if c[:-1] == (name,)
+        ]
 
     def test_gives_examples_whose_words_exist(self, cli):
         out = cli("--help")[1]
