@@ -107,6 +107,14 @@ def test_copy_depends_on_the_package(tmp_path, monkeypatch):
     assert len(seen) == 3
 
 
+def test_copy_depends_on_benchmarks_of_ones_own(tmp_path, monkeypatch):
+    monkeypatch.setenv("LTHNB_RESULTS", str(tmp_path))
+    seen = {build._depends_on(tmp_path / "one.ipynb", {})}
+    (tmp_path / "benchmarks").mkdir()
+    (tmp_path / "benchmarks" / "mine.json").write_text("{}")
+    assert build._depends_on(tmp_path / "one.ipynb", {}) not in seen
+
+
 @pytest.mark.parametrize("value", ["a table.csv", ["lastfm", "b.csv"], "folder"], ids=str)
 def test_copy_depends_on_files_that_parameters_name(value, tmp_path):
     source = write_notebook(tmp_path / "notebooks" / "one.ipynb")

@@ -272,6 +272,12 @@ def test_verify_finds_in_recorded_tables(copy, spoil, says):
             results()
 
 
+def test_verify_passes_over_benchmarks_of_ones_own(copy):
+    (copy.results / "benchmarks").mkdir()
+    (copy.results / "benchmarks" / "mine.json").write_text("{}")
+    assert list(adding.verify(copy.results)) == []
+
+
 def test_live_runs_are_told_apart_and_recorded_ones_counted_once(copy):
     search(copy, 2, 1)
     recorded, frame = results(), results(live=True)

@@ -303,6 +303,7 @@ def _depends_on(notebook: Path, parameters: Mapping[str, Any]) -> str:
     package = Path(__file__).resolve().parents[1]
     files = [notebook, package.parent / "requirements.lock"]
     files += [results_folder() / name for name in (MANIFEST, "findings.csv")]
+    files += results_folder().glob("benchmarks/*.json")  # the manifest lists only the project's
     files += [*package.rglob("*.py"), *package.rglob("*.yaml")]
     for value in parameters.values():
         for item in value if isinstance(value, list) else [value]:

@@ -24,6 +24,7 @@ from lthnb.store.results import HISTORY, MANIFEST, MARK, SCHEMAS, SPLIT_PART, Re
 from lthnb.store.runs import Store, array_digest
 
 UNLISTED = (MANIFEST, "README.md", "findings.csv")  # what the manifest does not list
+MEASURED = "benchmarks/*.json"  # nor these, where they are one's own: each has a checksum inside
 # The bytes of numbers apart from each other compress better by a third.
 APART = [f"{name}.list.element" for name in HISTORY]
 
@@ -127,7 +128,8 @@ def add(store: Store, keys: Sequence[str], *, masks: bool = True) -> list[Path]:
         if record is None:
             raise StoreError(f"run {key}: not in the store {store.folder}; nothing was added.")
     runs = {key: record for key, record in found.items() if key not in recorded.places}
-    mine = [row for row in store.searches() if row["key"] in {*found, *recorded.places}]
+    known = {*found, *recorded.places}
+    mine = [row for row in store.searches() if row["key"] in known]
     new = [row for row in mine if identity(row) not in recorded.identities]
     kept = _masks_of(store, runs, mine) if masks else ()
     written = write_parts(store.results, runs, new, kept, _arrays_of(store, runs))
@@ -221,8 +223,9 @@ def verify(folder: Path) -> Iterator[str]:
                 bad.append(str(error))
         yield from bad
         for path in sorted(folder.rglob("*")):
-            name = path.relative_to(folder).as_posix()
-            if path.is_file() and name not in recorded.sums and path.name not in UNLISTED:
+            name = path.relative_to(folder)
+            known = name.as_posix() in recorded.sums or name.match(MEASURED)
+            if path.is_file() and not known and path.name not in UNLISTED:
                 yield f"{path}: {MANIFEST} does not list it; it was left behind, so delete it."
         if not bad:
             yield from _contradictions(recorded)
