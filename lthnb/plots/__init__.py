@@ -5,26 +5,3 @@ from lthnb.plots.captions import SEEDS, claims, csv, show
 from lthnb.plots.curves import PERCENT, cells, curves, ordered, table, tidy
 from lthnb.plots.style import PALETTE, use_style
 from lthnb.stats import interval
-
-__all__ = [
-    "CLAIMS",
-    "MARKS",
-    "PAIRS",
-    "PALETTE",
-    "PERCENT",
-    "SEEDS",
-    "cells",
-    "claims",
-    "csv",
-    "curves",
-    "interval",
-    "level",
-    "named",
-    "named_pairs",
-    "ordered",
-    "show",
-    "table",
-    "tidy",
-    "use_style",
-    "ways",
-]
