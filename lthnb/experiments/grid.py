@@ -5,24 +5,21 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from lthnb.config import ConfigError, Model, Schedule, Spec, Training, canonical, nearest
-from lthnb.store.records import ONE_SHOT
+from lthnb.store import records
 
 GRID = Path(__file__).with_name("grid.yaml")
 # Settings by which runs are told apart, as the tables call them.
 SETTINGS = ("protocol", "embedding_size", "l2", "learning_rate", "batch_size", "max_epochs")
 SETTINGS += ("patience", "evaluate_every")
 TAGS = ("method", "rate", "rewind", "rewind_epoch", "prune_from", "basis", "criterion", "policy")
-UNREWOUND = ("cut", "finetune")  # those whose values stay as they were trained
-CRITERION = dict.fromkeys(("dynamic", "random", "random_x0"), "random")  # of methods that read none
 AGAIN = ("other_start", "other_order")  # tickets trained again with half of their seed changed
-PRUNES = ("imp", "omp", "cut", "finetune", *AGAIN)  # methods that read weights
 METHOD_NAMES = {"random": "rp", "random_x0": "rp_x0"}  # method → what `config.Schedule` calls it
 RECORDED = "recorded"  # the profile that trains nothing, beside those of the grid
 EMPTY = ""  # a tag that a method does not read
@@ -85,29 +82,24 @@ class Search:
         """One row a run, with what the recorded tables tell it by; `place` tells the rounds of a
         search apart: IMP's by number, since densities are rounded to whole entries; what is pruned
         once by density, to three digits."""
-        prunes, pairs = self.method in PRUNES, self.method == "pairs"
-        tags = {
-            "rate": self.rate if prunes and not self.densities else -1.0,
-            "rewind": self.rewind if prunes and self.method not in UNREWOUND else EMPTY,
-            "rewind_epoch": self.rewind_epoch if self.rewind == "late" else -1,
-            "prune_from": self.prune_from if prunes else EMPTY,
-            "basis": self.basis,
-            "policy": canonical(dict(self.policy)) if self.policy else EMPTY,
-            "criterion": self.criterion if prunes or pairs else CRITERION.get(self.method, EMPTY),
-            "by_density": bool(self.densities) and (self.method == "imp" or pairs),
-        }
+        given = {**vars(self), "scope": "join"}
+        given["policy"] = canonical(dict(self.policy)) if self.policy else None
+        given = {name: given[name] for name in records.TAGS}
+        tags = records.search_tags(self.method, self.seed, **given)
         about = {"dataset": self.dataset, "backbone": self.backbone, **self.settings}
-        about |= {"method": self.method, "seed": self.seed, "split_seed": self.split_seed}
-        about |= {"noise": self.noise, **tags}
+        about |= {"seed": self.seed, "split_seed": self.split_seed, "noise": self.noise}
+        about |= {name: EMPTY if tags[name] is None else tags[name] for name in TAGS}
+        about |= {name: -1.0 for name in ("rate", "rewind_epoch") if tags[name] is None}
+        about["by_density"] = tags["densities"] is not None
         for number, density in self._places():
-            by_density = self.method in (*ONE_SHOT, "lcm")
+            by_density = self.method in (*records.ONE_SHOT, "lcm")
             place = f"{density:.3g}" if by_density and number else str(number)
             untrained = {"max_epochs": 0} if self.method == "cut" and number else {}
             yield {**about, **untrained, "round": number, "density": density, "place": place}
 
     def _places(self) -> list[tuple[int, float]]:
         dense = [] if self.method == "lcm" else [(0, 1.0)]
-        if self.method in (*ONE_SHOT, "lcm"):
+        if self.method in (*records.ONE_SHOT, "lcm"):
             return [*dense, *((1, density) for density in self.densities)]
         if self.densities:
             return [*dense, *enumerate(self.densities, start=1)]
@@ -207,26 +199,17 @@ def _searches(one: dict[str, Any]) -> list[Search]:
 
 
 def _search(one: dict[str, Any], **more: Any) -> Search:
-    rewind = one.get("rewind", "rewind")
-    settings = {name: one[name] for name in SETTINGS}
-    return Search(
-        one["dataset"],
-        one["backbone"],
-        {**settings, **more.pop("settings", {})},
-        more.pop("method", one["method"]),
-        one["seed"],
-        one["rate"],
-        rewind=rewind,
-        rewind_epoch=one["rewind_epoch"] if rewind == "late" else None,
-        prune_from=one.get("prune_from", "best"),
-        policy=one["dynamic"] if one["method"] == "dynamic" else one.get("policy", {}),
-        of=more.pop("of", {"seed": one["seed"] + 1} if one["method"] == "carried" else {}),
-        basis=one.get("basis", ""),
-        criterion=one.get("criterion", "magnitude"),
-        split_seed=one.get("split_seed", 0),
-        noise=one.get("noise", EMPTY),
-        **more,
-    )
+    """A search of the grid's words; `more` has what they do not say. What neither says is at its
+    default."""
+    own: dict[str, Any] = {"rounds": (), "densities": ()}
+    own["settings"] = {name: one[name] for name in SETTINGS} | more.pop("settings", {})
+    own["rewind_epoch"] = one["rewind_epoch"] if one.get("rewind") == "late" else None
+    if one["method"] == "dynamic":
+        own["policy"] = one["dynamic"]
+    if one["method"] == "carried":
+        own["of"] = {"seed": one["seed"] + 1}
+    found = {**one, **own, **more}
+    return Search(**{f.name: found[f.name] for f in fields(Search) if f.name in found})
 
 
 def _compressions(one: dict[str, Any]) -> list[Search]:

@@ -20,7 +20,7 @@ from lthnb.cutting import carried, cuts, dynamic, early, learned, turning_search
 from lthnb.data import DataError, Interactions
 from lthnb.datasets import sources
 from lthnb.experiments import rows_of, table, tuned
-from lthnb.experiments.grid import AGAIN, RECORDED, UNREWOUND, Grid, Search
+from lthnb.experiments.grid import AGAIN, RECORDED, Grid, Search
 from lthnb.experiments.replays import replay
 from lthnb.finders.interactions import UNTRAINED
 from lthnb.finders.pairs import noisy
@@ -33,14 +33,8 @@ from lthnb.store.runs import Store, StoredMask
 from lthnb.thinning import data_again, derived, thinned_search
 from lthnb.training import train
 
-FINDERS = (
-    *UNREWOUND,
-    "dynamic",
-    "early",
-    "carried",
-    "pep",
-    "pairs",
-)  # methods that `lottery` has not
+# Methods that `lottery` has not.
+FINDERS = ("cut", "finetune", "dynamic", "early", "carried", "pep", "pairs")
 UNRECORDED = "quick"  # the profile of data that are not recorded
 
 
