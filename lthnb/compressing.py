@@ -13,7 +13,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from lthnb import stats
-from lthnb.config import ConfigError, Schedule
+from lthnb.config import ConfigError, Schedule, one_of
 from lthnb.cutting import cuts
 from lthnb.data import Interactions
 from lthnb.face import (
@@ -26,7 +26,7 @@ from lthnb.face import (
     shown,
     stopped_in_order,
 )
-from lthnb.finders.bases import check, rotation
+from lthnb.finders.bases import BASES, rotation
 from lthnb.kept import TrainedRun
 from lthnb.lottery import train_dense
 from lthnb.packing.bundle import table_bytes
@@ -77,11 +77,11 @@ def compress(
         raise ConfigError(f"compress: found {density = } and {bytes = }, expected one of the two.")
     if density is not None and not 0 < density <= 1:
         raise ConfigError(f"density: found {density!r}, expected a number above 0, at most 1.")
-    if values not in (None, *VALUES):
-        raise ConfigError(f"values: found {values!r}, expected one of {', '.join(VALUES)}.")
+    if values is not None:
+        one_of("values", values, VALUES)
     bases = [basis or ""] if basis is None or isinstance(basis, str) else list(basis)
     for name in filter(None, bases):
-        check(name)
+        one_of("basis", name, BASES)
     if not bases or (bytes is not None and bytes <= 0):
         found = f"{bases} for basis and {bytes} for bytes"
         raise ConfigError(f"compress: found {found}, expected axes, and a number above 0.")

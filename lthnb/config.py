@@ -15,7 +15,7 @@ import functools
 import hashlib
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Annotated, Any, Literal, dataclass_transform, get_args
 
 import pydantic
@@ -60,6 +60,13 @@ def nearest(name: str, known: Iterable[Any]) -> str:
     """`` Did you mean 'x'?`` where one of `known` is close to `name`, else nothing."""
     close = difflib.get_close_matches(str(name), [str(k) for k in known], n=1)
     return f" Did you mean {close[0]!r}?" if close else ""
+
+
+def one_of(what: str, name: Any, known: Collection[str]) -> None:
+    """Refuse a name that is not among those known. Raises ConfigError, with what there is."""
+    if name not in known:
+        found = f"{what}: found {name!r}, expected one of {', '.join(known)}."
+        raise ConfigError(found + nearest(name, known))
 
 
 RULES = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True)

@@ -16,7 +16,6 @@ import numpy as np
 
 from lthnb.config import (
     DENSE,
-    ConfigError,
     Dynamic,
     Init,
     Rotated,
@@ -25,6 +24,7 @@ from lthnb.config import (
     Snapshot,
     Spec,
     canonical,
+    one_of,
 )
 from lthnb.data import Interactions
 from lthnb.finders.bases import aligned, rotation
@@ -56,11 +56,8 @@ def cuts(
     masks are of the data alone. Raises ConfigError for what is none of these, and what
     :func:`training.train` raises.
     """
-    if method not in METHODS:
-        raise ConfigError(f"method: found {method!r}, expected one of {', '.join(METHODS)}.")
-    if criterion not in {*CRITERIA, *UNTRAINED}:
-        known = ", ".join([*CRITERIA, *UNTRAINED])
-        raise ConfigError(f"criterion: found {criterion!r}, expected one of {known}.")
+    one_of("method", method, METHODS)
+    one_of("criterion", criterion, [*CRITERIA, *UNTRAINED])
     settings = {"criterion": criterion, "prune_from": "best", "scope": "join", "rewind": "rewind"}
     settings |= {"rewind_epoch": None, "basis": basis or None}
     tags = search_tags(method, seed, **settings)

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from lthnb.config import PROTOCOLS, LthnbError, nearest
+from lthnb.config import PROTOCOLS, LthnbError, nearest, one_of
 from lthnb.rng import stream_bits
 from lthnb.shown import card
 
@@ -152,14 +152,10 @@ class Interactions:
     def for_protocol(self, protocol: str) -> Interactions:
         """As a protocol wants it: `validated` as it is, `paper` with valid joined into train.
 
-        Raises DataError where `validated` is asked for and there is no validation pair, and where
-        the protocol is neither.
+        Raises DataError where `validated` is asked for and there is no validation pair, and
+        ConfigError where the protocol is neither.
         """
-        if protocol not in PROTOCOLS:
-            raise DataError(
-                f"protocol: found {protocol!r}, expected {' or '.join(PROTOCOLS)}."
-                + nearest(protocol, PROTOCOLS)
-            )
+        one_of("protocol", protocol, PROTOCOLS)
         if protocol == "paper":
             none = sp.csr_matrix(self.train.shape, dtype=np.int8)
             split = {**self.origin.get("split", {}), "valid": "joined into train"}

@@ -24,7 +24,7 @@ import torch
 from tqdm import tqdm
 
 from lthnb import stats
-from lthnb.config import ConfigError, Model, Schedule, Spec, Training, nearest
+from lthnb.config import ConfigError, Model, Schedule, Spec, Training, one_of
 from lthnb.control import Control, Stopped
 from lthnb.data import DataError, Interactions
 from lthnb.datasets import sources
@@ -233,11 +233,7 @@ def settings_of(
     hidden = {"order_seed", "seed", "method", "rounds", "rate", "backbone", "compression"}
     known = sorted({name for names in named.values() for name in names} - hidden | set(own))
     for name in settings:
-        if name not in known:
-            raise ConfigError(
-                f"setting {name!r}: unknown, expected one of {', '.join(known)}."
-                + nearest(name, known)
-            )
+        one_of("setting", name, known)
     criterion = None
     if callable(settings.get("criterion")):
         criterion = Criterion.of(settings.pop("criterion"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from lthnb.config import ConfigError
+from lthnb.config import one_of
 
 VALUES = ("float32", "float16", "int8")
 
@@ -13,12 +13,11 @@ def encode(values: np.ndarray, kept: np.ndarray, kind: str) -> dict[str, np.ndar
     """Kept values (n,) of a table as tensors: `values`, and for int8, which is rounded to 127 steps
     of the row's largest, `scales` (rows,). kept: bool (rows, F), the mask. kind: of :data:`VALUES`;
     raises ConfigError for another."""
+    one_of("values", kind, VALUES)
     if kind == "float32":
         return {"values": values.astype(np.float32)}
     if kind == "float16":
         return {"values": values.astype(np.float16)}
-    if kind != "int8":
-        raise ConfigError(f"values: found {kind!r}, expected one of {', '.join(VALUES)}.")
     rows = np.repeat(np.arange(len(kept)), kept.sum(1))
     largest = np.zeros(len(kept), np.float32)
     np.maximum.at(largest, rows, np.abs(values))

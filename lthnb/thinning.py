@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from lthnb.config import ConfigError, Init, Seeded, canonical, nearest
+from lthnb.config import ConfigError, Init, Seeded, canonical, one_of
 from lthnb.control import Control
 from lthnb.data import DataError, Interactions
 from lthnb.datasets.sources import load_again
@@ -91,9 +91,7 @@ def thinned_search(
     Raises ConfigError for an unknown criterion or shares that do not fall, DataError where a user
     would lose all pairs, and what :func:`training.train` raises.
     """
-    if criterion not in CRITERIA:
-        known = f"expected one of {', '.join(CRITERIA)}." + nearest(criterion, CRITERIA)
-        raise ConfigError(f"criterion: found {criterion!r}, {known}")
+    one_of("criterion", criterion, CRITERIA)
     if [*shares] != sorted({*shares}, reverse=True) or not all(0 < s < 1 for s in shares):
         raise ConfigError(f"shares: found {shares!r}, expected falling numbers, each > 0 and < 1.")
     if dense.data.dropped is not None:

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from lthnb.config import ConfigError
 from lthnb.experiments import measured
 
 
@@ -39,7 +40,7 @@ def path(tmp_path, monkeypatch):
 
 def test_records_are_found_by_name(path):
     assert measured.recorded() == measured.recorded(["made-up"]) == [made_up()]
-    with pytest.raises(measured.RecordError, match="Did you mean 'made-up'"):
+    with pytest.raises(ConfigError, match="Did you mean 'made-up'"):
         measured.recorded(["made-upp"])
 
 

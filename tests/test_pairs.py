@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from toys import interactions, quiet, toy_data, toy_spec
 
+from lthnb.config import ConfigError
 from lthnb.data import DataError, users_of
 from lthnb.finders import pairs
 from lthnb.kept import outputs_of
@@ -123,7 +124,7 @@ def test_what_is_found_of_planted_pairs_is_counted():
 
 
 def test_what_cannot_be_planted_is_said():
-    with pytest.raises(DataError, match="found 'even', expected one of uniform, popularity"):
+    with pytest.raises(ConfigError, match="found 'even', expected one of uniform, popularity"):
         pairs.planted(DATA, 0.1, 0, "even")
     with pytest.raises(DataError, match="no room for"):
         pairs.planted(DATA, 30, 0)

@@ -81,7 +81,7 @@ def test_trained_again_it_says_what_came_out(capsys):
 
 
 def test_unknown_profile_is_refused_with_what_there_is():
-    with pytest.raises(ConfigError, match="expected recorded or one of smoke, quick"):
+    with pytest.raises(ConfigError, match="expected one of recorded, smoke, quick"):
         running.chapter_rows("existence", parameters(profile="fast"))
 
 

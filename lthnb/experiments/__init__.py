@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lthnb.config import ConfigError, nearest
+from lthnb.config import one_of
 from lthnb.experiments.grid import EMPTY, SETTINGS, TAGS, Grid, Search
 from lthnb.experiments.selection import best_of
 from lthnb.store.records import ONE_SHOT
@@ -134,11 +134,7 @@ def _beside(
     wanted = pd.DataFrame([row for one in searches for row in one.rows()]).drop_duplicates(MATCH)
     wanted = wanted.astype({"rewind_epoch": float, "rate": float, "l2": float})
     for name, value in where.items():
-        if name not in wanted.columns:
-            raise ConfigError(
-                f"table: found the column {name!r}, expected one of {', '.join(wanted.columns)}."
-                + nearest(name, wanted.columns)
-            )
+        one_of("column", name, wanted.columns)
         values = value if isinstance(value, list | tuple | set) else [value]
         wanted = wanted[wanted[name].isin(values)]
     placed = _placed(frame)

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from lthnb.config import ConfigError, Model, Schedule, Spec, Training, canonical, nearest
+from lthnb.config import Model, Schedule, Spec, Training, canonical, one_of
 from lthnb.store import records
 
 GRID = Path(__file__).with_name("grid.yaml")
@@ -124,11 +124,7 @@ class Grid:
         """One of the settings, groups, profiles or chapters. Raises ConfigError, with the nearest
         name, for another."""
         known = getattr(self, kind)
-        if name not in known:
-            raise ConfigError(
-                f"{kind.removesuffix('s')}: found {name!r}, expected one of {', '.join(known)}."
-                + nearest(name, known)
-            )
+        one_of(kind.removesuffix("s"), name, known)
         return known[name]
 
     def setting(self, name: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lthnb.config import LthnbError, nearest
+from lthnb.config import LthnbError, one_of
 from lthnb.store.files import results_folder
 
 
@@ -40,12 +40,10 @@ def load(path: Path) -> dict[str, Any]:
 
 def recorded(names: Sequence[str] = ()) -> list[dict[str, Any]]:
     """The records in `results/benchmarks`; names: those wanted, all where empty. Raises RecordError
-    for a damaged one, and with the nearest name for one that is not there."""
+    for a damaged one, and ConfigError for one that is not there."""
     there = {path.stem: path for path in sorted((results_folder() / "benchmarks").glob("*.json"))}
     for name in names:
-        if name not in there:
-            known = f"expected one of {', '.join(there)}." + nearest(name, there)
-            raise RecordError(f"benchmark record: found {name!r}, {known}")
+        one_of("benchmark record", name, there)
     return [load(there[name]) for name in names or there]
 
 

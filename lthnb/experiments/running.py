@@ -14,7 +14,7 @@ import pandas as pd
 from joblib import Parallel, cpu_count, delayed, parallel_config
 from tqdm import tqdm
 
-from lthnb.config import Compressed, ConfigError, Dynamic, Schedule, Seeded
+from lthnb.config import Compressed, ConfigError, Dynamic, Schedule, Seeded, one_of
 from lthnb.control import Control, Stopped
 from lthnb.cutting import carried, cuts, dynamic, early, learned, turning_search
 from lthnb.data import DataError, Interactions
@@ -51,11 +51,7 @@ def chapter_rows(chapter: str, p: Any) -> pd.DataFrame:
     wrong value.
     """
     grid = Grid.read()
-    if p.profile not in (RECORDED, *grid.profiles):
-        raise ConfigError(
-            f"profile: found {p.profile!r}, expected {RECORDED} or one of "
-            f"{', '.join(grid.profiles)}."
-        )
+    one_of("profile", p.profile, [RECORDED, *grid.profiles])
     profile, recorded = p.profile, results()
     if profile == RECORDED and p.dataset:
         known = set(table(chapter, frame=recorded, dataset=p.dataset)["dataset"])

@@ -13,7 +13,7 @@ import numpy as np
 import scipy.linalg
 import scipy.sparse as sp
 
-from lthnb.config import ConfigError, nearest
+from lthnb.config import ConfigError, one_of
 from lthnb.data import Interactions
 from lthnb.rng import stream_start
 
@@ -97,17 +97,10 @@ BASES: dict[str, Callable[[np.ndarray, Interactions], np.ndarray]] = {
 
 
 def rotation(basis: str, table: np.ndarray, data: Interactions) -> np.ndarray:
-    """Q of a basis, float64 (F, F), read from a trained table (users + items, F). Raises what
-    :func:`check` does."""
-    check(basis)
+    """Q of a basis, float64 (F, F), read from a trained table (users + items, F). Raises
+    ConfigError for a basis that there is not."""
+    one_of("basis", basis, BASES)
     return BASES[basis](table, data)
-
-
-def check(basis: str) -> None:
-    """Raises ConfigError for a basis that there is not."""
-    if basis not in BASES:
-        known = f"expected one of {', '.join(BASES)}." + nearest(basis, BASES)
-        raise ConfigError(f"basis: found {basis!r}, {known}")
 
 
 def aligned(table: np.ndarray, to: np.ndarray) -> np.ndarray:

@@ -12,6 +12,7 @@ import numpy as np
 import scipy.sparse as sp
 from scipy.stats import rankdata
 
+from lthnb.config import one_of
 from lthnb.data import DataError, Interactions, places, to_csr, users_of
 from lthnb.rng import stream_bits, stream_start
 
@@ -86,10 +87,10 @@ def planted(data: Interactions, share: float, seed: int, way: str = "uniform") -
 
     share: planted pairs, of as many as there are training pairs. Their users are drawn as often as
     they have training pairs, their items by `way`: ``uniform``, or by ``popularity`` in train. No
-    pair is planted that stands in any part. Raises DataError where there is no room for so many.
+    pair is planted that stands in any part. Raises DataError where there is no room for so many,
+    ConfigError for another way.
     """
-    if way not in WAYS:
-        raise DataError(f"way: found {way!r}, expected one of {', '.join(WAYS)}.")
+    one_of("way", way, WAYS)
     wanted = round(share * data.train.nnz)
     rng = np.random.default_rng(stream_start(seed, f"planted {way}"))
     users, items, shape = users_of(data.train), data.train.indices, data.train.shape
