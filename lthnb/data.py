@@ -183,27 +183,6 @@ class Interactions:
             + nearest(label, self.user_labels[:10000])
         )
 
-    def statistics(self) -> dict[str, Any]:
-        """Counts, density and degrees, as plain data.
-
-        `density` is interactions / (users · items); degrees are of train, `*_degree` holding
-        minimum, quartiles and maximum.
-        """
-        parts = {name: part.nnz for name, part in self._parts().items()}
-        total, quartiles = sum(parts.values()), (0, 0.25, 0.5, 0.75, 1)
-        return {
-            "users": self.users,
-            "items": self.items,
-            "interactions": total,
-            **parts,
-            "density": total / (self.users * self.items),
-            "user_degree": np.quantile(self.user_degree, quartiles).tolist(),
-            "item_degree": np.quantile(self.item_degree, quartiles).tolist(),
-            "users_without_train": int((self.user_degree == 0).sum()),
-            "users_without_test": int((np.diff(self.test.indptr) == 0).sum()),
-            "items_unseen_in_train": int((self.item_degree == 0).sum()),
-        }
-
     def warnings(self) -> list[str]:
         """What one should know before believing a number from these data: a sentence each, those
         in its `origin` first."""
@@ -233,15 +212,23 @@ class Interactions:
         }
 
     def described(self) -> dict[str, str]:
-        """:meth:`statistics` as text for people."""
-        out = {}
-        for name, value in self.statistics().items():
-            if isinstance(value, list):
-                low, first, middle, third, high = (f"{v:,.0f}" for v in value)
-                out[name] = f"{low} to {high}, quartiles {first}, {middle}, {third}"
-            else:
-                out[name] = f"{value:,}" if isinstance(value, int) else f"{value:.5f}"
-        return out
+        """Counts, density and degrees as text for people. Density is interactions / (users ·
+        items); degrees are of train."""
+        parts = {name: part.nnz for name, part in self._parts().items()}
+        total = sum(parts.values())
+        counts = {"users": self.users, "items": self.items, "interactions": total, **parts}
+        out = {name: f"{count:,}" for name, count in counts.items()}
+        out["density"] = f"{total / (self.users * self.items):.5f}"
+        for name in ("user_degree", "item_degree"):
+            values = np.quantile(getattr(self, name), (0, 0.25, 0.5, 0.75, 1))
+            low, first, middle, third, high = (f"{value:,.0f}" for value in values)
+            out[name] = f"{low} to {high}, quartiles {first}, {middle}, {third}"
+        without = {
+            "users_without_train": self.user_degree,
+            "users_without_test": np.diff(self.test.indptr),
+            "items_unseen_in_train": self.item_degree,
+        }
+        return out | {name: f"{(degree == 0).sum():,}" for name, degree in without.items()}
 
     def _repr_html_(self) -> str:
         return card(self.name, self.described(), self.warnings())

@@ -194,19 +194,17 @@ def test_parts_that_cannot_be_are_refused(change, words):
 
 
 class TestDescriptions:
-    def test_statistics(self):
+    def test_counts_and_degrees(self):
         users, items = np.array([0, 0, 1, 2]), np.array([0, 1, 0, 3])
         train = to_csr(users[:3], items[:3], (4, 4))
         test = to_csr(users[3:], items[3:], (4, 4))
         empty = sp.csr_matrix((4, 4), dtype=np.int8)
         labels = {"user_labels": np.arange(4), "item_labels": np.arange(4)}
-        found = Interactions("toy", train, empty, test, **labels).statistics()
-        assert found["interactions"] == 4
-        assert found["density"] == 4 / 16
-        assert found["user_degree"] == [0, 0, 0.5, 1.25, 2]
-        assert found["users_without_train"] == 2
-        assert found["users_without_test"] == 3
-        assert found["items_unseen_in_train"] == 2
+        found = Interactions("toy", train, empty, test, **labels).described()
+        assert (found["interactions"], found["density"]) == ("4", "0.25000")
+        assert found["user_degree"] == "0 to 2, quartiles 0, 0, 1"
+        assert (found["users_without_train"], found["users_without_test"]) == ("2", "3")
+        assert found["items_unseen_in_train"] == "2"
 
     def test_shown_as_text_and_html(self):
         data = split(matrix_of())

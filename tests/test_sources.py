@@ -73,7 +73,7 @@ class TestRealFiles:
         assert data.test.nnz == expected["test"]
         assert data.train.nnz + data.valid.nnz == paper.train.nnz == published
         counts = data.origin["counts"]
-        assert counts.pop("rows") == data.statistics()["interactions"]
+        assert counts.pop("rows") == data.known.nnz + data.test.nnz
         assert counts == {"duplicates_merged": 0, "pairs_in_two_parts": 0}
         assert data.user_labels.dtype.kind == "i"
         assert data.digest == digest

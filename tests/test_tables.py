@@ -129,9 +129,9 @@ class TestForms:
     def test_a_matrix_by_its_values(self):
         values = sp.random(20, 30, 0.5, "csr", random_state=0)
         data = load(values, rating="value", threshold=0.5)
-        assert data.statistics()["interactions"] == (values.data >= 0.5).sum()
+        assert len(everything(data)) == (values.data >= 0.5).sum()
         values.data[:3] = 0.0
-        assert load(values).statistics()["interactions"] == values.nnz - 3
+        assert len(everything(load(values))) == values.nnz - 3
 
     def test_origin_is_plain_and_names_no_folder(self, write, tmp_path):
         data = load(write(GOOD), rating="rating", threshold=3)
