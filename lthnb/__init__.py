@@ -17,7 +17,7 @@ __version__ = "0.1.0"
 
 # Name → module, and its name there.
 FACE = {
-    "load": ("lthnb.face", "load"),
+    "load": ("lthnb.datasets.sources", "load"),
     "imp": ("lthnb.face", "imp"),
     "omp": ("lthnb.face", "omp"),
     "random_pruning": ("lthnb.face", "random_pruning"),

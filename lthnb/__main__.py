@@ -172,8 +172,8 @@ def data_list() -> None:
     """Every named source, with its terms."""
     from lthnb.datasets import sources
 
-    for name, source in sources.describe().items():
-        print(f"{name:17} {source['title']}\n{'':17} {source['terms']}")
+    for name, source in sources.SOURCES.items():
+        print(f"{name:17} {source.title}\n{'':17} {source.terms}")
 
 
 @data_app.command("describe")
@@ -193,9 +193,8 @@ def data_describe(
     from lthnb.datasets import sources
     from lthnb.kernels.ranking import evaluate_popularity
 
-    if source in sources.SOURCES:
-        known = sources.describe(source)
-        print(f"{known['title']}\nterms: {known['terms']}\ncitation: {known['citation']}")
+    if known := sources.SOURCES.get(source):
+        print(f"{known.title}\nterms: {known.terms}\ncitation: {known.citation}")
     given = {"user": user, "item": item, "rating": rating, "threshold": threshold, "time": time}
     data = _load(source, protocol, quiet, option, split=split, **given)
     for name, shown in data.described().items():

@@ -180,12 +180,13 @@ def missing(
 ) -> None:
     """List by chapter what the book wants and neither results/ nor one's own store has."""
     from lthnb import experiments
+    from lthnb.config import one_of
     from lthnb.datasets import sources
     from lthnb.experiments import running
     from lthnb.experiments.grid import Grid
 
     for name in dataset or ():
-        sources.describe(name)  # refuses one that there is not
+        one_of("dataset", name, sources.SOURCES)
     where = {"dataset": dataset, "backbone": backbone}
     where = {name: values for name, values in where.items() if values}
     control = control_of(time_budget, quiet, device)  # one time budget for all chapters

@@ -46,21 +46,10 @@ METRIC = "recall@20"
 SHOWN_EVERY = 0.5  # seconds between two looks at a training that is under way
 
 
-def load(source: Any, **options: Any) -> Interactions:
-    """A data set by its name (`python -m lthnb data list`), or a table of one's own.
-
-    source: a name, the path of a CSV, TSV or Parquet file, a DataFrame, a scipy matrix, … options:
-    which columns are read and how: `user`, `item`, `rating` and `threshold` (rows with a lower
-    rating are left out), `time`, and `split` (``random``, ``last`` or ``time``). What is merged or
-    left out is counted: show the result. Raises DataError or ConfigError, which say what to do.
-    """
-    return sources.load(source, **options)
-
-
 def imp(data: Any, backbone: str = "mf", **settings: Any) -> Search:
     """Iterative magnitude pruning (Algorithm 1): train, prune the smallest entries, rewind, repeat.
 
-    data: :func:`load`'s, or what it takes. backbone: ``mf`` or ``lightgcn``. settings:
+    data: `lthnb.load`'s, or what it takes. backbone: ``mf`` or ``lightgcn``. settings:
 
     - rounds (8): prunings; round 0 is the dense model. rate (0.2): share of the kept entries that
       each prunes. densities: shares to keep instead, falling.

@@ -246,16 +246,16 @@ class TestStops:
         ids=repr,
     )
     def test_have_codes_and_no_traceback(self, cli, monkeypatch, raised, code, says):
-        monkeypatch.setattr("lthnb.datasets.sources.describe", Mock(side_effect=raised))
-        found = cli("data", "list")
+        monkeypatch.setattr("lthnb.doctor.report", Mock(side_effect=raised))
+        found = cli("doctor")
         assert found[0] == code
         assert says in found[2]
         assert "Traceback" not in found[2]
 
     def test_an_error_of_ours_alone_has_its_traceback(self, cli, monkeypatch):
-        monkeypatch.setattr("lthnb.datasets.sources.describe", Mock(side_effect=ZeroDivisionError))
+        monkeypatch.setattr("lthnb.doctor.report", Mock(side_effect=ZeroDivisionError))
         with pytest.raises(ZeroDivisionError):
-            cli("data", "list")
+            cli("doctor")
 
 
 class TestData:

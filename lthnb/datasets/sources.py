@@ -58,18 +58,21 @@ def load(
     progress: bool = True,
     **options: Any,
 ) -> Interactions:
-    """Load a data set and split it as a protocol wants it.
+    """Load a data set, or a table of one's own, and split it as a protocol wants it.
 
-    source: a name in :data:`SOURCES`; or a table of one's own: the path of a file, or of a folder
-    with train, test and perhaps valid, a DataFrame, an Arrow table, a scipy sparse matrix, or a
-    dict of parts (:mod:`lthnb.datasets.tables`).
+    source: a name (`python -m lthnb data list`); or a table: the path of a CSV, TSV, Parquet or
+    other file, or of a folder with train, test and perhaps valid, a DataFrame, an Arrow table, a
+    scipy sparse matrix, or a dict of parts (:mod:`lthnb.datasets.tables`).
     protocol: ``validated`` or ``paper``, see :meth:`Interactions.for_protocol`.
-    split, split_seed: how what is not published is split, see :class:`assembling.Split`; a split
+    split, split_seed: how what is not published is split: ``random``, ``last`` (each user's last
+    items) or ``time`` (one moment for all); more by :class:`assembling.Split`. A split
     without a validation part gets 1/8 of each user's training items.
     progress: show a bar while files are fetched.
-    options: the source's own, see ``describe(source)["options"]``.
+    options: which columns are read and how: `user`, `item`, `rating` and `threshold` (rows with a
+    lower rating are left out), `time`, and others; :func:`choosable` explains those of a source.
 
-    Raises DataError or ConfigError, which name what was found, what was expected, what to do.
+    What is merged or left out is counted: show the result. Raises DataError or ConfigError, which
+    name what was found, what was expected, what to do.
     """
     how = checked(Split, {"how": split, "seed": split_seed}, "Split")
     known = _known(source)
@@ -162,19 +165,6 @@ def options_of(words: Iterable[str]) -> dict[str, Any]:
         except ValueError:
             options[name] = value
     return options
-
-
-def describe(source: str | None = None) -> dict[str, Any]:
-    """What is known of a source before loading it, as plain data; of all of them without a name.
-    `options` gives each option's meaning and default, `expected` the published statistics."""
-    if source is None:
-        return {name: describe(name) for name in SOURCES}
-    known = _known(source, or_table=False)
-    return {
-        **known.model_dump(include={"name", "title", "terms", "citation", "expected"}),
-        "files": {file: f"{known.address}/{file}" for file, _ in known.files.values()},
-        "options": choosable(source),
-    }
 
 
 def fetch(name: str, *, progress: bool = True) -> dict[str, Path]:
