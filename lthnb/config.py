@@ -290,8 +290,9 @@ def digest_text(text: str) -> str:
 def run_text(
     spec: Spec, data_digest: str, init: Init, mask_digest: str, device: str = "cpu"
 ) -> str:
-    """The canonical text of a training, from which its key is made; a device other than the CPU is
-    in it. Raises ConfigError where the step is still ``auto``: a key names the step that runs."""
+    """The canonical text of a training, whose :func:`digest_text` is its key; a device other than
+    the CPU is in it. Raises ConfigError where the step is still ``auto``: a key names the step that
+    runs."""
     step = spec.training.step
     if step == "auto":
         raise ConfigError("Training.step: found 'auto', expected a name: kernels.resolve(spec).")
@@ -301,11 +302,6 @@ def run_text(
     if device != "cpu":
         about["device"] = device.partition(":")[0]
     return canonical(about)
-
-
-def run_key(spec: Spec, data_digest: str, init: Init, mask_digest: str, device: str = "cpu") -> str:
-    """The key of a training: 32 hexadecimal digits. See :func:`run_text`."""
-    return digest_text(run_text(spec, data_digest, init, mask_digest, device))
 
 
 @settings
@@ -335,11 +331,6 @@ class Schedule(Described):
     criterion: Criterion = "magnitude"
     """What is pruned first: the smallest entries (Algorithm 1), the smallest of each row, the
     smallest but a row's last one, or the last columns."""
-
-    @property
-    def trainings(self) -> int:
-        """Of the whole schedule, the dense one among them."""
-        return 1 + (len(self.densities) or self.rounds)
 
     def __post_init__(self) -> None:
         for before, after in zip((1.0, *self.densities), self.densities, strict=False):

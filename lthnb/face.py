@@ -158,11 +158,11 @@ def _search(method: str, data: Any, backbone: str, settings: dict[str, Any]) -> 
         work = [lambda c, s=s: deque(rounds_of(*of(s), c, criterion), 0) for s in seeds]
         Cluster(scheduler).side_by_side(work, replace(control, progress=own["progress"]))
     rounds: dict[int, list[Round]] = {}
-    each = schedule.trainings
-    with tqdm(total=each * len(seeds), unit="run", disable=not own["progress"]) as bar:
+    last = len(schedule.densities) or schedule.rounds
+    with tqdm(total=(last + 1) * len(seeds), unit="run", disable=not own["progress"]) as bar:
         for seed in seeds:
             rounds[seed] = found = []
-            report = shown(bar, f"seed {seed}, round {{}} of {each - 1}", found)
+            report = shown(bar, f"seed {seed}, round {{}} of {last}", found)
             with stopped_in_order():
                 for trained in rounds_of(*of(seed), replace(control, report=report), criterion):
                     found.append(trained)

@@ -23,7 +23,6 @@ from lthnb.config import (
     canonical,
     digest_text,
     init_from,
-    run_key,
     run_text,
     spec_from,
 )
@@ -170,7 +169,7 @@ def test_init_round_trip(init):
 
 
 def key_of(spec=REFERENCE, data=DATA, init=Seeded(0), mask=DENSE):  # noqa: B008
-    return run_key(spec, data, init, mask)
+    return digest_text(run_text(spec, data, init, mask))
 
 
 def test_every_setting_changes_the_key():
@@ -211,8 +210,8 @@ def test_what_a_backbone_does_not_read_is_not_in_its_key():
 
 
 def test_device_changes_the_key_unless_it_is_a_cpu():
-    on = {d: run_key(REFERENCE, DATA, Seeded(0), DENSE, d) for d in ("cpu", "cuda", "cuda:1")}
-    assert on["cpu"] == run_key(REFERENCE, DATA, Seeded(0), DENSE)
+    on = {d: run_text(REFERENCE, DATA, Seeded(0), DENSE, d) for d in ("cpu", "cuda", "cuda:1")}
+    assert on["cpu"] == run_text(REFERENCE, DATA, Seeded(0), DENSE)
     assert on["cuda"] == on["cuda:1"] != on["cpu"]
 
 
@@ -266,7 +265,7 @@ def test_run_keys_are_pinned(name):
     computed raises its number in NUMERICS, and then these strings are written anew along with it.
     """
     spec, init, mask, expected = PINNED_RUNS[name]
-    assert run_key(spec, DATA, init, mask) == expected
+    assert key_of(spec, DATA, init, mask) == expected
 
 
 PINNED_PRUNINGS = {

@@ -5,7 +5,6 @@ pooch transfers, tries again and verifies.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 from pathlib import Path
@@ -21,12 +20,6 @@ RETRIES = 2
 CACHE = "LTHNB_CACHE"
 
 
-def file_sha256(path: Path) -> str:
-    """The SHA-256 of a file, in hex."""
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
-
-
 def cache_folder() -> Path:
     """Where downloads go: ``$LTHNB_CACHE``, else the user's cache folder."""
     return Path(os.environ.get(CACHE) or pooch.os_cache("lthnb"))
@@ -39,7 +32,7 @@ def retrieve(url: str, sha256: str, file: str, *, source: str, progress: bool) -
     Raises DataError where the file cannot be had, saying why and how to get it by hand.
     """
     folder = cache_folder() / source
-    if (folder / file).is_file() and file_sha256(folder / file) == sha256:
+    if (folder / file).is_file() and pooch.file_hash(folder / file) == sha256:
         return folder / file
     known = {"registry": {file: f"sha256:{sha256}"}, "urls": {file: url}}
     # tqdm itself: pooch's own bar becomes a widget in a notebook, which a book cannot show.

@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pooch
 import yaml
 from pydantic import BaseModel
 
 from lthnb.config import ConfigError, nearest
 from lthnb.data import PARTS, DataError, Interactions
 from lthnb.datasets.assembling import Raw, Split, assemble
-from lthnb.datasets.fetching import cache_folder, file_sha256, retrieve
+from lthnb.datasets.fetching import cache_folder, retrieve
 from lthnb.datasets.options import TableOptions, checked, explained
 from lthnb.datasets.planted import Planted, planted_pairs
 from lthnb.datasets.tables import looks_like_table, parts_of, read_parts
@@ -94,7 +95,7 @@ def load(
         "source": known.name if known else "table",
         "title": title,
         "terms": terms,
-        "files": {path.name: file_sha256(path) for path in paths},
+        "files": {path.name: pooch.file_hash(path) for path in paths},
         "options": asked,
     }
     data = assemble(name, raw, how, origin, where)
@@ -185,7 +186,7 @@ def fetch(name: str, *, progress: bool = True) -> dict[str, Path]:
         url, local = f"{known.address}/{file}", folder / file
         if not local.exists():
             local = retrieve(url, sha256, file, source=name, progress=progress)
-        elif (found := file_sha256(local)) != sha256:
+        elif (found := pooch.file_hash(local)) != sha256:
             raise DataError(
                 f"source {name!r}: {local} has SHA-256 {found}, expected {sha256}. It is not "
                 f"the published file; remove it, so that it is fetched from {url}."

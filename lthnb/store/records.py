@@ -214,7 +214,7 @@ class Record:
     def nested(self) -> dict[str, np.ndarray]:
         return self.load()
 
-    key = _column("key", "Of the run: see :func:`config.run_key`.")
+    key = _column("key", "Of the run: see :func:`config.run_text`.")
     density = _column("density", "Share of the table's entries that are kept.")
     best_epoch = _column("best_epoch", "The epoch whose weights count, from 1.")
     epochs = _column("epochs", "Epochs run.")
