@@ -240,7 +240,7 @@ def _contradictions(recorded: Recorded) -> Iterator[str]:
     for digest, (name, *_) in recorded.masks.items():
         if Mask(recorded.mask(digest)).digest != digest:
             yield f"{recorded.folder / name}: holds another mask than {digest}."
-    for digest, (name, _) in recorded.arrays.items():
+    for digest, (name, *_) in recorded.arrays.items():
         if array_digest(recorded.array(digest)) != digest:
             yield f"{recorded.folder / name}: holds another array than {digest}."
     for key in recorded.places:

@@ -151,18 +151,20 @@ class Recorded:
         [row] = self.runs.slice(self.places[key], 1).to_pylist()
         return Record(row, partial(self.nested, key, row["data_digest"]))
 
-    def _rows_by(self, kind: str, column: str) -> dict[str, tuple[str, int]]:
-        """Value of a column, which no two rows of a kind share → file and row."""
+    def _placed(self, kind: str, column: str) -> dict[str, tuple[str, int, int]]:
+        """What a column holds, one or several a row, and no two rows of a kind share → file, row,
+        and place among the row's from 1."""
         return {
-            value: (name, row)
+            one: (name, row, place)
             for name in self.parts(kind)
-            for row, value in enumerate(self.part(name)[column].to_pylist())
+            for row, held in enumerate(self.part(name)[column].to_pylist())
+            for place, one in enumerate([held] if isinstance(held, str) else held, start=1)
         }
 
     @cached_property
-    def _nested_in(self) -> dict[str, tuple[str, int]]:
-        """Key → the file that has its nested part, and the row there."""
-        return self._rows_by("nested", "key")
+    def _nested_in(self) -> dict[str, tuple[str, int, int]]:
+        """Key → where its nested part is."""
+        return self._placed("nested", "key")
 
     def nested(self, key: str, data_digest: str) -> dict[str, np.ndarray]:
         """The nested part of a run, :data:`records.NESTED`."""
@@ -173,19 +175,14 @@ class Recorded:
         both = (self._nested_in[key], HISTORY), (self.splits[data_digest], SPLIT_PART)
         return {
             n: np.asarray(self.part(name)[n][row].values, NESTED[n])
-            for (name, row), names in both
+            for (name, row, _), names in both
             for n in names
         }
 
     @cached_property
-    def splits(self) -> dict[str, tuple[str, int]]:
-        """Digest of data → the file that has who was tested, and the row there."""
-        return {
-            digest: (name, row)
-            for name in self.parts("splits")
-            for row, digests in enumerate(self.part(name)["digests"].to_pylist())
-            for digest in digests
-        }
+    def splits(self) -> dict[str, tuple[str, int, int]]:
+        """Digest of data → where it is said who was tested."""
+        return self._placed("splits", "digests")
 
     @cached_property
     def prunings(self) -> dict[str, dict[str, Any]]:
@@ -200,13 +197,8 @@ class Recorded:
 
     @cached_property
     def masks(self) -> dict[str, tuple[str, int, int]]:
-        """Digest of a mask that is kept → file, row, and place among the row's masks from 1."""
-        return {
-            digest: (name, row, place)
-            for name in self.parts("masks")
-            for row, digests in enumerate(self.part(name)["digests"].to_pylist())
-            for place, digest in enumerate(digests, start=1)
-        }
+        """Digest of a mask that is kept → where it is."""
+        return self._placed("masks", "digests")
 
     def mask(self, digest: str) -> np.ndarray | None:
         """The bits of a mask, bool (rows, F), or None where they are not kept."""
@@ -218,15 +210,15 @@ class Recorded:
         return (fell == 0) | (fell > place)
 
     @cached_property
-    def arrays(self) -> dict[str, tuple[str, int]]:
-        """Digest of an array that runs start with → file and row."""
-        return self._rows_by("arrays", "digest")
+    def arrays(self) -> dict[str, tuple[str, int, int]]:
+        """Digest of an array that runs start with → where it is."""
+        return self._placed("arrays", "digest")
 
     def array(self, digest: str) -> np.ndarray | None:
         """An array that runs start with, float64 (rows, size), or None where it is not kept."""
         if digest not in self.arrays:
             return None
-        name, row = self.arrays[digest]
+        name, row, _ = self.arrays[digest]
         [line] = self.part(name).slice(row, 1).to_pylist()
         return np.frombuffer(line["values"], "<f8").reshape(line["rows"], line["size"])
 
