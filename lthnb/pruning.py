@@ -28,19 +28,15 @@ class MaskError(LthnbError, ValueError):
 @dataclass(frozen=True, eq=False)
 class Mask:
     """Which entries of the table are kept: bool, (rows, size), never changed in place. Refuses all
-    but booleans and the numbers 0 and 1, so that no mask scales a table."""
+    but booleans, so that no mask scales a table."""
 
     kept: np.ndarray
 
     def __post_init__(self) -> None:
         kept = np.asarray(self.kept)
-        if kept.ndim != 2:
-            raise MaskError(f"mask: found {kept.ndim} dimensions, expected 2 (rows × size).")
-        if kept.dtype != np.bool_:
-            wrong = kept[~np.isin(kept, (0, 1))]
-            if wrong.size:
-                raise MaskError(f"mask: found the value {wrong[0]!r}, expected only 0 and 1.")
-            kept = kept.astype(bool)
+        if kept.ndim != 2 or kept.dtype != np.bool_:
+            found = f"{kept.dtype} of {kept.ndim} dimensions"
+            raise MaskError(f"mask: found {found}, expected bool of 2 (rows × size).")
         kept = kept.copy() if kept.flags.writeable else kept
         kept.flags.writeable = False
         object.__setattr__(self, "kept", kept)
@@ -73,10 +69,6 @@ class Mask:
         h = hashlib.sha256(np.array(self.kept.shape, "<i8").tobytes())
         h.update(np.packbits(self.kept).tobytes())
         return h.hexdigest()[:32]
-
-    def __repr__(self) -> str:
-        rows, size = self.kept.shape
-        return f"Mask({rows:,} × {size}, density {self.density:.4f})"
 
 
 def magnitude(weights: np.ndarray, seed: int) -> np.ndarray:
