@@ -154,19 +154,9 @@ def recorded() -> str:
     return f"all files of {folder} are as they were written"
 
 
-def data() -> str:
-    there, absent = [], []
-    for name in sources.SOURCES:
-        (there if sources.at_hand(name) else absent).append(name)
-    return (
-        f"at hand: {', '.join(there) or 'none'}; fetched when asked for, or looked for in "
-        f"LTHNB_DATA ({os.environ.get('LTHNB_DATA', 'not set')}): {', '.join(absent) or 'none'}"
-    )
-
-
 CHECKS: dict[str, Callable[[], str]] = {
     check.__name__: check
-    for check in (python, packages, cores, kernels, gpu, disk, memory, store, recorded, data)
+    for check in (python, packages, cores, kernels, gpu, disk, memory, store, recorded)
 }
 
 

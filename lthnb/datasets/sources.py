@@ -22,7 +22,7 @@ from pydantic import BaseModel
 from lthnb.config import ConfigError, nearest
 from lthnb.data import PARTS, DataError, Interactions
 from lthnb.datasets.assembling import Raw, Split, assemble
-from lthnb.datasets.fetching import cache_folder, retrieve
+from lthnb.datasets.fetching import retrieve
 from lthnb.datasets.options import TableOptions, checked, explained
 from lthnb.datasets.planted import Planted, planted_pairs
 from lthnb.datasets.tables import looks_like_table, parts_of, read_parts
@@ -193,13 +193,6 @@ def fetch(name: str, *, progress: bool = True) -> dict[str, Path]:
             )
         paths[file] = local
     return paths
-
-
-def at_hand(name: str) -> bool:
-    """Whether a named source loads without a request."""
-    known, places = _known(name), [os.environ.get("LTHNB_DATA"), cache_folder()]
-    files = [known.unreleased] if known.unreleased else [file for file, _ in known.files.values()]
-    return all(any(place and (Path(place) / name / f).exists() for place in places) for f in files)
 
 
 def _known(source: Any, *, or_table: bool = True) -> Any:
