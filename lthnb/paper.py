@@ -1,5 +1,5 @@
-"""What the paper says, as data: its tables, settings, claims, figures and slips, from `paper.yaml`,
-which says what each entry means.
+"""What the paper says, as data: its tables and claims, from `paper.yaml`, which says what each
+entry means.
 
 Wang, Sui, Wang, Liu and He, *Exploring Lottery Ticket Hypothesis in Media Recommender Systems*,
 International Journal of Intelligent Systems (2022), arXiv:2108.00944. A test compares the tables
@@ -38,15 +38,11 @@ def _cells(kind: str, row: tuple[str, str]) -> tuple[SimpleNamespace, ...]:
     )
 
 
-SETTINGS = SimpleNamespace(**_SAID["settings"])
-TITLES: dict[str, str] = _SAID["titles"]  # as they are printed in the paper
 TABLE1 = _entries("table1")
 TABLE2 = _cells("table2", ("dataset", "backbone"))
 TABLE3 = _cells("table3", ("dataset", "method"))
-FIGURES = _entries("figures", datasets=(), backbones=())
 CLAIMS = _entries("claims", numbers=(), note="", open=False)
 for _claim in CLAIMS:
     _blank = {"dataset": "", "backbone": ""}
     _claim.numbers = tuple(SimpleNamespace(**{**_blank, **number}) for number in _claim.numbers)
-SLIPS = _entries("slips")
 REFERENCES = _entries("references")
