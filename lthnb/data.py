@@ -212,13 +212,13 @@ class Interactions:
         }
 
     def described(self) -> dict[str, str]:
-        """Counts, density and degrees as text for people. Density is interactions / (users ·
-        items); degrees are of train."""
+        """Counts and degrees as text for people. What is filled is interactions / (users · items);
+        degrees are of train."""
         parts = {name: part.nnz for name, part in self._parts().items()}
         total = sum(parts.values())
         counts = {"users": self.users, "items": self.items, "interactions": total, **parts}
         out = {name: f"{count:,}" for name, count in counts.items()}
-        out["density"] = f"{total / (self.users * self.items):.5f}"
+        out["filled"] = f"{total / (self.users * self.items):.5f}"
         for name in ("user_degree", "item_degree"):
             values = np.quantile(getattr(self, name), (0, 0.25, 0.5, 0.75, 1))
             low, first, middle, third, high = (f"{value:,.0f}" for value in values)

@@ -45,4 +45,3 @@ CLAIMS = _entries("claims", numbers=(), note="", open=False)
 for _claim in CLAIMS:
     _blank = {"dataset": "", "backbone": ""}
     _claim.numbers = tuple(SimpleNamespace(**{**_blank, **number}) for number in _claim.numbers)
-REFERENCES = _entries("references")

@@ -138,8 +138,6 @@ def test_scorecard_shows_every_cell_of_the_tables_and_every_claim(book):
     values = Counter(cell.split(" (")[0] for row in shown for cell in row)
     printed = Counter(f"{cell.value:.4f}" for cell in (*paper.TABLE2, *paper.TABLE3))
     assert not printed - values
-    for one in paper.REFERENCES:
-        assert page.having(one.dataset, f"{one.recall:.4f}"), one
     items = {item.strong.text: item.text for item in page.soup.select("li:has(> strong)")}
     found = claims.recorded()
     for claim in (claim for claim in paper.CLAIMS if not claim.open):

@@ -201,7 +201,7 @@ class TestDescriptions:
         empty = sp.csr_matrix((4, 4), dtype=np.int8)
         labels = {"user_labels": np.arange(4), "item_labels": np.arange(4)}
         found = Interactions("toy", train, empty, test, **labels).described()
-        assert (found["interactions"], found["density"]) == ("4", "0.25000")
+        assert (found["interactions"], found["filled"]) == ("4", "0.25000")
         assert found["user_degree"] == "0 to 2, quartiles 0, 0, 1"
         assert (found["users_without_train"], found["users_without_test"]) == ("2", "3")
         assert found["items_unseen_in_train"] == "2"

@@ -52,9 +52,10 @@ def chapter_rows(chapter: str, p: Any) -> pd.DataFrame:
     """
     grid = Grid.read()
     one_of("profile", p.profile, [RECORDED, *grid.profiles])
-    profile, recorded = p.profile, results()
-    if profile == RECORDED and p.dataset:
-        known = set(table(chapter, frame=recorded, dataset=p.dataset)["dataset"])
+    profile = p.profile
+    if profile == RECORDED:
+        recorded = results()
+        known = set(table(chapter, frame=recorded)["dataset"])
         if others := [name for name in p.dataset if name not in known]:
             say(f"{', '.join(others)}: not recorded; trained under profile {UNRECORDED!r}.")
             profile = UNRECORDED

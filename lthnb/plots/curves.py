@@ -17,6 +17,7 @@ from great_tables import GT, html
 from matplotlib.ticker import FuncFormatter, NullLocator
 
 from lthnb import stats
+from lthnb.config import ConfigError
 from lthnb.experiments.names import ORDER, batches
 from lthnb.plots.captions import csv_link
 from lthnb.plots.style import GREY, INK, PALETTE, PAPER, use_style
@@ -53,9 +54,13 @@ def curves(
     three seeds on), in small panels with one legend.
 
     y, x: a relative difference and the density, or with ``label`` and ``x_label`` other columns.
-    how: further words for ``seaborn.relplot``.
+    how: further words for ``seaborn.relplot``. Raises ConfigError where there are no rows.
     """
     use_style()
+    if frame.empty:
+        raise ConfigError(
+            "figure: found no rows of these data and models; -p profile quick trains."
+        )
     if "data" in (row, col):  # a panel a data set, whatever its batches, which the title names
         frame = frame.assign(data=frame["data"].str.partition(", batches")[0])
     orders = {
