@@ -52,7 +52,7 @@ def tuned(read: Read) -> Iterator[dict[str, Any]]:
 def sparse(read: Read) -> Iterator[dict[str, Any]]:
     """A ticket of about half of the entries or fewer loses less than 1 % to the tuned dense model,
     where λ is chosen on the validation set for each density, too. At half of the entries a ticket
-    is better than a dense model with half the columns, its λ tuned."""
+    is better than a dense model with half the columns, λ tuned for both."""
     anew = read("bases-l2")
     every = pd.concat([anew, read("tuned").merge(anew[SETTING].drop_duplicates())])  # more seeds
     for names, rows in by_setting(every.drop_duplicates(["search", "key"])):
@@ -65,19 +65,16 @@ def sparse(read: Read) -> Iterator[dict[str, Any]]:
         ticket = sparsest(small)
         about, said = f"λ = {ticket['l2'].iloc[0]:g}", verdict(ticket["difference"], -stats.MARGIN)
         yield row("sparse-ticket", names, ticket, said, about, ticket["density"])
-    narrow = pd.concat([read("l2"), read("narrow")]).drop_duplicates("key")
-    for chapter in ("lcm", "tuned"):
-        for names, rows in by_setting(read(chapter)):
-            half = narrow[(narrow[SETTING] == pd.Series(names)).all(axis=1)]
-            half = half[half["embedding_size"] == rows["embedding_size"].max() // 2]
-            if len(half):
-                half = half[half["l2"] == best_l2(half)]
-                ticket = rows[(rows["method"] == "imp") & (rows["density"].round(1) == HALF)]
-                ticket = stats.beside(ticket, half, ["seed"])
-                sizes = ticket["embedding_size"].iloc[0], half["embedding_size"].iloc[0]
-                about = "{} columns, to {}".format(*sizes)
-                said = verdict(ticket["difference"])
-                yield row("ticket-to-narrow", names, ticket, said, about, ticket["density"])
+    narrow = read("narrow")
+    for names, rows in by_setting(read("tuned")):
+        half = narrow[(narrow[SETTING] == pd.Series(names)).all(axis=1)]
+        half = half[half["embedding_size"] == rows["embedding_size"].max() // 2]
+        if len(half):
+            half = half[half["l2"] == best_l2(half)]
+            ticket = rows[(rows["method"] == "imp") & (rows["density"].round(1) == HALF)]
+            ticket = stats.beside(ticket, half, ["seed"])
+            said = verdict(ticket["difference"])
+            yield row("ticket-to-narrow", names, ticket, said, density=ticket["density"])
 
 
 def axes(read: Read) -> Iterator[dict[str, Any]]:

@@ -24,7 +24,7 @@ from lthnb.store.results import HISTORY, MANIFEST, MARK, SCHEMAS, SPLIT_PART, Re
 from lthnb.store.runs import Store, array_digest
 
 UNLISTED = (MANIFEST, "README.md", "findings.csv")  # what the manifest does not list
-MEASURED = "benchmarks/*.json"  # nor these, where they are one's own: each has a checksum inside
+MEASURED = "benchmarks/*.json"  # nor these, where they are one's own: `measured.load` checks them
 # The bytes of numbers apart from each other compress better by a third.
 APART = [f"{name}.list.element" for name in HISTORY]
 
