@@ -111,7 +111,8 @@ def test_a_sparse_ticket_has_its_own_λ_and_stands_beside_the_tuned_dense_model(
     frame["embedding_size"] = 32
     small = frame[frame["round"] == 0].assign(embedding_size=16, method="dense")
     chapters = {"bases-l2": frame, "tuned": frame[frame["l2"] == 0.1], "narrow": small}
-    sparse, narrow = beyond.sparse(lambda chapter: chapters.get(chapter, frame[:0]))
+    read = chapters.get
+    [sparse], [narrow] = beyond.sparse(read), beyond.narrow(read)
     assert (sparse["claim"], sparse["about"], sparse["density"]) == (
         "sparse-ticket",
         "λ = 0.01",

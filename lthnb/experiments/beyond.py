@@ -51,13 +51,11 @@ def tuned(read: Read) -> Iterator[dict[str, Any]]:
 
 def sparse(read: Read) -> Iterator[dict[str, Any]]:
     """A ticket of about half of the entries or fewer loses less than 1 % to the tuned dense model,
-    where λ is chosen on the validation set for each density, too. At half of the entries a ticket
-    is better than a dense model with half the columns, λ tuned for both."""
+    where λ is chosen on the validation set for each density, too."""
     anew = read("bases-l2")
     every = pd.concat([anew, read("tuned").merge(anew[SETTING].drop_duplicates())])  # more seeds
     for names, rows in by_setting(every.drop_duplicates(["search", "key"])):
-        whole = rows[rows["round"] == 0].drop_duplicates(["l2", "seed"])
-        whole = whole[whole["l2"] == best_l2(whole)]
+        whole = at_best_l2(rows[rows["round"] == 0].drop_duplicates(["l2", "seed"]), SETTING)
         small = rows[(rows["method"] == "imp") & rows["density"].round(1).between(0, HALF)]
         small = at_best_l2(small, ["round"])
         choice = stats.beside(small, whole, ["seed"], chosen_on(rows))["difference"]
@@ -65,14 +63,18 @@ def sparse(read: Read) -> Iterator[dict[str, Any]]:
         ticket = sparsest(small)
         about, said = f"λ = {ticket['l2'].iloc[0]:g}", verdict(ticket["difference"], -stats.MARGIN)
         yield row("sparse-ticket", names, ticket, said, about, ticket["density"])
-    narrow = read("narrow")
+
+
+def narrow(read: Read) -> Iterator[dict[str, Any]]:
+    """At half of the entries a ticket is better than a dense model with half the columns, λ tuned
+    for both."""
+    small = read("narrow").assign(embedding_size=lambda f: 2 * f["embedding_size"])  # of the ticket
+    on = [*SETTING, "embedding_size"]
+    small = at_best_l2(small, on)
     for names, rows in by_setting(read("tuned")):
-        half = narrow[(narrow[SETTING] == pd.Series(names)).all(axis=1)]
-        half = half[half["embedding_size"] == rows["embedding_size"].max() // 2]
-        if len(half):
-            half = half[half["l2"] == best_l2(half)]
-            ticket = rows[(rows["method"] == "imp") & (rows["density"].round(1) == HALF)]
-            ticket = stats.beside(ticket, half, ["seed"])
+        ticket = rows[(rows["method"] == "imp") & (rows["density"].round(1) == HALF)]
+        ticket = stats.beside(ticket, small, [*on, "seed"])
+        if len(ticket):
             said = verdict(ticket["difference"])
             yield row("ticket-to-narrow", names, ticket, said, density=ticket["density"])
 
@@ -121,7 +123,7 @@ def fewer_pairs(read: Read) -> Iterator[dict[str, Any]]:
         for names, rows in by_setting(every):
             for noise, part in rows.groupby("noise"):
                 whole = part[part["round"] == 0].drop_duplicates(["l2", "seed"])
-                whole = whole[whole["l2"] == best_l2(whole)]
+                whole = at_best_l2(whole, SETTING)
                 at = part["round"] > 0 if noise else pairs_kept(part).round(2) == FEWER
                 fewer = part[at & (part["criterion"] != "random")]
                 choice = stats.beside(fewer, whole, ["seed"], chosen_on(rows))

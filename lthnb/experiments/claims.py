@@ -235,6 +235,7 @@ CLAIMS: tuple[Callable[[Read], Iterator[dict[str, Any]]], ...] = (
     training_speed,
     beyond.tuned,
     beyond.sparse,
+    beyond.narrow,
     beyond.axes,
     beyond.fewer_pairs,
     unanswered,

@@ -55,7 +55,7 @@ def chapter_rows(chapter: str, p: Any) -> pd.DataFrame:
     profile = p.profile
     if profile == RECORDED:
         recorded = results()
-        known = set(table(chapter, frame=recorded)["dataset"])
+        known = set(table(chapter, frame=recorded)["dataset"]) if p.dataset else set()
         if others := [name for name in p.dataset if name not in known]:
             say(f"{', '.join(others)}: not recorded; trained under profile {UNRECORDED!r}.")
             profile = UNRECORDED
