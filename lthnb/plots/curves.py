@@ -155,9 +155,10 @@ def table(
     formats: Mapping[str, str] | None = None,
     groups: str | None = None,
     names: Mapping[str, str] | Sequence[str] = (),
+    of: pd.DataFrame | None = None,
 ) -> GT:
     """A table in the book's one style, with a ground and ink of its own, legible on light and dark
-    pages; below it its rows as CSV.
+    pages; below it its rows as CSV, or those of the frame `of` which it is a part.
 
     formats: column → one of :data:`FORMATS`. groups: a column whose values head the lines that
     share them. names: column → its heading.
@@ -167,7 +168,7 @@ def table(
         GT(frame, groupname_col=groups if groups in frame else None)
         .tab_header(title=title, subtitle=subtitle or None)
         .sub_missing(missing_text="–")
-        .tab_source_note(html(csv_link(frame, name)))
+        .tab_source_note(html(csv_link(frame if of is None else of, name)))
         .tab_options(
             table_background_color=PAPER,
             table_font_color=INK,
