@@ -15,6 +15,7 @@ from scipy import special
 LEVEL = 0.95
 LEAST_SEEDS = 3
 MARGIN = 0.01  # non-inferior: a loss of this share of the dense model's result is tolerated
+WIDER = 0.02  # a margin whose verdict tables have beside it
 POWER = 0.8  # with which a detectable difference would be found
 RECALL = "recall@20"
 

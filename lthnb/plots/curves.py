@@ -32,6 +32,7 @@ FORMATS = {  # of numbers in tables; signed is a relative difference
     "percent": partial(GT.fmt_percent, decimals=1),
     "signed": partial(GT.fmt_percent, decimals=1, force_sign=True),
     "decimals": partial(GT.fmt_number, decimals=4),
+    "scientific": partial(GT.fmt_scientific, decimals=1),
     "count": GT.fmt_integer,
 }
 PERCENT = FuncFormatter(lambda share, _: f"{100 * share:g}%".replace("-", "−"))  # of an axis
