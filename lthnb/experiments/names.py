@@ -100,6 +100,7 @@ CLAIMS = {  # in a few words; to match is to be non-inferior
     "tuned-ticket": "a ticket of the tuned model matches it",
     "sparse-ticket": "a ticket of half or less matches, λ chosen for it",
     "ticket-to-narrow": "a ticket of half beats a table of half the width",
+    "axes-dense": "a cut to 64 % in other axes matches the dense model",
     "axes-cut": "a cut to a third is better in other axes",
     "axes-search": "a cut to a third in other axes matches IMP",
     "axes-half": "a cut to half in other axes matches IMP",
