@@ -71,16 +71,6 @@ Profile = Annotated[
     str, Option(help="recorded (trains nothing), smoke, quick, validated or paper.")
 ]
 Jobs = Annotated[int, Option(help="Notebooks at once (0: one a usable core).")]
-Force = Annotated[bool, Option("--force", help="Execute also what is fresh.")]
-Parameters = Annotated[
-    list[str] | None,
-    Option(
-        "--parameter",
-        "-p",
-        metavar="NAME=VALUE",
-        help="A parameter of the notebooks; again for more.",
-    ),
-]
 
 
 @app.command()
@@ -220,35 +210,20 @@ def notebooks_run(
     name: Annotated[list[str] | None, Argument(help="Which; none: all.")] = None,
     profile: Profile = "recorded",
     jobs: Jobs = 0,
-    force: Force = False,
-    parameter: Parameters = None,
 ) -> None:
-    """Execute notebooks into _executed/PROFILE."""
+    """Execute notebooks into _executed/PROFILE; papermill takes their other parameters."""
     from lthnb.book import build
 
-    done = build.run_notebooks(name or (), profile, jobs, _named(parameter), force)
+    done = build.run_notebooks(name or (), profile, jobs)
     print(f"{list(done.values()).count('fresh')} of {len(done)} notebooks were up to date.")
 
 
 @app.command()
-def book(
-    profile: Profile = "recorded",
-    jobs: Jobs = 0,
-    force: Force = False,
-    parameter: Parameters = None,
-) -> None:
+def book(profile: Profile = "recorded", jobs: Jobs = 0) -> None:
     """Execute the book's notebooks, build the book, and say where to open it."""
     from lthnb.book import build
 
-    build.build_book(profile, jobs, _named(parameter), force)
-
-
-def _named(words: list[str] | None) -> dict[str, str]:
-    """NAME=VALUE words; values stay text, which the notebooks' own types make sense of."""
-    for word in words or ():
-        if "=" not in word:
-            raise typer.BadParameter(f"found {word!r}, expected NAME=VALUE", param_hint="-p")
-    return dict(word.split("=", 1) for word in words or ())
+    build.build_book(profile, jobs)
 
 
 @app.command()

@@ -96,7 +96,6 @@ class TestWrongUse:
             ("results", "ticket", "abc"),
             ("results", "ticket", "abc", "t.safetensors", "--values", "int9"),
             ("data", "describe"),
-            ("book", "-p", "dataset"),
             *((gone,) for gone in ("run", "schedule", "wanted", "export")),
         ],
         ids=" ".join,

@@ -1,9 +1,9 @@
 """Notebooks through papermill, each in a kernel of its own, and the book through Jupyter Book.
 
 The executed copy of ``notebooks/NAME.ipynb`` is ``_executed/PROFILE/NAME.ipynb``. It keeps a hash
-of all that it depends on: its source, its parameters and the files that they name, the package, its
-lock and the recorded tables. While that is the same, the copy is fresh and is not executed again.
-Executed again, it comes out the same to the byte. The book is ``_build/PROFILE/html``.
+of all that it depends on: its source, the package, its lock and the recorded tables. While that is
+the same, the copy is fresh and is not executed again. Executed again, it comes out the same to the
+byte. The book is ``_build/PROFILE/html``.
 
 Ctrl-C and SIGTERM interrupt the kernels, so that a training can write its checkpoint. A kernel
 whose command was killed sees it and ends (ipykernel does); the next command clears what it left.
@@ -23,7 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,7 +34,6 @@ from joblib import cpu_count
 from tqdm import tqdm
 
 from lthnb.book.clean import written
-from lthnb.book.parameters import ParameterError, checked
 from lthnb.config import LthnbError, nearest
 from lthnb.experiments.grid import RECORDED, Grid
 from lthnb.store.files import project_folder, results_folder, say
@@ -92,16 +91,14 @@ def run_notebooks(
     names: Sequence[str] = (),
     profile: str = RECORDED,
     jobs: int = 0,
-    parameters: Mapping[str, Any] | None = None,
-    force: bool = False,
     root: Path | None = None,
 ) -> dict[str, str]:
     """Execute notebooks, ``jobs`` at once (0: one a core), and return what became of each.
 
-    names: those of ``notebooks/`` without ``.ipynb``; none means all. parameters: passed to every
-    notebook, with the profile where it has one. force: execute also what is fresh. Returns name →
-    "fresh" or "executed". Before anything runs, raises BookError, ConfigError or ParameterError for
-    an unknown name or a wrong value; when the others are through, BookError for what has failed.
+    names: those of ``notebooks/`` without ``.ipynb``; none means all. profile: passed to every
+    notebook that has one. Returns name → "fresh" or "executed". Before anything runs, raises
+    BookError for an unknown name and ConfigError for an unknown profile; when the others are
+    through, BookError for what has failed.
     """
     if profile != RECORDED:
         Grid.read().named("profiles", profile)
@@ -111,12 +108,8 @@ def run_notebooks(
         raise BookError(f"unknown notebook {unknown[0]}.{nearest(unknown[0], known)}")
     given = {}
     for name in names or known:
-        declared = {one: kind for one, (kind, _) in declared_parameters(name, root).items()}
-        own = {"profile": profile} if "profile" in declared else {}
-        try:
-            given[name] = checked({**own, **(parameters or {})}, declared)
-        except ParameterError as error:
-            raise ParameterError(f"{name}.ipynb: {error}") from None
+        declared = declared_parameters(name, root)
+        given[name] = {"profile": profile} if "profile" in declared else {}
     cores = cpu_count()
     jobs = max(1, min(jobs or cores, len(given)))
     kernels = Kernels(threads=max(1, cores // jobs))
@@ -129,7 +122,7 @@ def run_notebooks(
         pool, futures = stack.enter_context(ThreadPoolExecutor(jobs)), {}
         for name, values in given.items():
             source, copy = root / "notebooks" / f"{name}.ipynb", folder / f"{name}.ipynb"
-            futures[pool.submit(_update, source, copy, values, kernels, force)] = name
+            futures[pool.submit(_update, source, copy, values, kernels)] = name
         try:
             for one in tqdm(as_completed(futures), total=len(futures), unit="notebook", delay=1):
                 try:
@@ -183,18 +176,16 @@ class Kernels:
 
 
 @_explained()
-def _update(
-    source: Path, copy: Path, parameters: Mapping[str, Any], kernels: Kernels, force: bool
-) -> str:
+def _update(source: Path, copy: Path, parameters: dict[str, str], kernels: Kernels) -> str:
     """Bring a copy up to date, whole or not at all. Raises BookError with the error of the cell
     that failed; the copy as far as it came is then in the folder ``failed`` beside it."""
-    began, expected = time.monotonic(), _depends_on(source, parameters)
+    began, expected = time.monotonic(), _depends_on(source)
     # All that is temporary: the same folder each time, so that what a killed command left is found.
     # Its path is short, since sockets lie in it.
     whose = hashlib.sha256(f"{Path.home()} {copy}".encode()).hexdigest()[:12]
     scratch = Path(tempfile.gettempdir(), f"lthnb-{whose}")
     shutil.rmtree(scratch, ignore_errors=True)
-    if not force and _is_fresh(copy, expected):
+    if _is_fresh(copy, expected):
         return "fresh"
     scratch.mkdir(mode=0o700)
     unfinished, failed = scratch / copy.name, copy.parent / "failed" / copy.name
@@ -215,7 +206,7 @@ def _update(
 
 
 def _run(
-    source: Path, unfinished: Path, parameters: Mapping[str, Any], kernels: Kernels
+    source: Path, unfinished: Path, parameters: dict[str, str], kernels: Kernels
 ) -> str | None:
     """Run a notebook's cells into the copy ``unfinished``, and all else that is temporary into its
     folder; return what ended it, None where all went well."""
@@ -298,23 +289,19 @@ def _stamp(nb: dict, expected: str) -> str:
     return hashlib.sha256(f"{expected} {json.dumps(outputs)}".encode()).hexdigest()
 
 
-def _depends_on(notebook: Path, parameters: Mapping[str, Any]) -> str:
-    """The hash of all that a notebook's executed copy depends on."""
+def _depends_on(notebook: Path) -> str:
+    """The hash of all that a notebook's executed copy depends on, but its profile, which its folder
+    is called by."""
     package = Path(__file__).resolve().parents[1]
     files = [notebook, package.parent / "requirements.lock"]
     files += [results_folder() / name for name in (MANIFEST, "findings.csv")]
     files += results_folder().glob("benchmarks/*.json")  # the manifest lists only the project's
-    files += [*package.rglob("*.py"), *package.rglob("*.yaml")]
-    for value in parameters.values():
-        for item in value if isinstance(value, list) else [value]:
-            if item and isinstance(item, str):  # it may name a table of one's own, or a folder
-                files += [notebook.parent / item, *(notebook.parent / item).glob("*")]
-    return _digest(files, json.dumps(dict(parameters), sort_keys=True))
+    return _digest([*files, *package.rglob("*.py"), *package.rglob("*.yaml")])
 
 
-def _digest(files: Iterable[Path], *words: str) -> str:
-    """The hash of some words, and of the names and the content of those files that there are."""
-    found = hashlib.sha256("\0".join(words).encode())
+def _digest(files: Iterable[Path]) -> str:
+    """The hash of the names and the content of those files that there are."""
+    found = hashlib.sha256()
     for path in sorted(set(files)):
         if path.is_file() and "__pycache__" not in path.parts:
             found.update(f"{path.name}\0".encode() + hashlib.sha256(path.read_bytes()).digest())
@@ -322,23 +309,17 @@ def _digest(files: Iterable[Path], *words: str) -> str:
 
 
 @_explained()
-def build_book(
-    profile: str = RECORDED,
-    jobs: int = 0,
-    parameters: Mapping[str, Any] | None = None,
-    force: bool = False,
-    root: Path | None = None,
-) -> Path:
+def build_book(profile: str = RECORDED, jobs: int = 0, root: Path | None = None) -> Path:
     """Execute the book's notebooks, build the book, and return the path of its ``index.html``.
 
-    Arguments and errors are those of :func:`run_notebooks`. Nothing is built when nothing changed,
-    unless ``force``. A warning is an error: BookError with the last lines of the log. The book of
-    before stays until the new one is there.
+    Arguments and errors are those of :func:`run_notebooks`. Nothing is built when nothing changed.
+    A warning is an error: BookError with the last lines of the log. The book of before stays until
+    the new one is there.
     """
     root = (root or project_folder()).resolve()
     notebook_names(root)  # says so where this is no checkout
     names = book_notebooks(root)
-    run_notebooks(names, profile, jobs, parameters, force, root)
+    run_notebooks(names, profile, jobs, root)
     folder, executed = root / "_build" / profile, root / "_executed" / profile
     files = [root / name for name in ("_config.yml", "_toc.yml", "requirements.lock")]
     files += (root / "book").rglob("*")
@@ -349,7 +330,7 @@ def build_book(
         built = _digest(files)
         for left in folder.glob(".new-*"):  # a killed command's; its Jupyter Book may still write
             shutil.rmtree(left, ignore_errors=True)
-        if not force and stamp.exists() and stamp.read_text() == built:
+        if stamp.exists() and stamp.read_text() == built:
             print(f"The book is up to date: {index.as_uri()}")
             return index
         print("Building the book")
