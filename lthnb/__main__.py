@@ -235,7 +235,8 @@ def doctor() -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a command; returns the exit code. What a user can mend is one line, without traceback."""
+    """Run a command; returns the exit code. What a user can mend is one line, without traceback:
+    our own errors, and what the operating system refuses, which names the file."""
     try:
         app(arguments, prog_name="python -m lthnb")
     except SystemExit as left:  # as every command ends, typer's own errors too
@@ -250,7 +251,7 @@ def main(arguments: list[str] | None = None) -> int:
         )
         return 1
     except Exception as error:
-        if not type(error).__module__.startswith("lthnb."):
+        if not isinstance(error, OSError) and not type(error).__module__.startswith("lthnb."):
             raise
         print(f"lthnb: {error}", file=sys.stderr)  # it says itself what to do about it
         return EXIT.get(getattr(error, "reason", ""), 1)  # of a training that was stopped

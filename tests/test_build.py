@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -117,9 +118,11 @@ def test_failing_notebook_names_cell_and_error_and_others_go_on(tmp_path):
     once = "import os, pathlib\nif not pathlib.Path('../mark').exists():\n"
     once += "    pathlib.Path('../mark').touch()\n    os.kill(os.getpid(), 9)"
     bad = ("x = 1", "# the reason\nraise ValueError('no such ticket')")
-    root = project(tmp_path, bad=bad, dead=(once,), good=("print('fine')",))
+    root = project(tmp_path, bad=bad, dead=(once,), full=("1",), good=("print('fine')",))
+    copy_of(root, "full").mkdir(parents=True)
     with pytest.raises(build.BookError) as error:
         run(root, jobs=2)
+    assert re.search(r"full\.ipynb: .* a directory: .*full\.ipynb", str(error.value))
     kept = copy_of(root).with_name("failed") / "bad.ipynb"
     for words in ("bad.ipynb: cell [4] `# the reason`: ValueError: no such ticket", str(kept)):
         assert words in str(error.value)
@@ -166,7 +169,7 @@ def test_up_to_date_notebooks_load_little(executed):
 def test_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "_executed").mkdir()
     (tmp_path / "_executed" / "smoke").touch()
-    with pytest.raises(build.BookError, match=r"_executed/smoke'\. Free space there"):
+    with pytest.raises(FileExistsError, match="_executed/smoke"):
         run(project(tmp_path, one=("print(1)",)))
 
 

@@ -23,7 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,15 +45,6 @@ ADDRESS = re.compile(r" at 0x[0-9a-f]{6,}(?=>)")  # in memory, as `<object objec
 
 class BookError(LthnbError, RuntimeError):
     """A notebook or the book failed: says where, and what to do."""
-
-
-@contextlib.contextmanager
-def _explained() -> Iterator[None]:
-    """What the operating system refuses is a BookError: of a full disk, it names the file."""
-    try:
-        yield
-    except OSError as error:
-        raise BookError(f"{error}. Free space there, or make the folder writable.") from error
 
 
 def notebook_names(root: Path | None = None) -> list[str]:
@@ -86,7 +77,6 @@ def declared_parameters(name: str, root: Path | None = None) -> dict[str, tuple[
     }
 
 
-@_explained()
 def run_notebooks(
     names: Sequence[str] = (),
     profile: str = RECORDED,
@@ -127,7 +117,7 @@ def run_notebooks(
             for one in tqdm(as_completed(futures), total=len(futures), unit="notebook", delay=1):
                 try:
                     done[futures[one]] = one.result()
-                except BookError as error:
+                except (BookError, OSError) as error:  # such as of a full disk
                     failed.append(f"{futures[one]}.ipynb: {error}")
         except BaseException:  # asked to stop
             pool.shutdown(wait=False, cancel_futures=True)
@@ -175,7 +165,6 @@ class Kernels:
             os.killpg(group, number)
 
 
-@_explained()
 def _update(source: Path, copy: Path, parameters: dict[str, str], kernels: Kernels) -> str:
     """Bring a copy up to date, whole or not at all. Raises BookError with the error of the cell
     that failed; the copy as far as it came is then in the folder ``failed`` beside it."""
@@ -308,7 +297,6 @@ def _digest(files: Iterable[Path]) -> str:
     return found.hexdigest()
 
 
-@_explained()
 def build_book(profile: str = RECORDED, jobs: int = 0, root: Path | None = None) -> Path:
     """Execute the book's notebooks, build the book, and return the path of its ``index.html``.
 
