@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.plan import ROOT
-from lthnb.experiments.measured import RecordError, checksum
-from lthnb.store.files import write_file
+from lthnb.config import canonical
+from lthnb.store.files import StoreError, sha256, write_file
 from lthnb.store.machine import processor
 
 FORMAT = 1
@@ -38,16 +38,17 @@ def slopes(points: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
 
 
 def write(path: Path, record: dict[str, Any]) -> None:
-    """Seal and write a record, all or nothing. Raises RecordError for one that names a path of this
+    """Seal and write a record, all or nothing. Raises StoreError for one that names a path of this
     machine or its host."""
-    record = json.loads(json.dumps({**record, "checksum": checksum(record)}, allow_nan=False))
-    text = json.dumps(record, indent=1, ensure_ascii=False) + "\n"
+    rest = {name: value for name, value in record.items() if name != "checksum"}
+    sealed = {**rest, "checksum": sha256(canonical(rest).encode())}
+    text = json.dumps(sealed, indent=1, ensure_ascii=False) + "\n"
     # One number a line would be most of the file.
     for inner in (r"\[[^\[\]{}\"]*\]", r"\{[^\[\]{}]*\}"):
         text = re.sub(inner, lambda m: re.sub(r"\n\s*", " ", m[0]), text)
     for told in (str(ROOT), str(Path.home()) + os.sep, f'"{platform.node()}"'):
         if told in text:
-            raise RecordError(f"{path.name}: would tell {told}, which is this machine's alone.")
+            raise StoreError(f"{path.name}: would tell {told}, which is this machine's alone.")
     write_file(path, text.encode())
 
 

@@ -17,6 +17,7 @@ sys.path.insert(0, str(ROOT))  # benchmarks is a folder of the checkout, not an 
 from benchmarks import __main__ as command
 from benchmarks import agreement, peers, plan, pool, record, run
 from lthnb.experiments import measured
+from lthnb.store.files import StoreError
 from lthnb.store.runs import Store
 
 FAKE = """
@@ -156,7 +157,7 @@ def test_record_tells_nothing_of_the_machine(fake, tmp_path):
     assert again.read_bytes() == path.read_bytes()
     for told in (str(ROOT), str(Path.home())):
         assert told not in path.read_text()
-        with pytest.raises(measured.RecordError, match="this machine's alone"):
+        with pytest.raises(StoreError, match="this machine's alone"):
             record.write(path, {**found, "data": {"where": told + "/x"}})
 
 

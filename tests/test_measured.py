@@ -4,8 +4,9 @@ import json
 
 import pytest
 
-from lthnb.config import ConfigError
+from lthnb.config import ConfigError, canonical
 from lthnb.experiments import measured
+from lthnb.store.files import DamagedFile, sha256
 
 
 def entry(facts=None, **measures):
@@ -26,7 +27,7 @@ def made_up() -> dict:
         },
         "scaling": [{"backbone": "mf", "over": "size", "points": points}],
     }
-    return {**record, "checksum": measured.checksum(record)}
+    return {**record, "checksum": sha256(canonical(record).encode())}
 
 
 @pytest.fixture
@@ -55,7 +56,7 @@ def test_records_are_found_by_name(path):
 )
 def test_damaged_record_is_named_and_refused(path, spoil):
     path.write_text(spoil(path.read_text()))
-    with pytest.raises(measured.RecordError, match=r"^made-up\.json: "):
+    with pytest.raises(DamagedFile, match=r"^made-up\.json: "):
         measured.recorded()
 
 

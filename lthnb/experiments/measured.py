@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,34 +11,24 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lthnb.config import LthnbError, one_of
-from lthnb.store.files import results_folder
-
-
-class RecordError(LthnbError, ValueError):
-    """A file that is no benchmark record, or a damaged one: names it and what is wrong."""
-
-
-def checksum(record: dict[str, Any]) -> str:
-    """SHA-256, in hex, over all of a record but its checksum, as canonical JSON."""
-    rest = {name: value for name, value in record.items() if name != "checksum"}
-    text = json.dumps(rest, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()
+from lthnb.config import canonical, one_of
+from lthnb.store.files import DamagedFile, results_folder, sha256
 
 
 def load(path: Path) -> dict[str, Any]:
-    """A record as plain data. Raises RecordError where its checksum does not fit."""
+    """A record as plain data. Raises DamagedFile where its checksum does not fit."""
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-        if record["checksum"] == checksum(record):
+        rest = dict(record)
+        if rest.pop("checksum") == sha256(canonical(rest).encode()):
             return record
     except (OSError, ValueError, LookupError, TypeError):
         pass
-    raise RecordError(f"{path.name}: no benchmark record, or damaged; take it anew.")
+    raise DamagedFile(f"{path.name}: no benchmark record, or damaged; take it anew.")
 
 
 def recorded(names: Sequence[str] = ()) -> list[dict[str, Any]]:
-    """The records in `results/benchmarks`; names: those wanted, all where empty. Raises RecordError
+    """The records in `results/benchmarks`; names: those wanted, all where empty. Raises DamagedFile
     for a damaged one, and ConfigError for one that is not there."""
     there = {path.stem: path for path in sorted((results_folder() / "benchmarks").glob("*.json"))}
     for name in names:
