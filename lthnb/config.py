@@ -53,7 +53,7 @@ class LthnbError(Exception):
 
 
 class ConfigError(LthnbError, ValueError):
-    """A setting that cannot be."""
+    """A setting, a name or a mask that cannot be."""
 
 
 def nearest(name: str, known: Iterable[Any]) -> str:

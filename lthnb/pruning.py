@@ -14,15 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from lthnb.config import DENSE, LthnbError
+from lthnb.config import DENSE, ConfigError
 from lthnb.rng import stream_bits
 
 Score = Callable[[np.ndarray, int], np.ndarray]  # weights (rows, F) and a seed → scores (rows, F)
 DIVERGED = "the training diverged. Lower the learning rate."
-
-
-class MaskError(LthnbError, ValueError):
-    """A mask that cannot be."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +32,7 @@ class Mask:
         kept = np.asarray(self.kept)
         if kept.ndim != 2 or kept.dtype != np.bool_:
             found = f"{kept.dtype} of {kept.ndim} dimensions"
-            raise MaskError(f"mask: found {found}, expected bool of 2 (rows × size).")
+            raise ConfigError(f"mask: found {found}, expected bool of 2 (rows × size).")
         kept = kept.copy() if kept.flags.writeable else kept
         kept.flags.writeable = False
         object.__setattr__(self, "kept", kept)
@@ -83,7 +79,7 @@ def row_rank(weights: np.ndarray, seed: int) -> np.ndarray:
     equal magnitudes the one in the lower column comes first. Not-a-number is refused.
     """
     if np.isnan(weights).any():
-        raise MaskError("weights: found not-a-number; " + DIVERGED)
+        raise ConfigError("weights: found not-a-number; " + DIVERGED)
     order = np.argsort(np.abs(weights), axis=1, kind="stable")
     return np.argsort(order, axis=1, kind="stable")
 
@@ -92,7 +88,7 @@ def row_floor(weights: np.ndarray, seed: int) -> np.ndarray:
     """|w|, and infinity for the largest entry of each row, so that none is emptied while there are
     as many entries as rows; the shape of `weights`. Of equal ones the first column has it."""
     if np.isnan(weights).any():
-        raise MaskError("weights: found not-a-number; " + DIVERGED)
+        raise ConfigError("weights: found not-a-number; " + DIVERGED)
     scores = np.abs(weights)
     first = scores.argmax(axis=1)[:, None]
     np.put_along_axis(scores, first, np.inf, axis=1)
@@ -146,21 +142,21 @@ def prune(
 
     scores: of the mask's shape. keep: entries to keep, one number for each row range of the scope;
     a range that has no more is left alone. users: how many of the rows are users. Of entries with
-    equal scores, those with the lower flat index (row-major) go first. Raises MaskError on a wrong
-    shape or number of ranges, and a score that is not a number.
+    equal scores, those with the lower flat index (row-major) go first. Raises ConfigError on a
+    wrong shape or number of ranges, and a score that is not a number.
     """
     if scores.shape != mask.shape:
-        raise MaskError(f"scores: found shape {scores.shape}, expected {mask.shape}.")
+        raise ConfigError(f"scores: found shape {scores.shape}, expected {mask.shape}.")
     ranges = SCOPES[scope](users, mask.shape[0])
     if len(keep) != len(ranges):
-        raise MaskError(f"keep: found {len(keep)} numbers, expected {len(ranges)} for {scope!r}.")
+        raise ConfigError(f"keep: found {len(keep)} numbers, expected {len(ranges)} for {scope!r}.")
     kept = mask.kept.copy()
     for (first, last), wanted in zip(ranges, keep, strict=True):
         part = kept[first:last].reshape(-1)  # a view: whole rows lie side by side
         alive = np.flatnonzero(part)
         score = scores[first:last].reshape(-1)[alive]
         if score.dtype.kind == "f" and np.isnan(score).any():
-            raise MaskError("scores: found not-a-number among kept entries; " + DIVERGED)
+            raise ConfigError("scores: found not-a-number among kept entries; " + DIVERGED)
         count = alive.size - wanted
         if count <= 0:
             continue

@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from lthnb.book.parameters import ParameterError, checked, parameters
+from lthnb.book.parameters import checked, parameters
+from lthnb.config import ConfigError
 
 FITS = {  # type → what papermill's command line may give, and what comes of it
     "int": [("3", 3), (3.0, 3), ("-2", -2)],
@@ -43,19 +44,19 @@ def test_text_takes_the_declared_type(kind):
 
 @pytest.mark.parametrize(("kind", "value"), [(k, v) for k, values in WRONG.items() for v in values])
 def test_wrong_value_is_refused_with_found_and_expected(kind, value):
-    with pytest.raises(ParameterError) as error:
+    with pytest.raises(ConfigError) as error:
         checked({"x": value}, {"x": kind})
     assert str(error.value) == f"x: found {value!r}, expected {kind}"
 
 
 def test_unknown_type_is_refused_and_not_evaluated():
-    with pytest.raises(ParameterError, match=r"found the type dict, expected one of int, float"):
+    with pytest.raises(ConfigError, match=r"found the type dict, expected one of int, float"):
         checked({"x": "1"}, {"x": "dict"})
 
 
 def test_old_name_may_be_a_name_here_or_plainly_unknown():
     assert checked({"source": "a"}, {"source": "str", "dataset": "str"}) == {"source": "a"}
-    with pytest.raises(ParameterError, match=r"round\. The notebook has seeds$"):
+    with pytest.raises(ConfigError, match=r"round\. The notebook has seeds$"):
         checked({"round": 1}, {"seeds": "list[int]"})
 
 
@@ -83,7 +84,7 @@ def test_defaults_pass_through_and_namespace_is_not_changed():
 def test_every_problem_is_named_at_once():
     injected = "# Parameters\nsede = 1\ntrain_missing = True\n"
     space = namespace(In=["", injected], seeds="[x]", fresh="perhaps")
-    with pytest.raises(ParameterError) as error:
+    with pytest.raises(ConfigError) as error:
         parameters(space)
     for word in ("Did you mean 'seeds'", "seeds:", "fresh:", "unknown parameter train_missing"):
         assert word in str(error.value)
@@ -98,7 +99,7 @@ def test_only_the_last_injected_cell_counts():
 def test_declared_without_a_value_is_refused():
     space = namespace()
     del space["profile"]
-    with pytest.raises(ParameterError, match=r"profile: found None"):
+    with pytest.raises(ConfigError, match=r"profile: found None"):
         parameters(space)
 
 

@@ -9,12 +9,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from lthnb import config
-from lthnb.config import DENSE
+from lthnb.config import DENSE, ConfigError
 from lthnb.pruning import (
     CRITERIA,
     SCOPES,
     Mask,
-    MaskError,
     drawn,
     magnitude,
     prune,
@@ -38,7 +37,7 @@ def tables(shape, few_values=False):
 class TestMask:
     @pytest.mark.parametrize("wrong", [np.ones((3, 2)), np.ones(4, bool), np.ones((2, 2, 2), bool)])
     def test_refuses_numbers_which_would_scale_and_other_dimensions(self, wrong):
-        with pytest.raises(MaskError, match="expected bool of 2"):
+        with pytest.raises(ConfigError, match="expected bool of 2"):
             Mask(wrong)
 
     def test_counts_what_is_kept(self):
@@ -136,7 +135,7 @@ class TestPrune:
     def test_not_a_number_is_refused_among_survivors_only(self):
         scores = np.ones((3, 2))
         scores[0, 0] = np.nan
-        with pytest.raises(MaskError, match="not-a-number"):
+        with pytest.raises(ConfigError, match="not-a-number"):
             prune(Mask.dense(3, 2), scores, (4,), users=1)
         alive = np.ones((3, 2), bool)
         alive[0, 0] = False
@@ -144,9 +143,9 @@ class TestPrune:
 
     def test_wrong_arguments_are_named(self):
         dense, scores = Mask.dense(3, 2), np.ones((3, 2))
-        with pytest.raises(MaskError, match=r"found shape \(2, 3\), expected \(3, 2\)"):
+        with pytest.raises(ConfigError, match=r"found shape \(2, 3\), expected \(3, 2\)"):
             prune(dense, scores.T, (4,), users=1)
-        with pytest.raises(MaskError, match="found 1 numbers, expected 2 for 'user_item'"):
+        with pytest.raises(ConfigError, match="found 1 numbers, expected 2 for 'user_item'"):
             prune(dense, scores, (4,), users=1, scope="user_item")
 
 
@@ -157,7 +156,7 @@ class TestCriteria:
     def test_row_rank_is_the_place_in_the_row(self):
         weights = np.array([[0.5, -3.0, 0.1], [70.0, -80.0, 70.0]])
         assert CRITERIA["row_rank"](weights, 9).tolist() == [[1, 2, 0], [0, 2, 1]]
-        with pytest.raises(MaskError, match="diverged"):
+        with pytest.raises(ConfigError, match="diverged"):
             CRITERIA["row_rank"](np.array([[1.0, np.nan]]), 0)
 
     @pytest.mark.parametrize("scope", ["join", "user_item"])

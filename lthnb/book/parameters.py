@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from lthnb.config import LthnbError, nearest
+from lthnb.config import ConfigError, nearest
 
 KINDS = {  # annotation → what checks and converts a value; a number given for text becomes text
     inspect.formatannotation(kind): TypeAdapter(kind, config=ConfigDict(coerce_numbers_to_str=True))
@@ -25,15 +25,11 @@ KINDS = {  # annotation → what checks and converts a value; a number given for
 }
 
 
-class ParameterError(LthnbError, ValueError):
-    """A parameter that the notebook does not have, or a value of the wrong type."""
-
-
 def parameters(namespace: Mapping[str, Any]) -> types.SimpleNamespace:
     """Return the notebook's parameters as ``p.name``, each of its declared type.
 
     ``namespace`` is the notebook's ``globals()``, which is not changed: a cell can be run again.
-    Raises ParameterError naming every parameter that is unknown or has a wrong value.
+    Raises ConfigError naming every parameter that is unknown or has a wrong value.
     """
     declared = {
         name: kind if isinstance(kind, str) else inspect.formatannotation(kind)
@@ -52,7 +48,7 @@ def parameters(namespace: Mapping[str, Any]) -> types.SimpleNamespace:
 def checked(given: Mapping[str, Any], declared: Mapping[str, str]) -> dict[str, Any]:
     """Return the given values, each of the type that is declared for its name.
 
-    declared: name → annotation, one of :data:`KINDS`. Raises ParameterError with all that is wrong:
+    declared: name → annotation, one of :data:`KINDS`. Raises ConfigError with all that is wrong:
     for an unknown name the right one, for a value what was found and what was expected.
     """
     values, problems = {}, []
@@ -72,7 +68,7 @@ def checked(given: Mapping[str, Any], declared: Mapping[str, str]) -> dict[str, 
                 f"unknown parameter {name}.{nearest(name, declared)} The notebook has {known}"
             )
     if problems:
-        raise ParameterError("; ".join(problems))
+        raise ConfigError("; ".join(problems))
     return values
 
 
