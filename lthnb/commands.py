@@ -134,7 +134,7 @@ def replay(run: Runs, source: Source = None, device: Device = "auto", quiet: Qui
 
     control, agree = control_of(None, quiet, device), True
     for record in [_found(control.store, prefix) for prefix in run]:
-        data = data_again(record, control, not quiet, source)
+        data = data_again(record, control, source)
         try:
             done = replay(record, data, control)
         except StoreError as error:  # of this run alone: the others can be replayed all the same
@@ -160,7 +160,7 @@ def ticket(
 
     control = control_of(None, False, "auto")
     record = _found(control.store, run)
-    data = data_again(record, control, source=source)
+    data = data_again(record, control, source)
     ticket = Ticket.of(TrainedRun(record, data, control))
     size = ticket.save(target, values).stat().st_size
     print(f"{ticket!r}\n{target}: {size:,} bytes")

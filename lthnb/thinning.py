@@ -17,7 +17,7 @@ import numpy as np
 from lthnb.config import ConfigError, Init, Seeded, canonical, one_of
 from lthnb.control import Control
 from lthnb.data import DataError, Interactions
-from lthnb.datasets.sources import load_again
+from lthnb.datasets.sources import load
 from lthnb.finders import pairs
 from lthnb.kept import TrainedRun, outputs_of, tables
 from lthnb.lottery import Round, descend
@@ -130,7 +130,7 @@ def thinned(base: Interactions, about: dict[str, Any], control: Control) -> Inte
         record = store.find(about["run"])
         if record is None:
             raise StoreError(f"run {about['run'][:8]}: not recorded; its pairs cannot be scored.")
-        before = record.data["origin"].get("pairs")
+        before = record.origin.get("pairs")
         data = thinned(base, before, control) if before else base
         scores = CRITERIA[about["pairs"]](TrainedRun(record, data, control), about["seed"])
         less = pairs.without(data, scores, data.train.nnz - about["keep"][0])
@@ -142,17 +142,31 @@ def thinned(base: Interactions, about: dict[str, Any], control: Control) -> Inte
     return replace(found, negatives=negatives, origin={**base.origin, "pairs": about})
 
 
-def data_again(
-    record: Record, control: Control, progress: bool = True, source: str | None = None
-) -> Interactions:
-    """The data of a record: :func:`derived` from what :func:`sources.load_again` gives."""
-    base = load_again(record.data, record.row["protocol"], progress, source)
+def data_again(record: Record, control: Control, source: str | None = None) -> Interactions:
+    """The data of a record, loaded and split as its row says, then :func:`derived`.
+
+    source: where a table of one's own lies, which no record says. Raises DataError where that is
+    needed, and what :func:`sources.load` raises; the digest is for the caller to compare.
+    """
+    origin, dataset = record.origin, record.row["dataset"]
+    split, name = origin.get("split", {}), origin.get("source", "table")
+    if name == "table" and source is None:
+        raise DataError(f"{dataset}: a table of one's own; say where: `--source PATH`.")
+    way = split.get("way", "random")
+    base = load(
+        source or name,
+        protocol=record.row["protocol"],
+        split="random" if way == "published" else way,
+        split_seed=split.get("seed", 0),
+        progress=control.progress,
+        **origin.get("options", {}),
+    )
     return derived(base, record, control)
 
 
 def derived(base: Interactions, record: Record, control: Control) -> Interactions:
     """The data of a record from those that were loaded: with its noise, and without the pairs that
     were dropped. Raises what :func:`thinned` does."""
-    origin = record.data["origin"]
+    origin = record.origin
     data, about = pairs.noisy(base, origin.get("noise", "")), origin.get("pairs")
     return thinned(data, about, control) if about else data

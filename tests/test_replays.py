@@ -9,7 +9,6 @@ from toys import BRIEF, TINY, command, half, quiet, toy_data, toy_spec, trained
 from lthnb import config
 from lthnb.config import Compressed, Rotated, Schedule, Seeded, Snapshot
 from lthnb.data import DataError
-from lthnb.datasets.sources import load_again
 from lthnb.experiments.replays import compare, replay
 from lthnb.kept import TrainedRun
 from lthnb.lottery import rounds_of
@@ -19,6 +18,7 @@ from lthnb.store.files import StoreError
 from lthnb.store.records import Record
 from lthnb.store.results import results
 from lthnb.store.runs import Store
+from lthnb.thinning import data_again
 
 DATA, SPEC = toy_data(), toy_spec(step="cpu")
 
@@ -148,5 +148,5 @@ def test_a_recorded_run_again(tmp_path):
     frame = frame[frame["init_seed"] == frame["seed"]].sort_values(["epochs", "key"])
     records = map(store.find, frame["key"])
     record = next(one for one in records if store.find_mask(one.pruning, one.shape))
-    data = load_again(record.data, record.row["protocol"], progress=False)
+    data = data_again(record, quiet(store))
     assert replay(record, data, quiet(store)).agrees

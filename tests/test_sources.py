@@ -4,18 +4,23 @@ Tests of the real files need LTHNB_DATA; all others make their own small files.
 """
 
 import hashlib
+import json
 import pickle
 
 import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
+from toys import quiet
 
 from lthnb.config import ConfigError
 from lthnb.data import PARTS, DataError
 from lthnb.datasets.pickles import read_matrix
 from lthnb.datasets.planted import Planted, planted_pairs
-from lthnb.datasets.sources import SOURCES, Source, choosable, load, load_again, options_of
+from lthnb.datasets.sources import SOURCES, Source, choosable, load, options_of
+from lthnb.store.records import Record
+from lthnb.store.runs import Store
+from lthnb.thinning import data_again
 
 TRAIN = b"0 1 2 3 4 5 6 7 8\n1 0 2\n2\n5 3 4\n"
 TEST = b"0 9\n1 3\n"
@@ -126,7 +131,8 @@ def test_pooled_parts_are_split_anew(folder):
     whole = [sum(getattr(data, part) for part in PARTS) for data in (given, *parts)]
     assert [(one != whole[0]).nnz for one in whole] == [0, 0, 0]
     assert len({given.digest, *(data.digest for data in parts)}) == 3
-    again = load_again(parts[1].summary(), "validated")
+    row = {"dataset": "toy", "protocol": "validated", "origin": json.dumps(parts[1].origin)}
+    again = data_again(Record(row, dict), quiet(Store(folder / "store")))
     assert again.digest == parts[1].digest
 
 

@@ -78,7 +78,7 @@ def test_as_a_control_what_is_dropped_may_be_drawn_as_a_negative_and_is_not_rank
         '{"negatives":true}'
     }
     assert replay(
-        run.record, thinned(DATA, run.record.data["origin"]["pairs"], quiet(store)), quiet(store)
+        run.record, thinned(DATA, run.record.origin["pairs"], quiet(store)), quiet(store)
     ).same_bits
     assert (data.whole.train != DATA.train).nnz == 0
     assert data.whole.digest == DATA.digest
@@ -106,7 +106,7 @@ def test_asked_twice_it_trains_once_and_a_round_is_trained_again(store, monkeypa
     again = [one.run for one in thinned_search(dense, "user-loss", (0.8, 0.5), 0)]
     assert [run.key for run in again] == [run.key for run in first]
     assert len(keys) == 2
-    last, about = first[-1], first[-1].record.data["origin"]["pairs"]
+    last, about = first[-1], first[-1].record.origin["pairs"]
     for folder in ("masks", "runs"):  # masks, and trained tables
         for file in (store.folder / folder).rglob("*.safetensors"):
             if folder == "masks" or file.name.startswith("weights"):
@@ -135,7 +135,7 @@ def test_mistakes_are_said(dense):
     with pytest.raises(ConfigError, match=r"found 'los', expected one of .* Did you mean 'loss'"):
         next(thinned_search(dense, "los", (0.5,), 0))
     [_, one] = thinned_search(dense, "random", (0.8,), 0)
-    about = one.run.record.data["origin"]["pairs"]
+    about = one.run.record.origin["pairs"]
     with pytest.raises(DataError, match=r"found the data .*, expected .*, of which pairs were"):
         thinned(toy_data(50, 40, seed=1), about, quiet(dense.control.store))
     with pytest.raises(ConfigError, match="pairs dropped before, expected none"):
@@ -180,7 +180,7 @@ def test_rounds_say_how_much_of_the_noise_they_found_from_the_store_too(store):
     planted = noisy.planted.multiply(first.run.data.dropped).nnz / first.run.data.dropped.nnz
     assert row["noise_share"] == pytest.approx(planted)
     assert 0.5 < row["noise_auc"] <= 1
-    about = first.run.record.data["origin"]["pairs"]
+    about = first.run.record.origin["pairs"]
     again = thinned(noisy, {**about, "noise_auc": None}, quiet(store))
     assert again.origin == first.run.data.origin
     assert dense.record.row["noise_auc"] is None

@@ -131,29 +131,6 @@ def load_with(
     return load(name, protocol=protocol, split_seed=split_seed, progress=progress, **known)
 
 
-def load_again(
-    summary: dict[str, Any], protocol: str, progress: bool = True, source: str | None = None
-) -> Interactions:
-    """The data of a record, as its summary (:meth:`Interactions.summary`) names and splits them.
-
-    source: where a table of one's own lies, which no record says. Raises DataError where that is
-    needed, and what :func:`load` raises; the digest is for the caller to compare.
-    """
-    origin = summary["origin"]
-    split, name = origin.get("split", {}), origin.get("source", "table")
-    if name == "table" and source is None:
-        raise DataError(f"{summary['name']}: a table of one's own; say where: `--source PATH`.")
-    way = split.get("way", "random")
-    return load(
-        source or name,
-        protocol=protocol,
-        split="random" if way == "published" else way,
-        split_seed=split.get("seed", 0),
-        progress=progress,
-        **origin.get("options", {}),
-    )
-
-
 def options_of(words: Iterable[str]) -> dict[str, Any]:
     """Options from texts NAME=VALUE; a value may be JSON. Raises DataError without a value."""
     options: dict[str, Any] = {}

@@ -44,7 +44,7 @@ def _from(record: Record) -> Iterator[tuple[str, int | None]]:
     """The runs that one comes from, and the epochs of each; None means all."""
     row, pruning = record.row, record.pruning or {}
     starts = (row["start_from"], row["start_epoch"])
-    asked = record.data["origin"].get("pairs", {}).get("run")
+    asked = record.origin.get("pairs", {}).get("run")
     masks = (row["mask_from"], pruning.get("weights"))
     for key, epoch in (masks, starts, (row["teacher"], None), (asked, None)):
         if key:

@@ -241,6 +241,11 @@ class Record:
         """Where the table started."""
         return init_from(json.loads(self.row["key_text"])["init"])
 
+    @property
+    def origin(self) -> dict[str, Any]:
+        """Where the data came from, how they were split, and what was dropped of them."""
+        return json.loads(self.row["origin"])
+
     def hits(self) -> Hits:
         """The top-20 hits of every test user, from which all metrics at k ≤ 20 follow."""
         bits = self.nested["hits"].astype(np.int64)[:, None] >> np.arange(TOP)[None, :]
@@ -254,11 +259,3 @@ class Record:
             found = f"run {self.key[:8]}: found epoch {epoch!r}"
             raise ConfigError(f"{found}, expected 'best', 'last' or 1 … {self.epochs}.")
         return number
-
-    @property
-    def data(self) -> dict[str, Any]:
-        """As :meth:`Interactions.summary` has it."""
-        names = {"name": "dataset", "digest": "data_digest", "users": "users", "items": "items"}
-        names |= {part: f"{part}_pairs" for part in ("train", "valid", "test")}
-        found = {name: self.row[column] for name, column in names.items()}
-        return {**found, "origin": json.loads(self.row["origin"])}
