@@ -227,10 +227,8 @@ class Cluster:
                     if future is not None:
                         with contextlib.suppress(Exception):
                             future.cancel()
-        if row["key"] != key:
-            raise ClusterError(f"{label}: found run {row['key'][:8]}, expected {key[:8]}.")
         for epoch, table in weights.items():
-            control.store.put_weights(row["key"], epoch, table)
+            control.store.put_weights(key, epoch, table)
         control.store.put(row, nested)
         return Record(row, lambda: nested)
 

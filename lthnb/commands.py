@@ -48,17 +48,6 @@ def control_of(budget: float | None, quiet: bool, device: str) -> Any:
     return Control(Store(), progress=not quiet, deadline=deadline, device=device)
 
 
-def _found(store: Any, prefix: str) -> Any:
-    """The record of the one run whose key starts with `prefix`."""
-    from lthnb.store.files import StoreError
-
-    key = store.resolve(prefix)
-    record = store.find(key)
-    if record is None:
-        raise StoreError(f"run {key}: its record cannot be read; train it again.")
-    return record
-
-
 @app.command("list")
 def list_runs() -> None:
     """Every finished training, one line each."""
@@ -85,7 +74,7 @@ def add(
     from lthnb.store.runs import Store
 
     store = Store()
-    keys = [store.resolve(prefix) for prefix in run or ()] or store.own_keys()
+    keys = [store.resolve(prefix).key for prefix in run or ()] or store.own_keys()
     written = [adding.add_table(store, key) for key in keys] if table else adding.add(store, keys)
     for path in written:
         print(f"{path} ({path.stat().st_size / 1e3:.0f} kB)")
@@ -133,7 +122,7 @@ def replay(run: Runs, source: Source = None, device: Device = "auto", quiet: Qui
     from lthnb.thinning import data_again
 
     control, agree = control_of(None, quiet, device), True
-    for record in [_found(control.store, prefix) for prefix in run]:
+    for record in [control.store.resolve(prefix) for prefix in run]:
         data = data_again(record, control, source)
         try:
             done = replay(record, data, control)
@@ -159,7 +148,7 @@ def ticket(
     from lthnb.thinning import data_again
 
     control = control_of(None, False, "auto")
-    record = _found(control.store, run)
+    record = control.store.resolve(run)
     data = data_again(record, control, source)
     ticket = Ticket.of(TrainedRun(record, data, control))
     size = ticket.save(target, values).stat().st_size

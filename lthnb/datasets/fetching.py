@@ -17,12 +17,7 @@ from lthnb.data import DataError
 
 TIMEOUT = 30.0  # seconds without a byte after which a server counts as hanging
 RETRIES = 2
-CACHE = "LTHNB_CACHE"
-
-
-def cache_folder() -> Path:
-    """Where downloads go: ``$LTHNB_CACHE``, else the user's cache folder."""
-    return Path(os.environ.get(CACHE) or pooch.os_cache("lthnb"))
+CACHE = "LTHNB_CACHE"  # names where downloads go, else the user's cache folder
 
 
 def retrieve(url: str, sha256: str, file: str, *, source: str, progress: bool) -> Path:
@@ -31,7 +26,7 @@ def retrieve(url: str, sha256: str, file: str, *, source: str, progress: bool) -
     What is in the cache is used without any request. progress: show a bar.
     Raises DataError where the file cannot be had, saying why and how to get it by hand.
     """
-    folder = cache_folder() / source
+    folder = Path(os.environ.get(CACHE) or pooch.os_cache("lthnb"), source)
     if (folder / file).is_file() and pooch.file_hash(folder / file) == sha256:
         return folder / file
     known = {"registry": {file: f"sha256:{sha256}"}, "urls": {file: url}}

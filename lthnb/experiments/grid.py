@@ -67,15 +67,14 @@ class Search:
 
     @property
     def schedule(self) -> Schedule:
-        """How its masks are found; of a dense model or an LCM one without prunings."""
-        method = "imp" if self.method in ("dense", "lcm", *AGAIN) else self.method
+        """How its masks are found, of a method that `lottery` has."""
+        method = "imp" if self.method in AGAIN else self.method
         how = {"rewind": self.rewind, "rewind_epoch": self.rewind_epoch or 1}
         how |= {"prune_from": self.prune_from, "seed": self.seed, "criterion": self.criterion}
-        if self.densities and self.method != "lcm":
+        if self.densities:
             how["densities"] = self.densities
         else:
-            how["rate"] = self.rate or 0.1
-            how["rounds"] = max(self.rounds, default=0) if self.method != "lcm" else 0
+            how |= {"rate": self.rate, "rounds": max(self.rounds)}
         return Schedule(METHOD_NAMES.get(method, method), **how)
 
     def rows(self) -> Iterable[dict[str, Any]]:

@@ -51,14 +51,14 @@ def verdict(values: pd.Series, bound: float = 0.0, at_least: bool = True) -> dic
     return {"estimate": found["mean"], "n": len(values), **known, "verdict": said}
 
 
-def judged(found: pd.DataFrame, bound: float = 0.0, at_least: bool = True) -> pd.Series:
+def judged(found: pd.DataFrame, bound: float) -> pd.Series:
     """The verdict of each row of a :func:`stats.summary`, for a claim that the mean lies above a
-    bound (or below it)."""
+    bound."""
     rows = found.to_dict("records")
-    return pd.Series([_judge(one, bound, at_least) for one in rows], found.index, str)
+    return pd.Series([_judge(one, bound) for one in rows], found.index, str)
 
 
-def _judge(found: dict[str, Any], bound: float, at_least: bool) -> str:
+def _judge(found: dict[str, Any], bound: float, at_least: bool = True) -> str:
     n, mean = found["n"], found["mean"]
     if n < stats.LEAST_SEEDS:
         return ONE_RUN if n == 1 else TOO_FEW.format(n)

@@ -46,8 +46,8 @@ SAY_AFTER, POLL = 2.0, 0.1  # seconds of a wait for a lock: until it is said, an
 class Store:
     """A folder of runs, and beside it the recorded ones, which are only read.
 
-    folder: where runs are written (default: :func:`files.default_folder`). results: the recorded
-    tables (default: :func:`files.results_folder`; None for none). Neither needs to exist.
+    folder: where runs are written (None: :func:`files.default_folder`). results: the recorded
+    tables ("": :func:`files.results_folder`; None: none at all). Neither needs to exist.
     """
 
     def __init__(self, folder: Path | str | None = None, results: Path | str | None = "") -> None:
@@ -83,15 +83,19 @@ class Store:
         """Keys of one's own finished trainings, sorted."""
         return sorted(path.parent.name for path in self.folder.glob("runs/*/row.json"))
 
-    def resolve(self, prefix: str) -> str:
-        """The one key that starts with `prefix`. Raises StoreError where none or several do."""
+    def resolve(self, prefix: str) -> Record:
+        """The one run whose key starts with `prefix`. Raises StoreError where none or several do,
+        or its record cannot be read."""
         found = [key for key in self.run_keys() if prefix and key.startswith(prefix)]
         if len(found) != 1:
             raise StoreError(
                 f"run {prefix!r}: found {len(found)} runs that start so, expected one; "
                 "`python -m lthnb results list` shows all."
             )
-        return found[0]
+        record = self.find(found[0])
+        if record is None:
+            raise StoreError(f"run {found[0]}: its record cannot be read; train it again.")
+        return record
 
     # Weights, checkpoints, arrays
 
