@@ -241,11 +241,7 @@ class TestStops:
             (Stopped("terminated", "k", 3), 143, "again to go on"),
             (Stopped("time budget", "k", None), 75, "again to go on"),
             (ModuleNotFoundError("no", name="papermill"), 1, "pip install"),
-            (
-                OSError(28, "No space left", "a/file"),
-                1,
-                "lthnb: [Errno 28] No space left: 'a/file'",
-            ),
+            (OSError(28, "Disk full", "a/file"), 1, "lthnb: [Errno 28] Disk full: 'a/file'"),
         ],
         ids=repr,
     )
