@@ -33,7 +33,7 @@ def rarity(data: Interactions) -> np.ndarray:
 
 
 def losses(data: Interactions, outputs: np.ndarray, seed: int = 0) -> np.ndarray:
-    """The mean BPR loss (Eq. 3) of each pair beside :data:`NEGATIVES` items that the user does not
+    """The mean BPR loss (Eq. 4) of each pair beside :data:`NEGATIVES` items that the user does not
     have, the same for all of a user's pairs. outputs: (rows, F), what is scored with. A user who
     has everything has a loss of 0."""
     users, items = users_of(data.train), data.train.indices

@@ -11,8 +11,8 @@ import pandas as pd
 import seaborn as sns
 from IPython.display import HTML
 
+from lthnb.kept import TrainedRun
 from lthnb.plots.style import PALETTE, PAPER, use_style
-from lthnb.training import TrainedRun
 
 HEAT = "coolwarm"  # its middle is grey, so that an entry near zero differs from the blank ground
 LONGEST = 24  # letters of a row's label
