@@ -140,9 +140,14 @@ def early(dense: TrainedRun, densities: Sequence[float], seed: int) -> Iterator[
     def mask(number: int) -> StoredMask:
         keep = (round(densities[number - 1] * dense.mask.entries),)
         about = pruning_of(Schedule("omp"), dense.data, shape[1], dense.key, DENSE, keep)
-        masks = (pruned(about, whole, table).kept for table in tables(dense))
-        epoch, kept = settled(masks)
-        return StoredMask(store.put_mask(Mask(kept), {**about, "weights": epoch}), shape, store)
+        # Under which epoch it is kept is not known beforehand; nothing else has a number there.
+        epochs = ({**about, "weights": n} for n in range(1, dense.record.epochs + 1))
+        known = next(filter(None, (store.find_pruning(pruning_key(one)) for one in epochs)), None)
+        if known is None:
+            masks = (pruned(about, whole, table).kept for table in tables(dense))
+            epoch, kept = settled(masks)
+            known = store.put_mask(Mask(kept), {**about, "weights": epoch})
+        return StoredMask(known, shape, store)
 
     yield from _each(dense, search_tags("early", seed), len(densities), mask, Seeded(seed))
 

@@ -257,6 +257,9 @@ class TestEarly:
         table = np.abs(dense.ensure_weights(epoch))
         assert table[run.mask.kept].min() >= table[~run.mask.kept].max()
         assert epochs_spent(rows_of(run)).item() == run.record.epochs + epoch
+        ran = count_epochs(monkeypatch)
+        [again] = early(dense, [0.5], 0)
+        assert (again.key, ran) == (run.key, [])
 
 
 class TestCarried:
