@@ -60,6 +60,16 @@ def test_density_is_chosen_on_the_validation_set_and_judged_on_test(rows):
     assert found["difference"].tolist() == pytest.approx([-0.005] * 3)
 
 
+def test_without_tickets_none_is_selected_and_the_columns_are_the_same(rows):
+    rows = rows.assign(batch_size=2048)
+    some = selection.selected(rows)
+    assert len(some) == 3
+    for less in (rows[:0], rows[rows["round"] == 0]):
+        none = selection.selected(less)
+        assert none.empty
+        assert set(none.columns) == set(some.columns)
+
+
 def test_best_ticket_of_each_seed_is_chosen_on_the_validation_set(rows):
     assert selection.best(rows)["round"].to_dict() == {0: 1, 1: 2, 2: 2}
 

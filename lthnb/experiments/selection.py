@@ -54,15 +54,16 @@ def sparsest(rows: pd.DataFrame) -> pd.DataFrame:
 
 def selected(rows: pd.DataFrame, by: Sequence[str] = ("batch_size",)) -> pd.DataFrame:
     """The rows of the selected density (:func:`sparsest`) of each data set, backbone and protocol,
-    with `difference`, relative to the dense model on test. by: further columns that tell searches
-    apart."""
+    with `difference`, relative to the dense model on test; no rows where there is no ticket. by:
+    further columns that tell searches apart."""
     found = [
         sparsest(one).assign(**names)
         for _, group in rows.groupby(list(by))
         for names, one in by_setting(group)
         if (one["round"] > 0).any()
     ]
-    return pd.concat(found).assign(density=lambda f: f.pop("at"))
+    none = rows[:0].assign(choice=0.0, difference=0.0, at=0.0, sure=False)
+    return pd.concat(found or [none]).assign(density=lambda f: f.pop("at"))
 
 
 def best(rows: pd.DataFrame) -> pd.DataFrame:

@@ -58,10 +58,7 @@ def curves(
     how: further words for ``seaborn.relplot``. Raises ConfigError where there are no rows.
     """
     use_style()
-    if frame.empty:
-        raise ConfigError(
-            "figure: found no rows of these data and models; -p profile quick trains."
-        )
+    frame = some(frame)
     if "data" in (row, col):  # a panel a data set, whatever its batches, which the title names
         frame = frame.assign(data=frame["data"].str.partition(", batches")[0])
     orders = {
@@ -106,6 +103,15 @@ def curves(
         grid.figure.supylabel(label, fontsize=11, x=0.005)
     grid.tight_layout()
     return grid
+
+
+def some(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows of a figure as they are. Raises ConfigError where there are none."""
+    if frame.empty:
+        raise ConfigError(
+            "figure: found no rows of these data and models; -p profile quick trains."
+        )
+    return frame
 
 
 def tidy(grid: sns.FacetGrid) -> sns.FacetGrid:
