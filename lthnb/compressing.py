@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -13,13 +13,14 @@ import pandas as pd
 from tqdm import tqdm
 
 from lthnb import stats
-from lthnb.config import ConfigError, Schedule, one_of
+from lthnb.config import ConfigError, one_of
 from lthnb.cutting import cuts
 from lthnb.data import Interactions
 from lthnb.face import (
     METRIC,
     Search,
     Ticket,
+    no_search,
     own_of,
     prepared,
     settings_of,
@@ -36,7 +37,6 @@ from lthnb.training import score_rounded
 
 VALID = f"valid_{METRIC}"
 L2S = (1e-4, 1e-3, 1e-2, 1e-1)
-SEARCHING = {f.name for f in fields(Schedule)} | {"rounds", "rate"}  # settings of no use here
 STEPS = 1000  # densities that are looked at for a number of bytes: one thousandth after another
 
 
@@ -65,7 +65,8 @@ def compress(
     `finders.bases.BASES`, or empty for the table's own. finetune: train what is left on, from its
     trained values. values: ``float32``, ``float16`` or ``int8``; None: ``float32``, or with `bytes`
     whichever is best. l2s: L2 weights to choose from, with the first seed; `l2` is one that is
-    given. seeds (3) and all other settings as of `lthnb.imp`.
+    given. seeds (3) and settings of model, training, store and control as of `lthnb.imp`; those of
+    a search, such as `rounds` and `scheduler`, are refused.
 
     The ticket is that of the seed that is best on the validation set. Its `about` has `change`,
     what cutting does to the dense model's Recall@20 on test: the relative difference over all
@@ -85,8 +86,7 @@ def compress(
     if not bases or (bytes is not None and bytes <= 0):
         found = f"{bases} for basis and {bytes} for bytes"
         raise ConfigError(f"compress: found {found}, expected axes, and a number above 0.")
-    if ignored := sorted(settings.keys() & SEARCHING):
-        raise ConfigError(f"compress: found the setting {ignored[0]!r}, which is a search's.")
+    no_search("compress", settings)
     with tqdm(unit="run", disable=not settings.get("progress", True)) as bar, stopped_in_order():
         dense = _dense(data, backbone, l2s, settings, bar)
         kinds = [values] if values else list(VALUES) if bytes is not None else ["float32"]

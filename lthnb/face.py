@@ -43,6 +43,7 @@ from lthnb.thinning import thinned_search
 FIRST = ("round", "density", "seed", "recall@20", "ndcg@20", "valid_recall@20")
 FIRST += ("best_epoch", "epochs", "seconds")  # columns of a search's table, in front
 METRIC = "recall@20"
+SEARCHING = {f.name for f in fields(Schedule)} | {"scheduler"}  # settings that a search alone reads
 SHOWN_EVERY = 0.5  # seconds between two looks at a training that is under way
 
 
@@ -58,13 +59,14 @@ def imp(data: Any, backbone: str = "mf", **settings: Any) -> Search:
     - rewind: ``rewind`` (to the initial table), ``reinit``, ``continue`` or ``late`` with
       `rewind_epoch`. criterion: ``magnitude``, ``row_rank``, ``row_floor``, ``columns``, or one's
       own function from weights (users + items, F) and a seed to scores, of which the lowest are
-      pruned. scope: ``join``,
-      ``user``, ``item`` or ``user_item``. prune_from: ``best`` or ``last`` epoch.
+      pruned. scope: ``join``, ``user``, ``item`` or ``user_item``. prune_from: ``best`` or ``last``
+      epoch.
     - embedding_size (32), l2 (1e-4), learning_rate (1e-3), batch_size (2048), epochs (1000),
       patience (100), protocol (``validated``), and all other settings of `config.Model` and
       `config.Training`.
-    - progress (True): a bar. store: where runs are kept. control: a `control.Control`, for a
-      device or a deadline. scheduler: the address of a Dask scheduler, whose workers train.
+    - progress (True): a bar. store: where runs are kept; or in its place control: a
+      `control.Control`, which has a store, for a device or a deadline. scheduler: the address of a
+      Dask scheduler, whose workers train.
 
     What was trained before is not trained again, and a search that was stopped goes on. Raises
     ConfigError and DataError, which say what to do, and Stopped on Ctrl-C.
@@ -96,13 +98,15 @@ def prune_interactions(
     """The data without the training pairs that a model trained on all of them could do without.
 
     share: of the training pairs, dropped; each user keeps one. criterion: ``user-loss``, ``loss``,
-    ``agreement``, ``learning``, ``rare`` or ``random`` (`thinning.CRITERIA`). Other settings as of
-    :func:`imp`. `data.dropped_pairs` says which went, by label; they are neither trained on, nor
+    ``agreement``, ``learning``, ``rare`` or ``random`` (`thinning.CRITERIA`). Settings of model,
+    training, store and control as of :func:`imp`; those of a search, such as `rounds` and `seeds`,
+    are refused. `data.dropped_pairs` says which went, by label; they are neither trained on, nor
     drawn as negatives, nor recommended. Valid and test stay as they are. Raises ConfigError and
     DataError, which say what to do, and Stopped on Ctrl-C.
     """
     if not 0 < share < 1:
         raise ConfigError(f"share: found {share!r}, expected a number between 0 and 1.")
+    no_search("prune_interactions", settings, "seeds")
     own = own_of(settings) | {"seeds": [seed]}
     spec = settings_of("omp", backbone, own, settings)[1].with_training(order_seed=seed)
     data, _, control = prepared(data, spec, own)
@@ -173,6 +177,12 @@ def _search(method: str, data: Any, backbone: str, settings: dict[str, Any]) -> 
     )
 
 
+def no_search(call: str, settings: dict[str, Any], *more: str) -> None:
+    """Refuse settings of a search, and more of its kind, which a call would not read."""
+    if ignored := sorted(settings.keys() & {*SEARCHING, *more}):
+        raise ConfigError(f"{call}: found the setting {ignored[0]!r}, which is a search's.")
+
+
 def own_of(settings: dict[str, Any]) -> dict[str, Any]:
     """The settings of a call that are none of a run, taken out of all that were given."""
     own = {"rounds": 8, "rate": 0.2, "seeds": 3, "progress": True, "store": None, "control": None}
@@ -181,7 +191,9 @@ def own_of(settings: dict[str, Any]) -> dict[str, Any]:
 
 def prepared(data: Any, spec: Spec, own: dict[str, Any]) -> tuple[Interactions, list[int], Control]:
     """Data, seeds and control of a call: what `data`, and `seeds`, `store` and `control` of `own`
-    come to. Raises ConfigError for no seeds, or one twice."""
+    come to. Raises ConfigError for no seeds, or one twice, and for two stores."""
+    if own["store"] is not None and own["control"] is not None:
+        raise ConfigError("store: found both `store` and `control`, whose store is used; give one.")
     if not isinstance(data, Interactions):
         data = sources.load(data, protocol=spec.training.protocol)
     data = data.for_protocol(spec.training.protocol) if data.valid.nnz else data

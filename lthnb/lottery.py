@@ -83,7 +83,7 @@ def rounds_of(
     data: as the spec's protocol wants it. criterion: one's own, in place of the schedule's. Raises
     what :func:`training.train` raises, and ConfigError where settings do not go together.
     """
-    check(schedule, spec)
+    check(schedule, spec, criterion)
     spec, size = resolve(spec, control.device), spec.model.embedding_size
     # Tables that a later round will ask for are kept on the way rather than computed twice.
     late = (schedule.rewind_epoch,) if schedule.rewind == "late" else ()
@@ -128,15 +128,16 @@ def train_dense(spec: Spec, data: Interactions, seed: int, control: Control) -> 
     return run
 
 
-def check(schedule: Schedule, spec: Spec) -> None:
+def check(schedule: Schedule, spec: Spec, criterion: Criterion | None = None) -> None:
     """Refuse what does not go together."""
+    given = {"rewind": schedule.rewind, "criterion": schedule.criterion}
+    given |= {} if criterion is None else {"criterion": criterion.name}
     late, epochs = schedule.rewind_epoch, spec.training.epochs
     if schedule.rewind == "late" and late > epochs:
         raise ConfigError(f"Schedule.rewind_epoch: found {late}, expected at most {epochs = }.")
     for name, usual in (("rewind", "rewind"), ("criterion", "magnitude")):
-        found = getattr(schedule, name)
-        if schedule.method in RANDOM and found != usual:
-            found = f"Schedule.{name}: found {found!r} with method {schedule.method!r}"
+        if schedule.method in RANDOM and given[name] != usual:
+            found = f"Schedule.{name}: found {given[name]!r} with method {schedule.method!r}"
             raise ConfigError(
                 f"{found}, expected {usual!r}: random pruning reads no trained weights."
             )

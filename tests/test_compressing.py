@@ -105,6 +105,7 @@ def test_a_search_is_cut_as_it_is(brief, monkeypatch):
         ({"density": 0.5, "basis": []}, "expected axes"),
         ({"bytes": 0}, "0 for bytes, expected axes, and a number above 0"),
         ({"density": 0.5, "scope": "user"}, "'scope', which is a search's"),
+        ({"density": 0.5, "scheduler": "tcp://a"}, "'scheduler', which is a search's"),
         ({"density": 0.5, "l2s": []}, "expected 'validated' and one or more"),
         ({"density": 0.5, "dimensions": 8}, "setting: found 'dimensions'"),
     ],

@@ -17,6 +17,7 @@ from toys import PATIENCE, ROOT, environment, toy_data
 
 import lthnb
 from lthnb.config import ConfigError
+from lthnb.control import Control
 from lthnb.data import DataError
 from lthnb.kernels.ranking import evaluate
 from lthnb.packing.bundle import PackingError, label_tensors, labels_from
@@ -152,6 +153,16 @@ def test_own_criterion_decides_what_is_pruned(store):
     assert own.table["criterion"].iloc[1].startswith("largest-")
 
 
+def test_own_criterion_is_refused_where_masks_are_random(store):
+    def largest(weights, seed):
+        return -np.abs(weights)
+
+    expected = r"criterion: found 'largest-.*' with method 'rp', expected 'magnitude': random"
+    with pytest.raises(ConfigError, match=expected):
+        lthnb.random_pruning(toy_data(), **SMALL, criterion=largest)
+    assert not list(store.glob("runs/*"))
+
+
 def test_own_criterion_is_keyed_by_its_source(store):
     data, settings = toy_data(), {**SMALL, "rounds": 1, "seeds": 1}
 
@@ -177,6 +188,7 @@ def test_criterion_without_a_source_is_never_taken_for_one_before(store):
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
+        ({"store": "a", "control": Control(Store("b"))}, "found both `store` and `control`"),
         ({"round": 3}, "Did you mean 'rounds'"),
         ({"seeds": [0, 0]}, "each once"),
         ({"rate": 1.5}, "rate"),

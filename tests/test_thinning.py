@@ -142,6 +142,9 @@ def test_mistakes_are_said(dense):
         next(thinned_search(one.run, "random", (0.5,), 0))
     with pytest.raises(ConfigError, match="share: found 1, expected a number between 0 and 1"):
         lthnb.prune_interactions(DATA, share=1)
+    for name in ("seeds", "rounds", "rate", "rewind", "densities", "scheduler"):
+        with pytest.raises(ConfigError, match=f"found the setting '{name}', which is a search's"):
+            lthnb.prune_interactions(DATA, **{name: 2})
     with pytest.raises(ConfigError, match=r"shares: found \(0.5, 0.8\), expected falling numbers"):
         next(thinned_search(dense, "loss", (0.5, 0.8), 0))
 
