@@ -31,11 +31,10 @@ from lthnb.datasets import sources
 from lthnb.experiments.selection import chosen_on, sparsest
 from lthnb.kept import TrainedRun, final_mask
 from lthnb.kernels.ranking import asked, judge, rank
-from lthnb.lottery import Criterion, Round, rounds_of, tags_of, train_dense
+from lthnb.lottery import Criterion, Round, rounds_of, train_dense
 from lthnb.models import BACKBONES
 from lthnb.packing import bundle
 from lthnb.shown import card
-from lthnb.store.records import search_row
 from lthnb.store.results import SCHEMAS, join, to_frame
 from lthnb.store.runs import Store
 from lthnb.thinning import thinned_search
@@ -172,9 +171,7 @@ def _search(method: str, data: Any, backbone: str, settings: dict[str, Any]) -> 
                     found.append(trained)
                     bar.update()
         bar.set_postfix_str("")
-    return Search(
-        data, spec, schedule, criterion, {s: tuple(r) for s, r in rounds.items()}, control
-    )
+    return Search(data, spec, schedule, {s: tuple(r) for s, r in rounds.items()}, control)
 
 
 def no_search(call: str, settings: dict[str, Any], *more: str) -> None:
@@ -251,22 +248,15 @@ class Search:
     data: Interactions
     spec: Spec
     schedule: Schedule
-    criterion: Criterion | None
     rounds: dict[int, tuple[Round, ...]]
     control: Control
 
     @cached_property
     def table(self) -> pd.DataFrame:
         """One row a run, by seed and round; the columns are those of `results/README.md`."""
-        rows, runs = [], {}
-        for seed, rounds in self.rounds.items():
-            tags = tags_of(replace(self.schedule, seed=seed), self.criterion)
-            dense = rounds[0].run.key
-            for one in rounds:
-                density = one.mask.density
-                rows.append(search_row(tags, dense, one.number, density, one.run.key))
-                runs[one.run.key] = one.record.row
-        searches = pa.Table.from_pylist(rows, SCHEMAS["searches"])
+        rounds = [one for found in self.rounds.values() for one in found]
+        runs = {one.run.key: one.run.record.row for one in rounds}
+        searches = pa.Table.from_pylist([one.row for one in rounds], SCHEMAS["searches"])
         found = pa.Table.from_pylist([*runs.values()], SCHEMAS["runs"])
         frame = join(to_frame(searches), to_frame(found))
         rest = [name for name in frame.columns if name not in FIRST]

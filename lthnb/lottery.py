@@ -9,7 +9,7 @@ import inspect
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from lthnb.kept import TrainedRun
 from lthnb.kernels import resolve
 from lthnb.pruning import Score, drawn, pruned, range_sizes, targets_by_density, targets_by_rate
 from lthnb.rng import stream_start
-from lthnb.store.records import Record, pruning_key, search_row, search_tags
+from lthnb.store.records import pruning_key, search_row, search_tags
 from lthnb.store.runs import StoredMask
 from lthnb.training import train
 
@@ -52,22 +52,12 @@ class Criterion:
         return np.asarray(self.score(weights, seed))
 
 
-@dataclass(frozen=True, eq=False)
-class Round:
-    """One round of a search: its number (0 is dense), its mask and its trained run."""
+class Round(NamedTuple):
+    """One round of a search: its number (0 is dense), its trained run, and its row as kept."""
 
     number: int
-    mask: StoredMask
     run: TrainedRun
-
-    @property
-    def record(self) -> Record:
-        return self.run.record
-
-    @property
-    def density(self) -> float:
-        """Share of the table's entries that are kept."""
-        return self.mask.density
+    row: dict[str, Any]
 
 
 def rounds_of(
@@ -110,14 +100,14 @@ def descend(
     training of it, and its row. tags: :func:`records.search_tags`. shrink: the number of a round,
     from 1, and the run of the last one → data, mask and start of this one. spec: of the rounds'
     trainings; None: that of the dense run."""
-    last, store, spec = dense, dense.control.store, spec or dense.spec
-    store.put_search(search_row(tags, dense.key, 0, dense.mask.density, dense.key))
-    yield Round(0, dense.mask, dense)
-    for number in range(1, rounds + 1):
-        data, mask, init = shrink(number, last)
-        last = train(spec, data, init, mask, dense.control, tags["seed"])
-        store.put_search(search_row(tags, dense.key, number, mask.density, last.key))
-        yield Round(number, mask, last)
+    last, spec = dense, spec or dense.spec
+    for number in range(rounds + 1):
+        if number:
+            data, mask, init = shrink(number, last)
+            last = train(spec, data, init, mask, dense.control, tags["seed"])
+        row = search_row(tags, dense.key, number, last.mask.density, last.key)
+        dense.control.store.put_search(row)
+        yield Round(number, last, row)
 
 
 def train_dense(spec: Spec, data: Interactions, seed: int, control: Control) -> TrainedRun:

@@ -25,7 +25,7 @@ def runs(case, data, folder):
     if case["method"] != "lcm":
         search = {NOW.get(name, name): value for name, value in case["search"].items()}
         schedule = Schedule(case["method"], seed=case["seed"], **search)
-        return [values(one.record) for one in rounds_of(schedule, spec, data, control)]
+        return [values(one.run.record) for one in rounds_of(schedule, spec, data, control)]
     whole = Mask.dense(data.rows, case["size"])
     teacher = train(spec, data, Seeded(case["seed"]), whole, control)
     small = spec.with_model(embedding_size=case["to"], compression="linear")

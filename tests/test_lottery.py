@@ -11,6 +11,7 @@ from lthnb.config import ConfigError, Schedule, Seeded, Snapshot
 from lthnb.lottery import rounds_of
 from lthnb.pruning import Mask, prune
 from lthnb.store import adding
+from lthnb.store.files import read_arrays
 from lthnb.store.runs import Store
 
 DATA, SPEC = toy_data(), toy_spec()
@@ -23,7 +24,8 @@ def store(tmp_path):
 
 
 def searched(store, schedule=IMP, spec=SPEC, data=DATA, **settings):
-    return list(rounds_of(schedule, spec, data, quiet(store, **settings)))
+    """The runs of a search, dense first."""
+    return [one.run for one in rounds_of(schedule, spec, data, quiet(store, **settings))]
 
 
 class TestSharing:
@@ -44,7 +46,7 @@ class TestSharing:
         searched(store)
         keys = count_trainings(monkeypatch)
         longer = searched(store, replace(IMP, rounds=5))
-        assert keys == [longer[4].run.key, longer[5].run.key]
+        assert keys == [longer[4].key, longer[5].key]
 
     def test_all_methods_share_the_dense_run(self, store, monkeypatch):
         keys = count_trainings(monkeypatch)
@@ -59,9 +61,9 @@ class TestSharing:
             replace(IMP, scope="user_item"),
         ]
         runs = [searched(store, schedule) for schedule in schedules]
-        assert {rounds[0].run.key for rounds in runs} == {keys[0]}
+        assert {rounds[0].key for rounds in runs} == {keys[0]}
         # Round 1 of OMP is round 1 of IMP: one pruning of the dense model, from X⁰.
-        assert runs[1][1].run.key == runs[0][1].run.key
+        assert runs[1][1].key == runs[0][1].key
         assert len(keys) == len(set(keys)) == 1 + 3 * len(schedules) - 1
 
     def test_a_search_can_be_walked_without_weights_and_masks(self, store, monkeypatch):
@@ -73,7 +75,7 @@ class TestSharing:
         assert [r.record.row for r in again] == [r.record.row for r in first]
         assert again[3].mask.density == first[3].mask.density
         # Whoever needs the bits gets them, by replaying what they come from.
-        assert np.array_equal(again[3].run.ensure_mask().kept, kept)
+        assert np.array_equal(again[3].ensure_mask().kept, kept)
         assert len(epochs) == sum(r.record.best_epoch for r in first[:3])
 
     def test_a_recorded_search_is_looked_up_and_goes_on(self, store, monkeypatch):
@@ -81,8 +83,8 @@ class TestSharing:
         searched(store)
         other, keys = record_all(store), count_trainings(monkeypatch)
         longer = searched(other, replace(IMP, rounds=4))
-        assert keys == [longer[4].run.key]
-        assert longer[4].run.key == searched(store, replace(IMP, rounds=4))[4].run.key
+        assert keys == [longer[4].key]
+        assert longer[4].key == searched(store, replace(IMP, rounds=4))[4].key
 
     def test_a_round_that_prunes_nothing_is_recorded_like_the_others(self, store):
         """Its mask is the dense table, or the one before."""
@@ -92,9 +94,13 @@ class TestSharing:
         assert same == [True, False, True, False]
         there = record_all(store)
         assert list(adding.verify(there.results)) == []
-        for round_ in rounds:
-            found = there.find_mask(round_.mask.about, round_.mask.shape)
-            assert np.array_equal(found.kept, round_.mask.kept)
+        made = [
+            read_arrays(path)[1]["pruning"] for path in store.folder.glob("masks/*.safetensors")
+        ]
+        assert len(made) == 4
+        for about in made:
+            here, found = (one.find_mask(about, rounds[0].mask.shape) for one in (store, there))
+            assert np.array_equal(found.kept, here.kept)
 
     @pytest.mark.parametrize("scope", ["join", "user_item"])
     def test_random_masks_are_not_recorded_but_drawn_again(self, store, scope):
@@ -125,18 +131,20 @@ class TestMasks:
     def test_each_round_prunes_its_rate_of_what_survives_and_nothing_else(
         self, store, method, scope
     ):
-        rounds = searched(store, Schedule(method, 0.3, 3, scope=scope), toy_spec(epochs=1))
+        schedule, spec = Schedule(method, 0.3, 3, scope=scope), toy_spec(epochs=1)
+        found = list(rounds_of(schedule, spec, DATA, quiet(store)))
+        rounds = [one.run for one in found]
         for before, after in itertools.pairwise(one.mask.kept for one in rounds):
             lost = [round(0.3 * before[side].sum()) for side in SIDES[scope]]
             assert [before[side].sum() - after[side].sum() for side in SIDES[scope]] == lost
             assert before.sum() - after.sum() == sum(lost)
         assert [one.mask.entries for one in rounds] == [one.mask.kept.sum() for one in rounds]
-        assert [one.density for one in rounds] == [one.mask.kept.mean() for one in rounds]
+        assert [one.row["density"] for one in found] == [one.mask.kept.mean() for one in rounds]
 
     def test_imp_prunes_the_last_rounds_best_weights(self, store):
         for before, after in zip(*(searched(store)[k:] for k in (0, 1)), strict=False):
             alive = before.mask.kept
-            weights = abs(before.run.weights())
+            weights = abs(before.weights())
             gone = alive & ~after.mask.kept
             assert weights[gone].max() <= weights[after.mask.kept].min()
             assert gone.sum() == round(0.3 * alive.sum())
@@ -145,7 +153,7 @@ class TestMasks:
         imp, omp = searched(store), searched(store, replace(IMP, method="omp"))
         assert [r.mask.entries for r in omp] == [r.mask.entries for r in imp]
         for round_ in omp[1:]:
-            scores = abs(omp[0].run.weights())
+            scores = abs(omp[0].weights())
             keep = (round_.mask.entries,)
             expected = prune(Mask.dense(DATA.rows, 4), scores, keep, users=DATA.users)
             assert expected.digest == round_.mask.digest
@@ -158,7 +166,7 @@ class TestMasks:
         schedule = replace(IMP, method=method)
         plain, trained = searched(store, schedule), count_trainings(monkeypatch)
         even = searched(store, replace(schedule, criterion="row_rank"))
-        assert even[0].run.key == plain[0].run.key
+        assert even[0].key == plain[0].key
         assert len(trained) == 3
         for ours, other in zip(even[1:], plain[1:], strict=True):
             assert ours.mask.entries == other.mask.entries
@@ -170,7 +178,7 @@ class TestMasks:
     def test_prune_from_last(self, store):
         spec = toy_spec(learning_rate=0.1, epochs=6, patience=6)
         rounds = searched(store, replace(IMP, prune_from="last", rounds=1), spec)
-        run = rounds[0].run
+        run = rounds[0]
         assert run.record.best_epoch < run.record.epochs, "choose another toy"
         assert (store.folder / "runs" / run.key / "weights-6.safetensors").exists()
         for epoch, same in (("last", True), ("best", False)):
@@ -185,7 +193,7 @@ class TestMasks:
         longer = searched(store, schedule, toy_spec(epochs=2))
         for rounds in (there, longer):
             assert [r.mask.digest for r in rounds] == [r.mask.digest for r in here]
-            assert not {r.run.key for r in rounds} & {r.run.key for r in here}
+            assert not {r.key for r in rounds} & {r.key for r in here}
         reseeded = searched(store, replace(schedule, seed=1))
         assert reseeded[1].mask.digest != here[1].mask.digest
 
@@ -210,18 +218,18 @@ class TestStarts:
     def test_continue_starts_from_the_weights_that_were_pruned(self, store):
         rounds = searched(store, replace(IMP, rewind="continue"), toy_spec(learning_rate=1e-30))
         for before, after in itertools.pairwise(rounds):
-            assert after.record.init == Snapshot(before.run.key, "best")
-            kept = np.where(after.mask.kept, before.run.weights(), 0)
-            assert np.array_equal(after.run.weights(), kept)  # nothing moves at such a rate
+            assert after.record.init == Snapshot(before.key, "best")
+            kept = np.where(after.mask.kept, before.weights(), 0)
+            assert np.array_equal(after.weights(), kept)  # nothing moves at such a rate
 
     def test_omp_continues_from_the_dense_model(self, store):
         rounds = searched(store, replace(IMP, method="omp", rewind="continue"))
-        assert {r.record.init.run for r in rounds[1:]} == {rounds[0].run.key}
+        assert {r.record.init.run for r in rounds[1:]} == {rounds[0].key}
 
     def test_late_starts_from_an_early_epoch_of_the_dense_model(self, store):
         schedule = replace(IMP, rewind="late", rewind_epoch=2)
         rounds = searched(store, schedule, toy_spec(learning_rate=0.02))
-        dense = rounds[0].run
+        dense = rounds[0]
         assert all(r.record.init == Snapshot(dense.key, 2) for r in rounds[1:])
         assert (store.folder / "runs" / dense.key / "weights-2.safetensors").exists()
         # The dense run was there already, without that table: it is replayed.

@@ -57,11 +57,11 @@ def test_runs_whose_masks_and_weights_are_not_kept_are_made_again_to_the_same_bi
     rounds, only = searched(schedule, store), bare(store)
     last = rounds[-1]
     if schedule.method != "rp":
-        assert only.find_mask(last.mask.about, last.mask.shape) is None
+        assert only.find_mask(last.run.mask.about, last.run.mask.shape) is None
     for one in reversed(rounds):
-        done = replay(only.find(one.record.key), DATA, quiet(only))
+        done = replay(only.find(one.run.key), DATA, quiet(only))
         assert (done.same_bits, done.agrees, done.loss, done.users) == (True, True, 0.0, 0)
-    assert np.array_equal(only.find_weights(last.record.key, "best"), last.run.weights())
+    assert np.array_equal(only.find_weights(last.run.key, "best"), last.run.weights())
 
 
 def test_a_start_that_is_made_from_another_is_found_again(store):
@@ -83,8 +83,8 @@ def test_lcm_is_made_again_within_the_tolerances(store, bare):
 def test_weights_and_masks_that_are_not_kept_are_said_and_made_on_demand(store, bare):
     last = searched(Schedule("imp", 0.4, 2), store)[-1]
     only = bare(store)
-    run = TrainedRun(only.find(last.record.key), DATA, quiet(only))
-    assert (run.mask.density, run.mask.find()) == (last.density, None)
+    run = TrainedRun(only.find(last.run.key), DATA, quiet(only))
+    assert (run.mask.density, run.mask.find()) == (last.row["density"], None)
     with pytest.raises(StoreError, match=r"\.ensure_weights\('best'\)"):
         run.weights()
     with pytest.raises(StoreError, match="ensure_mask"):
@@ -92,15 +92,15 @@ def test_weights_and_masks_that_are_not_kept_are_said_and_made_on_demand(store, 
     assert np.array_equal(run.ensure_weights(), last.run.weights())
     assert run.ensure_weights(1).shape == run.weights().shape
     for mask in (run.ensure_mask(), run.mask):
-        assert np.array_equal(mask.kept, last.mask.kept)
+        assert np.array_equal(mask.kept, last.run.mask.kept)
 
 
 def test_a_mask_that_comes_out_otherwise_is_not_trained(store, bare, monkeypatch):
     last = searched(Schedule("imp", 0.4, 1), store)[-1]
     only = bare(store)
     monkeypatch.setattr(TrainedRun, "ensure_weights", lambda *a: initial_table(3, 70, 4))
-    with pytest.raises(StoreError, match=f"mask {last.mask.digest[:8]}: pruned again from run"):
-        replay(only.find(last.record.key), DATA, quiet(only))
+    with pytest.raises(StoreError, match=f"mask {last.run.mask.digest[:8]}: pruned again from run"):
+        replay(only.find(last.run.key), DATA, quiet(only))
 
 
 def test_what_cannot_be_replayed_is_said(store, bare, monkeypatch):

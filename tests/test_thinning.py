@@ -39,7 +39,7 @@ def test_rounds_keep_fewer_and_fewer_pairs_and_all_of_the_table(dense, store, cr
     assert (kept[2] > kept[1]).nnz == (kept[1] > kept[0]).nnz == 0
     for one in rounds[1:]:
         data = one.run.data
-        assert one.density == 1
+        assert one.row["density"] == 1
         assert (data.known != DATA.known).nnz == 0
         assert data.user_degree.min() >= 1
         assert one.run.init == dense.init
@@ -51,8 +51,8 @@ def test_rounds_keep_fewer_and_fewer_pairs_and_all_of_the_table(dense, store, cr
 def test_of_a_ticket_the_mask_stays(store):
     [_, ticket] = rounds_of(Schedule(rate=0.5, rounds=1), SPEC, DATA, quiet(store))
     rounds = list(thinned_search(ticket.run, "random", (0.8,), 0, {"rate": 0.5, "round": 1}))
-    assert [one.density for one in rounds] == [0.5, 0.5]
-    assert (rounds[1].mask.kept == ticket.mask.kept).all()
+    assert [one.row["density"] for one in rounds] == [0.5, 0.5]
+    assert (rounds[1].run.mask.kept == ticket.run.mask.kept).all()
     assert rounds[1].run.init == ticket.run.init
     rows = [row for row in store.searches() if row["method"] == "pairs"]
     assert {(row["density"], row["policy"]) for row in rows} == {(0.5, '{"rate":0.5,"round":1}')}

@@ -227,10 +227,11 @@ def _train_changed(one: Search, data: Interactions, control: Control) -> None:
                 init = start_of(replace(one.schedule, rewind="reinit"), found.number, "", "")
             else:
                 spec = spec.with_training(order_seed=derived_seed(one.seed, "another order"))
-            ticket = train(spec, data, init, found.mask, control, one.seed)
+            mask = found.run.mask
+            ticket = train(spec, data, init, mask, control, one.seed)
             for number, density, key in (
                 (0, 1.0, dense),
-                (found.number, found.density, ticket.key),
+                (found.number, mask.density, ticket.key),
             ):
                 control.store.put_search(search_row(tags, dense, number, density, key))
 
