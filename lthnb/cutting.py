@@ -30,7 +30,7 @@ from lthnb.data import Interactions
 from lthnb.finders.bases import aligned, rotation
 from lthnb.finders.early import settled
 from lthnb.finders.interactions import UNTRAINED
-from lthnb.kept import TrainedRun, prune_data, prune_run, tables
+from lthnb.kept import TrainedRun, pruned_mask, tables
 from lthnb.kernels import resolve
 from lthnb.lottery import Round, descend, mask_of, pruning_of, targets
 from lthnb.pruning import CRITERIA, Mask, pruned, targets_by_rate
@@ -124,7 +124,7 @@ def learned(dense: TrainedRun, densities: Sequence[float], seed: int) -> Iterato
         keep = (min(left, round(density * whole.entries)),)
         schedule = Schedule("omp", prune_from="last")
         about = pruning_of(schedule, dense.data, shape[1], found.key, DENSE, keep)
-        ticket = _pruned(found, about)
+        ticket = pruned_mask(found, about)
         store.put_search(search_row(tags, dense.key, 0, 1.0, dense.key))
         store.put_search(search_row(tags, dense.key, 1, ticket.density, found.key))
         return ticket
@@ -205,16 +205,4 @@ def _mask(run: TrainedRun, density: float, criterion: str, basis: str, turn: str
         about["data"] = data.digest
     if turn:
         about |= {"basis": basis, "rotation": turn}
-    return _pruned(run, about)
-
-
-def _pruned(run: TrainedRun, about: dict[str, Any]) -> StoredMask:
-    """The mask of a pruning, from the store where it is known."""
-    store = run.control.store
-    known = store.find_pruning(pruning_key(about))
-    if known is None:
-        before = about["criterion"] in UNTRAINED
-        known = store.put_mask(
-            prune_data(run.data, about) if before else prune_run(run, about), about
-        )
-    return StoredMask(known, run.mask.shape, store)
+    return pruned_mask(run, about)

@@ -20,10 +20,10 @@ from lthnb.finders.dynamic import moved
 from lthnb.finders.interactions import UNTRAINED
 from lthnb.kernels import new_step
 from lthnb.models import LinearStart
-from lthnb.pruning import CRITERIA, Mask, prune, pruned
+from lthnb.pruning import CRITERIA, Mask, Score, drawn, pruned, pruned_by
 from lthnb.sampling import initial_maps, initial_table
 from lthnb.store.files import StoreError
-from lthnb.store.records import Record
+from lthnb.store.records import Record, pruning_key
 from lthnb.store.runs import StoredMask
 
 REPLAY_TOLERANCE = 1e-3  # relative, on each epoch's mean loss: other machines round otherwise
@@ -143,14 +143,15 @@ def ensure_mask(mask: StoredMask, data: Interactions, control: Control) -> Mask:
         return found
     source, whence = store.find(about.get("run", "")), "the interactions"
     if about["criterion"] in UNTRAINED:
-        found = prune_data(data, about)
+        found = make_mask(about, data, None)
     elif source is None or about["criterion"] not in CRITERIA:
         whence = f"criterion {about['criterion']!r}, from run {about.get('run', '')[:8] or 'none'}"
         raise StoreError(f"mask {mask.digest[:8]}: not kept, and cannot be pruned again: {whence}.")
     else:
         # A ticket may be trained on fewer pairs than those that gave its mask.
         data = data if data.digest == source.row["data_digest"] else data.whole
-        found, whence = prune_run(TrainedRun(source, data, control), about), f"run {source.key[:8]}"
+        found = make_mask(about, data, TrainedRun(source, data, control))
+        whence = f"run {source.key[:8]}"
     if found.digest != mask.digest:
         # Going on would train one mask under the key of another.
         raise StoreError(
@@ -162,25 +163,42 @@ def ensure_mask(mask: StoredMask, data: Interactions, control: Control) -> Mask:
     return found
 
 
-def prune_run(run: TrainedRun, about: dict[str, Any]) -> Mask:
-    """The mask that one of our criteria gives of a run's weights. about: what the pruning depends
-    on; with a `rotation`, the weights are turned first, and so every entry is there again. Raises
-    ConfigError for a run whose mask moved."""
+def pruned_mask(
+    run: TrainedRun, about: dict[str, Any], score: Score | None = None, seed: int = 0
+) -> StoredMask:
+    """The mask of a pruning, from the store or made (:func:`make_mask`) and kept there."""
+    store = run.control.store
+    known = store.find_pruning(pruning_key(about))
+    if known is None:
+        known = store.put_mask(make_mask(about, run.data, run, score, seed), about)
+    return StoredMask(known, run.mask.shape, store)
+
+
+def make_mask(
+    about: dict[str, Any],
+    data: Interactions,
+    run: TrainedRun | None,
+    score: Score | None = None,
+    seed: int = 0,
+) -> Mask:
+    """The mask of a pruning, by what it depends on: a random one; of the interactions, by
+    :data:`interactions.UNTRAINED`; or of a run's weights, which with a `rotation` are turned first,
+    and so every entry is there again. score, seed: as of :func:`pruning.pruned`. Raises ConfigError
+    for a run whose mask moved."""
+    criterion = about["criterion"]
+    if criterion == "random":
+        return drawn(about)
+    if criterion in UNTRAINED:
+        scores = UNTRAINED[criterion](data, about["shape"][1])
+        return pruned_by(about, Mask.dense(*about["shape"]), scores)
     if run.spec.policy is not None:
         found = f"run {run.key[:8]}: found a mask that moved in training"
         raise ConfigError(f"{found}, expected one that stayed: it cannot be pruned on.")
     weights = run.ensure_weights(about["weights"])
     if "rotation" not in about:
-        return pruned(about, run.ensure_mask(), weights)
+        return pruned(about, run.ensure_mask(), weights, score, seed)
     weights = weights @ run.control.store.get_array(about["rotation"])
     return pruned(about, Mask.dense(*weights.shape), weights)
-
-
-def prune_data(data: Interactions, about: dict[str, Any]) -> Mask:
-    """The mask that interactions give, of a criterion in :data:`interactions.UNTRAINED`."""
-    scores, keep = UNTRAINED[about["criterion"]](data, about["shape"][1]), tuple(about["keep"])
-    whole = Mask.dense(*about["shape"])
-    return prune(whole, scores, keep, users=data.users, scope=about["scope"])
 
 
 @dataclass

@@ -16,11 +16,11 @@ import numpy as np
 from lthnb.config import NUMERICS, ConfigError, Init, Schedule, Seeded, Snapshot, Spec, digest_text
 from lthnb.control import Control
 from lthnb.data import Interactions
-from lthnb.kept import TrainedRun
+from lthnb.kept import TrainedRun, pruned_mask
 from lthnb.kernels import resolve
-from lthnb.pruning import Score, drawn, pruned, range_sizes, targets_by_density, targets_by_rate
+from lthnb.pruning import SCOPES, Score, targets_by_rate
 from lthnb.rng import stream_start
-from lthnb.store.records import pruning_key, search_row, search_tags
+from lthnb.store.records import search_row, search_tags
 from lthnb.store.runs import StoredMask
 from lthnb.training import train
 
@@ -143,10 +143,12 @@ def tags_of(schedule: Schedule, criterion: Criterion | None = None) -> dict[str,
 
 
 def targets(schedule: Schedule, data: Interactions, size: int) -> list[Keep]:
-    """Entries that are kept at rounds 1 …, in each row range of the scope."""
-    sizes = range_sizes(schedule.scope, data.users, data.rows, size)
+    """Entries that are kept at rounds 1 …, in each row range of the scope: of densities exactly
+    ``round(density · all)``, of a rate see :func:`pruning.targets_by_rate`."""
+    ranges = SCOPES[schedule.scope](data.users, data.rows)
+    sizes = tuple((last - first) * size for first, last in ranges)
     if schedule.densities:
-        return targets_by_density(sizes, schedule.densities)
+        return [tuple(round(density * n) for n in sizes) for density in schedule.densities]
     return targets_by_rate(sizes, schedule.rate, schedule.rounds)
 
 
@@ -192,17 +194,8 @@ def mask_of(
     schedule: Schedule, source: TrainedRun, keep: Keep, criterion: Criterion | None = None
 ) -> StoredMask:
     """Line 5 of Algorithm 1: the next round's mask, from the store or of a run's weights."""
-    store, shape = source.control.store, source.mask.shape
-    about = pruning_of(schedule, source.data, shape[1], source.key, source.mask.digest, keep)
+    size, before = source.mask.shape[1], source.mask.digest
+    about = pruning_of(schedule, source.data, size, source.key, before, keep)
     if criterion is not None:
         about["criterion"] = criterion.name
-    known = store.find_pruning(pruning_key(about))
-    if known is None:
-        if schedule.method in RANDOM:
-            mask = drawn(about)
-        else:
-            weights = source.ensure_weights(schedule.prune_from)
-            before = source.ensure_mask()
-            mask = pruned(about, before, weights, criterion, schedule.seed)
-        known = store.put_mask(mask, about)
-    return StoredMask(known, shape, store)
+    return pruned_mask(source, about, criterion, schedule.seed)

@@ -128,13 +128,6 @@ def targets_by_rate(sizes: tuple[int, ...], rate: float, rounds: int) -> list[tu
     return out
 
 
-def targets_by_density(
-    sizes: tuple[int, ...], densities: tuple[float, ...]
-) -> list[tuple[int, ...]]:
-    """Entries to keep for each density: exactly ``round(density · all)`` in each row range."""
-    return [tuple(round(density * n) for n in sizes) for density in densities]
-
-
 def prune(
     mask: Mask, scores: np.ndarray, keep: tuple[int, ...], *, users: int, scope: str = "join"
 ) -> Mask:
@@ -173,7 +166,7 @@ def drawn(about: Mapping[str, Any]) -> Mask:
     scores are bits of the stream "prune"."""
     shape = tuple(about["shape"])
     scores = stream_bits(about["seed"], "prune", np.arange(math.prod(shape))).reshape(shape)
-    return _pruned(about, Mask.dense(*shape), scores)
+    return pruned_by(about, Mask.dense(*shape), scores)
 
 
 def pruned(
@@ -187,14 +180,10 @@ def pruned(
     score: a criterion that is not among :data:`CRITERIA`, and `seed`, which it is given; those of
     ours read none. Raises what :func:`prune` does."""
     score = CRITERIA[about["criterion"]] if score is None else score
-    return _pruned(about, before, score(weights, seed))
+    return pruned_by(about, before, score(weights, seed))
 
 
-def _pruned(about: Mapping[str, Any], before: Mask, scores: np.ndarray) -> Mask:
+def pruned_by(about: Mapping[str, Any], before: Mask, scores: np.ndarray) -> Mask:
+    """:func:`prune`, with what the pruning depends on as plain data."""
     keep = tuple(about["keep"])
     return prune(before, scores, keep, users=about["users"], scope=about["scope"])
-
-
-def range_sizes(scope: str, users: int, rows: int, size: int) -> tuple[int, ...]:
-    """Entries of the whole table in each row range of the scope."""
-    return tuple((last - first) * size for first, last in SCOPES[scope](users, rows))

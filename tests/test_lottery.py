@@ -8,7 +8,7 @@ import pytest
 from toys import count_epochs, count_trainings, quiet, toy_data, toy_spec
 
 from lthnb.config import ConfigError, Schedule, Seeded, Snapshot
-from lthnb.lottery import rounds_of
+from lthnb.lottery import rounds_of, targets
 from lthnb.pruning import Mask, prune
 from lthnb.store import adding
 from lthnb.store.files import read_arrays
@@ -140,6 +140,14 @@ class TestMasks:
             assert before.sum() - after.sum() == sum(lost)
         assert [one.mask.entries for one in rounds] == [one.mask.kept.sum() for one in rounds]
         assert [one.row["density"] for one in found] == [one.mask.kept.mean() for one in rounds]
+
+    def test_of_densities_each_side_keeps_its_share(self):
+        """Halves to even. There are 40 users and 30 items; 3 entries a row."""
+        sizes = {"join": (210,), "user": (120,), "item": (90,), "user_item": (120, 90)}
+        for scope, whole in sizes.items():
+            keep = targets(Schedule(densities=(0.5, 0.25), scope=scope), DATA, 3)
+            assert keep == [tuple(round(share * n) for n in whole) for share in (0.5, 0.25)]
+        assert keep == [(60, 45), (30, 22)]
 
     def test_imp_prunes_the_last_rounds_best_weights(self, store):
         for before, after in zip(*(searched(store)[k:] for k in (0, 1)), strict=False):

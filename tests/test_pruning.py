@@ -17,9 +17,7 @@ from lthnb.pruning import (
     drawn,
     magnitude,
     prune,
-    range_sizes,
     row_rank,
-    targets_by_density,
     targets_by_rate,
 )
 
@@ -82,13 +80,6 @@ class TestTargets:
         for round, sparsity in ((3, 0.271), (10, 0.6513), (29, 0.9529)):
             assert 1 - kept[round - 1] / entries == pytest.approx(sparsity, abs=5e-5)
 
-    def test_by_density(self):
-        assert targets_by_density((1000, 10), (0.5, 0.25)) == [(500, 5), (250, 2)]
-
-    def test_range_sizes(self):
-        sizes = {scope: range_sizes(scope, 3, 10, 4) for scope in SCOPES}
-        assert sizes == {"join": (40,), "user": (12,), "item": (28,), "user_item": (12, 28)}
-
 
 class TestPrune:
     @settings(max_examples=150)
@@ -98,7 +89,7 @@ class TestPrune:
         rows, size = shape
         users = data.draw(st.integers(1, rows - 1))
         mask = Mask.dense(rows, size)
-        sizes = range_sizes(scope, users, rows, size)
+        sizes = tuple((last - first) * size for first, last in SCOPES[scope](users, rows))
         for keep in targets_by_rate(sizes, rate, 3):
             scores = np.abs(data.draw(tables(shape, few_values)))
             after = prune(mask, scores, keep, users=users, scope=scope)
@@ -164,8 +155,8 @@ class TestCriteria:
         """Down a schedule, rows of very different size keep as many entries, to within one."""
         rng = np.random.default_rng(0)
         weights = rng.normal(size=(30, 8)) * rng.lognormal(0, 3, size=(30, 1))
-        mask = Mask.dense(30, 8)
-        for keep in targets_by_rate(range_sizes(scope, 10, 30, 8), 0.3, 5):
+        mask, sizes = Mask.dense(30, 8), {"join": (240,), "user_item": (80, 160)}[scope]
+        for keep in targets_by_rate(sizes, 0.3, 5):
             kept = np.where(mask.kept, weights, 0)  # as a trained ticket has them
             mask = prune(mask, CRITERIA["row_rank"](kept, 0), keep, users=10, scope=scope)
             counts = mask.kept.sum(1)
