@@ -30,7 +30,7 @@ from lthnb.data import DataError, Interactions
 from lthnb.datasets import sources
 from lthnb.experiments.selection import chosen_on, sparsest
 from lthnb.kept import TrainedRun, final_mask
-from lthnb.kernels.ranking import asked, judge, rank
+from lthnb.kernels import ranking
 from lthnb.lottery import Criterion, Round, rounds_of, train_dense
 from lthnb.models import BACKBONES
 from lthnb.packing import bundle
@@ -123,7 +123,7 @@ def evaluate(
     `data.item_labels`. Every item is ranked for every user but those that the user has in train
     (and, for test, in valid). Raises DataError where the shapes do not fit.
     """
-    vectors = [np.ascontiguousarray(v, np.float32) for v in (user_vectors, item_vectors)]
+    vectors = [np.asarray(v, np.float32) for v in (user_vectors, item_vectors)]
     shapes = tuple(v.shape for v in vectors)
     size = shapes[0][1] if vectors[0].ndim == 2 else 0
     if shapes != ((data.users, size), (data.items, size)):
@@ -131,9 +131,7 @@ def evaluate(
             f"evaluate: found user vectors of shape {shapes[0]} and item vectors of {shapes[1]}, "
             f"expected ({data.users}, F) and ({data.items}, F), a row for each label of the data."
         )
-    users, known = asked(data, part)
-    best = rank(torch.from_numpy(vectors[0][users]), torch.from_numpy(vectors[1]), known, 20)
-    return judge(best, users, getattr(data, part)).means()
+    return ranking.evaluate(torch.from_numpy(np.concatenate(vectors)), data, part).means()
 
 
 def open_ticket(path: Path | str) -> Ticket:
@@ -399,7 +397,7 @@ class Ticket:
         if not 1 <= n <= data.items:
             raise DataError(f"n: found {n}, expected 1 to {data.items}, the items there are.")
         vectors = self.vectors
-        best = rank(vectors[[row]], vectors[data.users :], data.known[[row]], n)[0]
+        best = ranking.rank(vectors[[row]], vectors[data.users :], data.known[[row]], n)[0]
         best = best[best >= 0]
         scores = (vectors[data.users :][best] @ vectors[row]).numpy()
         more = {name: values[best] for name, values in data.item_info.items()}

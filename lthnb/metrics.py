@@ -32,11 +32,8 @@ class Hits:
         - mrr: 1 / the first r with h_r = 1, or 0 where there is none
         - ndcg: Σ h_r / log₂(r + 1), over the same sum for min(k, n_u) hits in front
 
-        Raises KeyError, naming the known ones, for another metric, and ValueError where k is
-        larger than the number of places kept.
+        Raises ValueError where k is larger than the number of places kept.
         """
-        if metric not in METRICS:
-            raise KeyError(f"metric: found {metric!r}, expected one of {', '.join(METRICS)}.")
         if not 1 <= k <= self.hits.shape[1]:
             raise ValueError(f"k: found {k}, expected 1 … {self.hits.shape[1]}, the places kept.")
         return METRICS[metric](self.hits[:, :k].astype(np.float64), self.relevant)

@@ -28,12 +28,7 @@ def initial_table(seed: int, rows: int, size: int) -> np.ndarray:
     the authors initialise it. Entry (r, c) is element r · size + c of the stream.
     """
     uniform = stream_uniform(seed, "init", np.arange(rows * size, dtype=np.int64))
-    return ((2.0 * uniform - 1.0) * xavier_bound(rows, size)).reshape(rows, size)
-
-
-def xavier_bound(rows: int, size: int) -> float:
-    """√(6 / (rows + size)): the largest magnitude in X⁰."""
-    return float(np.sqrt(6.0 / (rows + size)))
+    return ((2.0 * uniform - 1.0) * np.sqrt(6.0 / (rows + size))).reshape(rows, size)
 
 
 def initial_maps(seed: int, teacher_size: int, size: int) -> np.ndarray:

@@ -17,7 +17,7 @@ from lthnb.config import BACKBONES, ConfigError, Model, Spec, Training
 from lthnb.config import STEPS as CHOICES
 from lthnb.data import Interactions, to_csr
 from lthnb.datasets import sources
-from lthnb.kernels import STEPS, WRITTEN_FOR, device_of, new_step, resolve, step_class
+from lthnb.kernels import STEPS, WRITTEN_FOR, device_of, new_step, resolve
 from lthnb.kernels.mf import BETA_1, BETA_2, EPSILON, LONGEST, STEPWISE, Decay, _series
 from lthnb.sampling import initial_table
 
@@ -29,7 +29,7 @@ def test_every_step_can_be_chosen_and_every_choice_runs():
     assert set(CHOICES) == {"auto", *STEPS}
     for name in STEPS:
         for method in ("run_epoch", "outputs", "weights", "state", "restore"):
-            assert callable(getattr(step_class(name), method))
+            assert callable(getattr(STEPS[name], method))
 
 
 def test_auto_is_resolved_and_a_name_is_kept():
@@ -50,7 +50,7 @@ def test_a_backbone_that_the_fast_step_does_not_know():
     assert resolve(spec, "cpu").training.step == "reference"
     data, shape = toy_data(), (70, 32)
     with pytest.raises(ConfigError, match=r"step 'cpu': .*'another', expected 'mf' or 'light"):
-        step_class("cpu")(spec, data, np.zeros(shape), np.ones(shape, bool), "cpu")
+        STEPS["cpu"](spec, data, np.zeros(shape), np.ones(shape, bool), "cpu")
 
 
 def test_a_step_says_where_it_runs():
@@ -66,7 +66,7 @@ def test_a_step_says_where_it_runs():
 
 def test_an_unknown_step_is_refused():
     with pytest.raises(ConfigError, match=r"'referense'.*Did you mean 'reference'"):
-        step_class("referense")
+        toy_spec(step="referense")
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -79,7 +79,7 @@ def test_a_state_goes_on_to_the_same_bits(name, backbone, dtype):
     mask, start = half(data, spec), initial_table(0, data.rows, 4)
 
     def new():
-        return step_class(name)(spec, data, start, mask.kept, "cpu")
+        return STEPS[name](spec, data, start, mask.kept, "cpu")
 
     whole, other = new(), new()
     losses = [whole.run_epoch(epoch) for epoch in range(4)]
@@ -97,7 +97,7 @@ def test_a_state_goes_on_to_the_same_bits(name, backbone, dtype):
 def test_what_is_given_out_is_a_copy(name):
     data, spec = toy_data(), toy_spec(step=name)
     start, mask = initial_table(0, data.rows, 4), np.ones((70, 4), bool)
-    step = step_class(name)(spec, data, start, mask, "cpu")
+    step = STEPS[name](spec, data, start, mask, "cpu")
     table, state = step.weights(), step.state()
     before = table.copy()
     step.run_epoch(0)
@@ -111,7 +111,7 @@ def test_a_gpu_that_is_not_there_is_refused():
     data, spec = toy_data(), toy_spec()
     table = np.zeros((data.rows, 4))
     with pytest.raises(ConfigError, match="device: found 'cuda', expected 'cpu'"):
-        step_class("reference")(spec, data, table, np.ones(table.shape, bool), "cuda")
+        STEPS["reference"](spec, data, table, np.ones(table.shape, bool), "cuda")
 
 
 def start_and_mask(data, size, density, seed=1):
@@ -129,7 +129,7 @@ def distance(found, expected, start) -> float:
 def both(spec, data, density, epochs):
     """The CPU step and the reference after as many epochs, and X⁰ ⊙ mask; losses are compared."""
     start, mask = start_and_mask(data, spec.model.embedding_size, density)
-    steps = [step_class(name)(spec, data, start, mask, "cpu") for name in ("cpu", "reference")]
+    steps = [STEPS[name](spec, data, start, mask, "cpu") for name in ("cpu", "reference")]
     tolerance = 1e-12 if spec.training.dtype == "float64" else 1e-5
     for epoch in range(epochs):
         ours, reference = (step.run_epoch(epoch) for step in steps)
@@ -238,7 +238,7 @@ class TestCpu:
         spec = toy_spec(dtype=dtype, l2=0.5).with_model(**MODELS[model])
         start, mask = start_and_mask(data, 4, 0.5)
         mask[5] = False  # a whole row
-        step = step_class(name)(spec, data, start, mask)
+        step = STEPS[name](spec, data, start, mask)
         for epoch in range(5):
             step.run_epoch(epoch)
         for key in ("table", "first", "second"):
@@ -252,7 +252,7 @@ class TestCpu:
         data, spec = toy_data(), toy_spec(dtype="float64")
         spec = spec.with_model(**MODELS[model])
         start, mask = start_and_mask(data, 4, 0.5)
-        first, second = (step_class(n)(spec, data, start, mask) for n in ("reference", "cpu"))
+        first, second = (STEPS[n](spec, data, start, mask) for n in ("reference", "cpu"))
         for epoch in range(3):
             first.run_epoch(epoch)
         second.restore(first.state())
@@ -302,7 +302,7 @@ def test_at_scale(backbone, density, dtype):
     steps, threads = [], numba.get_num_threads()
     for name, count in (("cpu", 1), ("cpu", numba.config.NUMBA_NUM_THREADS), ("reference", 1)):
         numba.set_num_threads(count)
-        step = step_class(name)(spec, data, start, mask, "cpu")
+        step = STEPS[name](spec, data, start, mask, "cpu")
         step.triplets = 200 * spec.training.batch_size
         step.run_epoch(0)
         steps.append(step)

@@ -90,13 +90,13 @@ def test_the_highest_go_and_each_user_keeps_one():
 
 @pytest.mark.parametrize("way", pairs.WAYS)
 def test_planted_pairs_are_new_and_as_many_as_asked_for(way):
-    made = pairs.planted(DATA, 0.2, 1, way)
+    made = pairs.noisy(DATA, f"{way}-0.2-1")
     noise = pairs.among(made, made.planted)
     assert noise.sum() == round(0.2 * DATA.train.nnz)
     assert made.train.nnz == DATA.train.nnz + noise.sum()
     assert (pairs.dropping(made, noise).train != DATA.train).nnz == 0
     assert made.valid is DATA.valid
-    same = pairs.planted(DATA, 0.2, 1, way)
+    same = pairs.noisy(DATA, f"{way}-0.2-1")
     assert same.digest == made.digest
     assert made.digest != DATA.digest
 
@@ -104,13 +104,13 @@ def test_planted_pairs_are_new_and_as_many_as_asked_for(way):
 def test_planted_by_popularity_they_are_of_popular_items():
     degree = {}
     for way in pairs.WAYS:
-        made = pairs.planted(DATA, 0.3, 0, way)
+        made = pairs.noisy(DATA, f"{way}-0.3-0")
         degree[way] = DATA.item_degree[made.planted.nonzero()[1]].mean()
     assert degree["popularity"] > degree["uniform"]
 
 
 def test_what_is_found_of_planted_pairs_is_counted():
-    made = pairs.planted(DATA, 0.2, 1)
+    made = pairs.noisy(DATA, "uniform-0.2-1")
     noise = pairs.among(made, made.planted)
     gone = np.zeros(len(noise), bool)
     gone[np.flatnonzero(noise)[:10]] = gone[np.flatnonzero(~noise)[:30]] = True
@@ -125,6 +125,6 @@ def test_what_is_found_of_planted_pairs_is_counted():
 
 def test_what_cannot_be_planted_is_said():
     with pytest.raises(ConfigError, match="found 'even', expected one of uniform, popularity"):
-        pairs.planted(DATA, 0.1, 0, "even")
+        pairs.noisy(DATA, "even-0.1-0")
     with pytest.raises(DataError, match="no room for"):
-        pairs.planted(DATA, 30, 0)
+        pairs.noisy(DATA, "uniform-30-0")

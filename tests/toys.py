@@ -18,7 +18,7 @@ from lthnb.config import Model, Schedule, Seeded, Spec, Training, digest_text
 from lthnb.control import Control
 from lthnb.data import Interactions, pick_per_user, to_csr
 from lthnb.kept import TrainedRun
-from lthnb.kernels import STEPS, step_class
+from lthnb.kernels import STEPS
 from lthnb.pruning import Mask
 from lthnb.store.runs import Store
 from lthnb.training import train
@@ -146,7 +146,7 @@ def count_epochs(monkeypatch) -> list[int]:
         return run_epoch
 
     for name in STEPS:
-        step = step_class(name)
+        step = STEPS[name]
         monkeypatch.setattr(step, "run_epoch", counted(step.run_epoch))
     return ran
 

@@ -43,7 +43,7 @@ def _step(job, data, backbone: str):
     if job.settings.get("density", 1) < 1:
         mask = np.random.default_rng(0).random(table.shape) < job.density
     name = spec.training.step
-    return name, kernels.step_class(name)(spec, data, table, mask, "cpu")
+    return name, kernels.STEPS[name](spec, data, table, mask, "cpu")
 
 
 def hand_over(job):

@@ -200,10 +200,10 @@ def by_row(rows: pd.DataFrame, runs: Mapping[str, TrainedRun]) -> pd.DataFrame:
     return pd.concat([pd.DataFrame(columns=[*rows, *LINE]), *parts], ignore_index=True)
 
 
-def found_items(run: TrainedRun, k: int = TOP) -> tuple[np.ndarray, np.ndarray]:
-    """Of each item, its test pairs that are among their user's k best, and all of them."""
+def found_items(run: TrainedRun) -> tuple[np.ndarray, np.ndarray]:
+    """Of each item, its test pairs that are among their user's 20 best, and all of them."""
     data, outputs = run.data, run.outputs()
-    best = rank(outputs[: data.users], outputs[data.users :], data.known, k)
+    best = rank(outputs[: data.users], outputs[data.users :], data.known, TOP)
     user, place = np.nonzero(best >= 0)
     hits = to_csr(user, best[user, place], data.test.shape).multiply(data.test).tocsr()
     hit, wanted = (np.bincount(m.indices, minlength=data.items) for m in (hits, data.test))

@@ -77,10 +77,10 @@ def hadamard(table: np.ndarray, data: Interactions) -> np.ndarray:
     return principal(table, data) @ (scipy.linalg.hadamard(size) / np.sqrt(size))
 
 
-def random(table: np.ndarray, data: Interactions, seed: int = 0) -> np.ndarray:
-    """Uniform over the orthogonal matrices, by a seed."""
+def random(table: np.ndarray, data: Interactions) -> np.ndarray:
+    """One that is drawn uniformly among the orthogonal matrices of this size, always the same."""
     size = table.shape[1]
-    normal = np.random.default_rng(stream_start(seed, "basis")).normal(size=(size, size))
+    normal = np.random.default_rng(stream_start(0, "basis")).normal(size=(size, size))
     q, r = np.linalg.qr(normal)
     return q * np.sign(np.diag(r))
 

@@ -82,17 +82,21 @@ def dropping(data: Interactions, gone: np.ndarray) -> Interactions:
     return replace(data, train=kept, dropped=before)
 
 
-def planted(data: Interactions, share: float, seed: int, way: str = "uniform") -> Interactions:
-    """The data with noise among the training pairs: `data.planted`.
+def noisy(data: Interactions, noise: str) -> Interactions:
+    """The data with noise among the training pairs, `data.planted`; as they are without one.
 
-    share: planted pairs, of as many as there are training pairs. Their users are drawn as often as
-    they have training pairs, their items by `way`: ``uniform``, or by ``popularity`` in train. No
-    pair is planted that stands in any part. Raises DataError where there is no room for so many,
-    ConfigError for another way.
+    noise: as the column `noise` of a record has it: way, share and seed, such as ``uniform-0.1-0``.
+    The share is of as many pairs as there are training pairs. Users are drawn as often as they have
+    training pairs, items by the way: ``uniform``, or by ``popularity`` in train. No pair is planted
+    that stands in any part. Raises DataError where there is no room for so many, ConfigError for
+    another way.
     """
+    if not noise:
+        return data
+    way, share, seed = noise.split("-")
     one_of("way", way, WAYS)
-    wanted = round(share * data.train.nnz)
-    rng = np.random.default_rng(stream_start(seed, f"planted {way}"))
+    wanted = round(float(share) * data.train.nnz)
+    rng = np.random.default_rng(stream_start(int(seed), f"planted {way}"))
     users, items, shape = users_of(data.train), data.train.indices, data.train.shape
     known = data.known + data.test
     fresh = sp.csr_matrix(shape, dtype=np.int8)
@@ -110,8 +114,7 @@ def planted(data: Interactions, share: float, seed: int, way: str = "uniform") -
     if fresh.nnz < wanted:
         raise DataError(f"{data.name}: no room for {wanted:,} planted pairs, {fresh.nnz:,} fitted.")
     both = to_csr(*(data.train + fresh).nonzero(), shape)
-    origin = {**data.origin, "noise": f"{way}-{share:g}-{seed}"}
-    return replace(data, train=both, planted=fresh, origin=origin)
+    return replace(data, train=both, planted=fresh, origin={**data.origin, "noise": noise})
 
 
 def among(data: Interactions, pairs: sp.csr_matrix) -> np.ndarray:
@@ -129,12 +132,3 @@ def found(data: Interactions, scores: np.ndarray, gone: np.ndarray) -> dict[str,
     above = rankdata(scores)[noise].sum() - noise.sum() * (noise.sum() + 1) / 2
     auc = above / (noise.sum() * (~noise).sum())
     return {"noise_share": float(noise[gone].mean()), "noise_auc": float(auc)}
-
-
-def noisy(data: Interactions, noise: str) -> Interactions:
-    """The data with noise as the column `noise` of a record names it: way, share and seed, such as
-    ``uniform-0.1-0``; as they are where it is empty."""
-    if not noise:
-        return data
-    way, share, seed = noise.split("-")
-    return planted(data, float(share), int(seed), way)

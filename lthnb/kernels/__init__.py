@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from lthnb.config import ConfigError, Spec, nearest
+from lthnb.config import ConfigError, Spec
 from lthnb.data import Interactions
 from lthnb.kernels.cpu import WRITTEN_FOR, CpuStep
 from lthnb.kernels.linear import LinearStep
@@ -57,14 +57,6 @@ def device_of(step: str, device: str = "auto") -> str:
     return device
 
 
-def step_class(name: str) -> type:
-    """The class of a step. Raises ConfigError for an unknown name."""
-    if name not in STEPS:
-        found = f"step: found {name!r}, expected one of {', '.join(STEPS)}."
-        raise ConfigError(found + nearest(name, STEPS))
-    return STEPS[name]
-
-
 def new_step(
     spec: Spec,
     data: Interactions,
@@ -75,5 +67,5 @@ def new_step(
     """The spec's step at a start: table (rows, F), or for a linear compression its teacher and
     maps; mask bool (rows, F). Raises ConfigError where it cannot run on the device."""
     name = spec.training.step
-    new = COMPRESSED.get(spec.model.compression) or step_class(name)
+    new = COMPRESSED.get(spec.model.compression) or STEPS[name]
     return new(spec, data, table, mask, device_of(name, device))

@@ -140,20 +140,8 @@ def _best(users, user_norms, tiles, tile_norms, order, indptr, known, best):
                 u = vectors[group]
                 for tile in range(stretch, min(stretch + TILES_AT_ONCE, tiles.shape[0])):
                     at = tile * size * TILE
-                    a0 = splat(flat, 0.0, HALF)
-                    a1, a2, a3, a4, a5, b0, b1, b2, b3, b4, b5 = (
-                        a0,
-                        a0,
-                        a0,
-                        a0,
-                        a0,
-                        a0,
-                        a0,
-                        a0,
-                        a0,
-                        a0,
-                        a0,
-                    )
+                    a0 = a1 = a2 = a3 = a4 = a5 = splat(flat, 0.0, HALF)
+                    b0 = b1 = b2 = b3 = b4 = b5 = a0
                     for f in range(size):
                         low, high = load(flat, at, HALF), load(flat, at + HALF, HALF)
                         at += TILE
@@ -238,39 +226,29 @@ def top_k_torch(scores: torch.Tensor, known: sp.csr_matrix, k: int) -> np.ndarra
     return out
 
 
-def evaluate(outputs: torch.Tensor, data: Interactions, part: str, k: int = TOP) -> Hits:
+def evaluate(outputs: torch.Tensor, data: Interactions, part: str) -> Hits:
     """Rank all items for every user and compare with a part.
 
     outputs: (rows, F), users first. part: `valid` (train is masked out) or `test` (train and valid
     are). Users whose part is empty are left out; :attr:`Hits.users` says who is in.
     """
-    users, known = asked(data, part)
-    vectors = outputs[: data.users]
-    if users.size < data.users:
-        vectors = vectors[torch.from_numpy(users).to(outputs.device)]
-    return judge(rank(vectors, outputs[data.users :], known, k), users, getattr(data, part))
-
-
-def asked(data: Interactions, part: str) -> tuple[np.ndarray, sp.csr_matrix]:
-    """Users whose part is not empty, int64 (n,); what is masked out for each, CSR (n, items)."""
-    known = data.taken if part == "valid" else data.known
+    target, known = getattr(data, part), data.taken if part == "valid" else data.known
     known.sort_indices()
-    users = np.flatnonzero(np.diff(getattr(data, part).indptr))
-    return users, known if users.size == data.users else known[users]
-
-
-def judge(best: np.ndarray, users: np.ndarray, target: sp.csr_matrix) -> Hits:
-    """Which of the best items, int64 (n, k), of n users are in a part, CSR (all users, items)."""
+    wanted = np.diff(target.indptr)
+    users, vectors = np.flatnonzero(wanted), outputs[: data.users]
+    if users.size < data.users:
+        vectors, known = vectors[torch.from_numpy(users).to(outputs.device)], known[users]
+    best = rank(vectors, outputs[data.users :], known, TOP)
     hits = np.zeros(best.shape, bool)
     _mark_hits(best, users, target.indptr, target.indices, hits)
-    return Hits(users, hits, np.diff(target.indptr)[users].astype(np.int64))
+    return Hits(users, hits, wanted[users].astype(np.int64))
 
 
-def evaluate_popularity(data: Interactions, part: str, k: int = TOP) -> Hits:
+def evaluate_popularity(data: Interactions, part: str) -> Hits:
     """As :func:`evaluate`, of recommending to everyone what most users have in train."""
     outputs = torch.ones(data.rows, 1)
     outputs[data.users :, 0] = torch.from_numpy(data.item_degree.astype(np.float32))
-    return evaluate(outputs, data, part, k)
+    return evaluate(outputs, data, part)
 
 
 @nb.njit(cache=True)

@@ -16,9 +16,10 @@ from lthnb.plots.style import PALETTE, PAPER, use_style
 
 HEAT = "coolwarm"  # its middle is grey, so that an entry near zero differs from the blank ground
 LONGEST = 24  # letters of a row's label
+FIRST, UNDER_SLIDER = 10, 40  # rows of a side that are shown, and of a mask under a slider
 
 
-def first_entries(dense: TrainedRun, ticket: TrainedRun, first: int = 10) -> pd.DataFrame:
+def first_entries(dense: TrainedRun, ticket: TrainedRun) -> pd.DataFrame:
     """The trained tables of the first users and items (Figure 7): `side`, `table` (dense or
     ticket), `row` (a label), and a column for each dimension; pruned entries are empty."""
     data, parts = ticket.data, []
@@ -26,7 +27,7 @@ def first_entries(dense: TrainedRun, ticket: TrainedRun, first: int = 10) -> pd.
     pruned = np.where(ticket.mask.kept, ticket.weights(), np.nan)
     for side, start in (("users", 0), ("items", data.users)):
         for table, values in (("dense", dense.weights()), ("ticket", pruned)):
-            part = pd.DataFrame(values[start : start + first])
+            part = pd.DataFrame(values[start : start + FIRST])
             names = labels[side][: len(part)].astype(str)
             parts.append(part.assign(side=side, table=table, row=names))
     return pd.concat(parts, ignore_index=True)
@@ -84,10 +85,12 @@ draw();
 }})();</script></figure>"""
 
 
-def slider(masks: Sequence[np.ndarray], caption: str, alt: str, first: int = 40) -> HTML:
+def slider(masks: Sequence[np.ndarray], caption: str, alt: str) -> HTML:
     """The first rows of nested masks, bool (rows, F), dense first, under a slider that goes through
     them: in plain JavaScript, for the built book as for JupyterLab."""
-    survived = np.sum([mask[:first] for mask in masks], axis=0) - 1  # the last round that keeps it
+    survived = (
+        np.sum([mask[:UNDER_SLIDER] for mask in masks], axis=0) - 1
+    )  # the last round that keeps it
     densities = [float(mask.mean()) for mask in masks]
     cell, (rows, size) = 9, survived.shape
     return HTML(
