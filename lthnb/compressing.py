@@ -153,9 +153,10 @@ def _chosen(
                 whole = fits(STEPS) <= limit
                 at = 1.0 if whole else bisect_right(steps, limit, key=fits) / STEPS
             if at:
-                both = zip(dense, tables, strict=True)
-                parts = [(run, table, _kept(table, run.data, at), kind) for run, table in both]
-                recall = [_rounded(*one, "valid")[1][METRIC] for one in parts]
+                recall = []
+                for run, table in zip(dense, tables, strict=True):
+                    part = run.spec, run.data, table, _kept(table, run.data, at), kind, run.control
+                    recall.append(score_rounded(*part, "valid")[1][METRIC])
                 found.append((float(np.mean(recall)), at, kind, basis))
     if not found:
         raise ConfigError(
@@ -177,21 +178,15 @@ def _kept(table: np.ndarray, data: Interactions, density: float) -> np.ndarray:
     return prune(whole, np.abs(table), keep, users=data.users).kept
 
 
-def _rounded(
-    run: TrainedRun, table: np.ndarray, kept: np.ndarray, values: str, part: str
-) -> tuple[np.ndarray, dict[str, float]]:
-    """As :func:`training.score_rounded`."""
-    return score_rounded(run.spec, run.data, table, kept, values, run.control, part)
-
-
 def _cut(run: TrainedRun, density: float, values: str, basis: str, finetune: bool) -> Ticket:
     """The ticket of one dense model."""
     seed, method = run.record.row["seed"], "finetune" if finetune else "cut"
     [trained] = cuts(run, method, [density], seed, basis)
     ticket = Ticket.of(trained)
-    served = trained, ticket.table, ticket.kept, values
-    table, scores = _rounded(*served, "test")
-    scores |= {f"valid_{name}": value for name, value in _rounded(*served, "valid")[1].items()}
+    served = trained.spec, trained.data, ticket.table, ticket.kept, values, trained.control
+    table, scores = score_rounded(*served, "test")
+    valid = score_rounded(*served, "valid")[1]
+    scores |= {f"valid_{name}": value for name, value in valid.items()}
     scores = {name: value for name, value in scores.items() if name in ticket.about}
     size = table_bytes(ticket.table, ticket.kept, values)
     return replace(

@@ -45,7 +45,7 @@ def train(
     spec: Spec,
     data: Interactions,
     init: Init,
-    mask: Mask | StoredMask,
+    mask: StoredMask,
     control: Control,
     seed: int | None = None,
 ) -> TrainedRun:
@@ -61,7 +61,6 @@ def train(
     spec = resolve(spec, control.device)
     _check(spec, data, mask)
     store, device = control.store, device_of(spec.training.step, control.device)
-    mask = StoredMask.given(mask, store) if isinstance(mask, Mask) else mask
     text = run_text(spec, data.digest, init, mask.digest, device)
     key = digest_text(text)
     record = store.find(key)
@@ -79,7 +78,7 @@ def train(
     return TrainedRun(record, data, control)
 
 
-def _check(spec: Spec, data: Interactions, mask: Mask | StoredMask) -> None:
+def _check(spec: Spec, data: Interactions, mask: StoredMask) -> None:
     """Refuse what does not go together; see :func:`train`."""
     protocol = spec.training.protocol
     if protocol == "paper" and data.valid.nnz:

@@ -14,13 +14,13 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
-from lthnb.config import Model, Schedule, Seeded, Spec, Training, digest_text
+from lthnb.config import DENSE, Model, Schedule, Seeded, Spec, Training, digest_text
 from lthnb.control import Control
 from lthnb.data import Interactions, pick_per_user, to_csr
 from lthnb.kept import TrainedRun
 from lthnb.kernels import STEPS
 from lthnb.pruning import Mask
-from lthnb.store.runs import Store
+from lthnb.store.runs import Store, StoredMask
 from lthnb.training import train
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -93,8 +93,15 @@ def quiet(store: Store, **settings) -> Control:
 
 def trained(store: Store, data: Interactions, spec: Spec, mask=None, init=None, **s) -> TrainedRun:
     """Train with defaults for all that a test does not care about."""
-    mask = dense(data, spec) if mask is None else mask
+    mask = stored(dense(data, spec) if mask is None else mask, store)
     return train(spec, data, Seeded(0) if init is None else init, mask, quiet(store, **s))
+
+
+def stored(mask: Mask, store: Store) -> StoredMask:
+    """A mask that comes from no pruning, kept so that its run can be trained again."""
+    about = {"criterion": "given", "given": mask.digest, "shape": list(mask.shape)}
+    known = None if mask.digest == DENSE else store.put_mask(mask, about)
+    return StoredMask(known, mask.shape, store)
 
 
 def environment(folder: Path, **more: str) -> dict[str, str]:

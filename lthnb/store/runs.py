@@ -275,12 +275,6 @@ class StoredMask:
     shape: tuple[int, int]
     store: Store
 
-    @classmethod
-    def given(cls, mask: Mask, store: Store) -> StoredMask:
-        """Keep a mask that comes from no pruning, so that its run can be trained again."""
-        about = {"criterion": "given", "given": mask.digest, "shape": list(mask.shape)}
-        return cls(None if mask.digest == DENSE else store.put_mask(mask, about), mask.shape, store)
-
     @property
     def digest(self) -> str:
         """As that of :class:`pruning.Mask`."""
