@@ -218,7 +218,7 @@ class TestStarts:
         rewind, reinit = searched(store), searched(store, replace(IMP, rewind="reinit"))
         assert reinit[1].mask.digest == rewind[1].mask.digest
         a, b = rewind[1].record, reinit[1].record
-        assert (a.spec, a.data) == (b.spec, b.data)
+        assert (a.spec, a.row["data_digest"]) == (b.spec, b.row["data_digest"])
         assert a.init != b.init
         assert a.results_digest != b.results_digest
         assert len({r.record.init.seed for r in reinit}) == 4  # fresh at every round
