@@ -46,10 +46,12 @@ def table(
     return rows
 
 
-def missing(chapter: str, *, live: bool = False, **where: Any) -> pd.DataFrame:
+def missing(
+    chapter: str, *, live: bool = False, frame: pd.DataFrame | None = None, **where: Any
+) -> pd.DataFrame:
     """What the grid wants of a chapter and is not recorded, a row a training: its settings, seed,
     round and density. Arguments as of :func:`table`."""
-    frame = results(live=live)
+    frame = results(live=live) if frame is None else frame
     _, wanted = _beside(tuned(Grid.read().recorded(chapter), frame), frame, where)
     shown = ["dataset", "backbone", *SETTINGS, *TAGS, "seed", "round", "density"]
     found = wanted.loc[wanted["to_train"], shown].reset_index(drop=True)

@@ -114,7 +114,8 @@ class Recorded:
     def part(self, name: str) -> pa.Table:
         """One file as a table."""
         if name not in self._parts:
-            self._parts[name] = pq.read_table(pa.BufferReader(self.content(name)))
+            part = pq.ParquetFile(pa.BufferReader(self.content(name)))
+            self._parts[name] = part.read(use_threads=False)  # parts are many and small
         return self._parts[name]
 
     def _all(self, kind: str, unique: list[str]) -> pa.Table:
