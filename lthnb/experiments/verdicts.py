@@ -2,7 +2,7 @@
 
 - A difference is paired by seed, and its interval is Student's; below three seeds there is none.
 - *supported*: the interval lies on the claim's side of the bound; *contradicted*: on the other;
-  *undecided*: it holds the bound. For non-inferiority (−1 or −2 %) the interval is one-sided.
+  *undecided*: it holds the bound. For non-inferiority (a bound below 0) the interval is one-sided.
 - A density, or a best ticket, is chosen on the validation set (under `paper`, which has none, on
   test) and judged on test.
 """
@@ -64,8 +64,7 @@ def _judge(found: dict[str, Any], bound: float, at_least: bool = True) -> str:
         return ONE_RUN if n == 1 else TOO_FEW.format(n)
     if np.isclose(found["low"], found["high"]):  # no scatter at all: a count of few values
         return TOO_FEW.format(n)
-    margin = -bound in (stats.MARGIN, stats.WIDER)
-    inside = mean - found["lower" if margin else "low"]
+    inside = mean - found["lower" if bound < 0 else "low"]
     above, below = mean - inside > bound, mean + inside < bound
     if not at_least:
         above, below = below, above

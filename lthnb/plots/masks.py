@@ -88,9 +88,8 @@ draw();
 def slider(masks: Sequence[np.ndarray], caption: str, alt: str) -> HTML:
     """The first rows of nested masks, bool (rows, F), dense first, under a slider that goes through
     them: in plain JavaScript, for the built book as for JupyterLab."""
-    survived = (
-        np.sum([mask[:UNDER_SLIDER] for mask in masks], axis=0) - 1
-    )  # the last round that keeps it
+    # Of each entry, the last round that keeps it.
+    survived = np.sum([mask[:UNDER_SLIDER] for mask in masks], axis=0) - 1
     densities = [float(mask.mean()) for mask in masks]
     cell, (rows, size) = 9, survived.shape
     return HTML(
