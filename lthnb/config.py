@@ -155,9 +155,7 @@ class Training(Described):
     learning_rate: float = Field(1e-3, gt=0)
     """Adam's step size (§4.1)."""
     l2: float = Field(1e-4, ge=0)
-    """λ, weight of the L2 term (§4.1)."""
-    l2_scope: Literal["batch", "table"] = "batch"
-    """Rows that the L2 term covers: the batch's (the code), or all (Eqs. 4 and 7 as written)."""
+    """λ, weight of the L2 term (§4.1), which covers the batch's rows (the authors' code)."""
     batch_size: Count = 2048
     """Triplets in a step (§4.1)."""
     epochs: int = Field(1000, ge=0)
@@ -175,6 +173,10 @@ class Training(Described):
     """What computes a step; `auto` is resolved before anything is keyed."""
     dtype: Literal["float32", "float64"] = "float32"
     """Type of the table and the moments."""
+
+    def described(self) -> dict[str, Any]:
+        """With what all keys name since there was a choice: the rows that the L2 term covers."""
+        return {**super().described(), "l2_scope": "batch"}
 
     @property
     def chosen_on(self) -> str:
@@ -274,7 +276,8 @@ def init_from(described: dict[str, Any]) -> Init:
 def spec_from(described: dict[str, Any]) -> Spec:
     """The spec that ``described()`` gave, as read back from a record."""
     parts = {"model": Model, "training": Training, "policy": Dynamic}
-    return Spec(**{n: parts[n](**v) if n in parts else v for n, v in described.items()})
+    known = {n: {k: x for k, x in v.items() if k != "l2_scope"} for n, v in described.items()}
+    return Spec(**{n: parts[n](**v) if n in parts else v for n, v in known.items()})
 
 
 def canonical(described: Any) -> str:

@@ -69,13 +69,12 @@ def bpr_loss(
     *,
     users: int,
     l2: float,
-    l2_scope: str,
 ) -> torch.Tensor:
     """Eqs. 4 and 7 for a batch of B triplets, divided by B: a scalar.
 
     mean softplus(s_uj − s_ui) + L2, where s is the inner product of output rows, and L2 is
-    λ·½·(‖x_u‖² + ‖x_i‖² + ‖x_j‖²)/B over the batch's rows of the table (`l2_scope="batch"`, the
-    authors' code, of LightGCN too) or λ·‖X‖²/B (`"table"`, the equations as written).
+    λ·½·(‖x_u‖² + ‖x_i‖² + ‖x_j‖²)/B over the batch's rows of the table, as in the authors' code (of
+    LightGCN too; the equations as written have λ·‖X‖²/B).
 
     outputs, table: (rows, F). triplets: int64 (3, B), users, positives, negatives; items count
     from 0 and lie behind the `users` rows of users.
@@ -86,8 +85,6 @@ def bpr_loss(
     loss = _total(functional.softplus((u * j).sum(1) - (u * i).sum(1))) / size
     if l2 == 0:
         return loss
-    if l2_scope == "table":
-        return loss + l2 * _total(table.square()) / size
     layer0 = torch.stack((u, i, j)) if outputs is table else functional.embedding(rows, table)
     return loss + l2 * 0.5 * _total(layer0.square()) / size
 

@@ -143,7 +143,7 @@ def test_evaluations_must_come_before_patience_runs_out():
     [
         Spec(),
         Spec(Model("lightgcn", 64, 2, "sum"), Training(learning_rate=0.01, l2=0.1, epochs=7)),
-        REFERENCE.with_training(dtype="float64", l2_scope="table", order_seed=2**63 - 1),
+        REFERENCE.with_training(dtype="float64", order_seed=2**63 - 1),
         REFERENCE.with_model(compression="linear"),
     ],
 )

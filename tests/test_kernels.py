@@ -152,11 +152,10 @@ class TestCpu:
 
     @pytest.mark.parametrize("dtype", ["float64", "float32"])
     @pytest.mark.parametrize("density", DENSITIES)
-    @pytest.mark.parametrize("scope", ["batch", "table"])
     @pytest.mark.parametrize("model", MODELS)
-    def test_is_the_reference_after_200_steps(self, model, scope, density, dtype):
+    def test_is_the_reference_after_200_steps(self, model, density, dtype):
         data = toy_data()
-        spec = toy_spec(dtype=dtype, l2_scope=scope, learning_rate=5e-3, l2=1e-2)
+        spec = toy_spec(dtype=dtype, learning_rate=5e-3, l2=1e-2)
         spec = spec.with_model(**MODELS[model], embedding_size=20)
         steps = -(-data.train.nnz // spec.training.batch_size)
         ours, reference, start = both(spec, data, density, -(-200 // steps))

@@ -81,10 +81,9 @@ def test_the_settings_name_every_backbone():
 
 
 class TestLoss:
-    @pytest.mark.parametrize("l2_scope", ["batch", "table"])
     @pytest.mark.parametrize("l2", [0.0, 0.3])
     @pytest.mark.parametrize("backbone", BACKBONES)
-    def test_against_a_plain_loop(self, l2_scope, l2, backbone):
+    def test_against_a_plain_loop(self, l2, backbone):
         data = lonely_data()
         x = initial_table(2, data.rows, 3) * 3
         table = torch.from_numpy(x)
@@ -94,16 +93,13 @@ class TestLoss:
         for user, positive, negative in triplets.T.tolist():
             i, j = data.users + positive, data.users + negative
             total += np.log1p(np.exp(out[user] @ out[j] - out[user] @ out[i]))
-            if l2_scope == "batch":  # the rows of the table, not those of the outputs
-                total += l2 / 2 * (x[user] @ x[user] + x[i] @ x[i] + x[j] @ x[j])
-        if l2_scope == "table":
-            total += l2 * (x**2).sum()
-        found = bpr_loss(outputs, table, triplets, users=data.users, l2=l2, l2_scope=l2_scope)
+            # the rows of the table, not those of the outputs
+            total += l2 / 2 * (x[user] @ x[user] + x[i] @ x[i] + x[j] @ x[j])
+        found = bpr_loss(outputs, table, triplets, users=data.users, l2=l2)
         assert float(found) == pytest.approx(total / triplets.shape[1], rel=1e-13)
 
-    @pytest.mark.parametrize("l2_scope", ["batch", "table"])
     @pytest.mark.parametrize("combination", ["mean", "sum", None])
-    def test_gradient(self, l2_scope, combination):
+    def test_gradient(self, combination):
         """Autograd's gradient, our own backward product in it, against finite differences."""
         data = lonely_data()
         model = Model("lightgcn", 2, 2, combination or "mean") if combination else Model("mf", 2)
@@ -111,14 +107,8 @@ class TestLoss:
         triplets = triplets_of(data, 15)
 
         def loss(table):
-            return bpr_loss(
-                backbone.outputs(table),
-                table,
-                triplets,
-                users=data.users,
-                l2=0.2,
-                l2_scope=l2_scope,
-            )
+            outputs = backbone.outputs(table)
+            return bpr_loss(outputs, table, triplets, users=data.users, l2=0.2)
 
         table = torch.from_numpy(initial_table(0, data.rows, 2)).requires_grad_()
         assert torch.autograd.gradcheck(loss, table)
@@ -140,7 +130,7 @@ class TestLoss:
         rng = np.random.default_rng(seed)
         table = torch.from_numpy(rng.normal(size=(10, 1)))
         triplets = torch.from_numpy(rng.integers(0, 5, (3, count)))
-        found = bpr_loss(table, table, triplets, users=5, l2=2.0, l2_scope="batch")
+        found = bpr_loss(table, table, triplets, users=5, l2=2.0)
         u, i, j = table[triplets + torch.tensor([[0], [5], [5]])][..., 0].numpy()
         expected = np.log1p(np.exp(u * (j - i))).mean() + (u**2 + i**2 + j**2).mean()
         assert float(found) == pytest.approx(expected, rel=1e-12)
@@ -161,5 +151,5 @@ def test_the_loss_is_that_of_all_triplets_of_the_epoch():
     step = STEPS["reference"](spec, data, start, np.ones(start.shape, bool))
     triplets = torch.from_numpy(Sampler.of(data.train, 0).draw(data.train.nnz, data.train.nnz))
     table = torch.from_numpy(start)
-    whole = bpr_loss(table, table, triplets, users=data.users, l2=0.0, l2_scope="batch")
+    whole = bpr_loss(table, table, triplets, users=data.users, l2=0.0)
     assert step.run_epoch(1) == pytest.approx(float(whole), rel=1e-9)

@@ -98,7 +98,6 @@ CASES = {
     "float64": toy_spec(dtype="float64"),
     "every other epoch": toy_spec(evaluate_every=2, epochs=5, patience=5),
     "patience": toy_spec(learning_rate=0.5, epochs=9, patience=2),
-    "table": toy_spec(l2_scope="table", l2=0.1),
     "thresholds": toy_spec().with_model(compression="threshold"),
     "moving mask": replace(toy_spec("lightgcn"), policy=Dynamic(0.5, every=1, until=3)),
     "moving mask by hand": replace(toy_spec(step="cpu"), policy=Dynamic(0.5, every=1, until=3)),
@@ -176,11 +175,11 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
-def digest_of(step: str, backbone: str, scope: str) -> str:
+def digest_of(step: str, backbone: str) -> str:
     """Of a run whose batches and tables are beyond the 32,768 numbers from where on torch cuts its
     sums by threads."""
     data = toy_data(300, 1200, 0.03)
-    settings = {"batch_size": 2048, "l2": 0.5, "l2_scope": scope, "epochs": 2, "patience": 2}
+    settings = {"batch_size": 2048, "l2": 0.5, "epochs": 2, "patience": 2}
     spec = toy_spec(backbone, 32, step=step, **settings)
     with tempfile.TemporaryDirectory() as folder:
         run = trained(Store(folder, results=None), data, spec, half(data, spec))
@@ -188,16 +187,14 @@ def digest_of(step: str, backbone: str, scope: str) -> str:
 
 
 @pytest.mark.parametrize("step", ["reference", "cpu"])
-@pytest.mark.parametrize(
-    ("backbone", "scope"), [("mf", "batch"), ("mf", "table"), ("lightgcn", "batch")]
-)
-def test_threads_do_not_change_a_bit(step, backbone, scope):
+@pytest.mark.parametrize("backbone", ["mf", "lightgcn"])
+def test_threads_do_not_change_a_bit(step, backbone):
     """One thread and two: torch and MKL with it, and numba."""
     digests, before = set(), (torch.get_num_threads(), numba.get_num_threads())
     for threads in (1, 2):
         torch.set_num_threads(threads)
         numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
-        digests.add(digest_of(step, backbone, scope))
+        digests.add(digest_of(step, backbone))
     torch.set_num_threads(before[0])
     numba.set_num_threads(before[1])
     assert len(digests) == 1
@@ -336,7 +333,7 @@ class TestEpochs:
 
     def test_a_loss_that_is_no_number_is_refused(self, store):
         with pytest.raises(Diverged, match=r"epoch 1 is (nan|inf); lower the learning rate"):
-            trained(store, toy_data(), toy_spec(l2=1e38, l2_scope="table", learning_rate=1e30))
+            trained(store, toy_data(), toy_spec(l2=1e38, learning_rate=1e30))
         assert store.run_keys() == []
 
 

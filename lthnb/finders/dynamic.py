@@ -41,6 +41,5 @@ def gradient(spec: Spec, data: Interactions, epoch: int, table: np.ndarray) -> n
     outputs = BACKBONES[spec.model.backbone](spec.model, data, dtype, "cpu").outputs(x)
     sampler = Sampler.of(data.train, t.order_seed, data.positives)
     batch = sampler.draw(epoch * data.train.nnz, t.batch_size)
-    how = {"users": data.users, "l2": t.l2, "l2_scope": t.l2_scope}
-    bpr_loss(outputs, x, torch.from_numpy(batch), **how).backward()
+    bpr_loss(outputs, x, torch.from_numpy(batch), users=data.users, l2=t.l2).backward()
     return x.grad.numpy()

@@ -19,8 +19,7 @@ WRITTEN_FOR = ("mf", "lightgcn")  # the backbones for whose gradients there are 
 
 
 class CpuStep:
-    """One table, trained by hand-written kernels: MF with the L2 term over the batch's rows by the
-    lazy table, all else by dense gradients.
+    """One table, trained by hand-written kernels: MF's lazily, LightGCN's by dense gradients.
 
     table: a start, (rows, F); mask: bool (rows, F). Raises ConfigError for another backbone.
     """
@@ -34,14 +33,13 @@ class CpuStep:
             raise ConfigError(f"step 'cpu': found backbone {m.backbone!r}, expected {expected}.")
         self.triplets, dtype = data.train.nnz, np.dtype(t.dtype)
         sampler = Sampler.of(data.train, t.order_seed, data.positives)
-        if m.backbone == "mf" and t.l2_scope == "batch":
+        if m.backbone == "mf":
             place = np.arange(data.rows, dtype=np.int32)
             self.table = LazyTable(Stream.of(sampler, place), table, mask, t, dtype)
             return
-        layers = m.layers if m.backbone == "lightgcn" else 0
-        share = 1.0 if m.layer_combination == "sum" else 1.0 / (layers + 1)
+        share = 1.0 if m.layer_combination == "sum" else 1.0 / (m.layers + 1)
         stream = Stream.of(sampler, by_degree(data.train))
-        self.table = SpreadTable(stream, data.train, table, mask, t, dtype, layers, share)
+        self.table = SpreadTable(stream, data.train, table, mask, t, dtype, m.layers, share)
 
     def run_epoch(self, epoch: int) -> float:
         """As :meth:`ReferenceStep.run_epoch`."""

@@ -1,4 +1,4 @@
-"""LightGCN on the CPU, and MF with the L2 term over the whole table: dense gradients, dense Adam.
+"""LightGCN on the CPU: dense gradients, dense Adam.
 
 With P the 0/1 graph, D its degrees and M = D⁻¹P, a layer is Aᵏ X = D^½ Mᵏ D^-½ X (Eq. 5). So the
 kernels hold Y = D^-½ X and only ever take means of neighbours' rows. A step
@@ -100,9 +100,9 @@ class Dense(NamedTuple):
 
 
 class SpreadTable:
-    """A table trained with dense gradients: LightGCN's, or with no layers MF's.
+    """LightGCN's table, trained with dense gradients.
 
-    table, mask: (rows, F). layers: K. share: what a layer counts for in the outputs.
+    table, mask: (rows, F). layers: K ≥ 1. share: what a layer counts for in the outputs.
     """
 
     def __init__(self, stream, train, table, mask, training, dtype, layers, share) -> None:
@@ -113,7 +113,7 @@ class SpreadTable:
         self.graph = Graph.of(train, stream.place, dtype)
         self.batches = Batches.room(training.batch_size, rows, self.width, dtype)
         # Scaled layers on the way forth, gradients on the way back; the first is D^-½ X throughout.
-        layer = zeros((max(2, layers), rows, self.width) if layers else (1, 1, 1), dtype)
+        layer = zeros((max(2, layers), rows, self.width), dtype)
         bits = np.packbits(self._ordered(mask), axis=1, bitorder="little")
         self.dense = Dense(
             aligned(self._ordered(np.where(mask, table, 0.0)), dtype),
@@ -135,10 +135,8 @@ class SpreadTable:
     def run(self, first: int, end: int) -> float:
         """Train on triplets first … end − 1, an epoch; returns the sum of their losses."""
         t, summed = self.training, 0.0
-        whole = t.l2 if t.l2_scope == "table" else 0.0
         steps = -(-(end - first) // t.batch_size)
-        if self.layers:
-            _scale(self.dense.table, self.graph.down, self.dense.layer[0])
+        _scale(self.dense.table, self.graph.down, self.dense.layer[0])
         for e in range(steps):
             g, at = e % AT_ONCE, first + e * t.batch_size
             if g == 0:
@@ -148,14 +146,12 @@ class SpreadTable:
             self.done += 1
             rate = t.learning_rate / (1 - BETA_1**self.done)
             bias = 1.0 / np.sqrt(1 - BETA_2**self.done)
-            about = self.graph, self.dense, self.layers, self.share, t.l2 - whole, whole, rate, bias
+            about = self.graph, self.dense, self.layers, self.share, t.l2, rate, bias
             summed += _step(self.batches, g, size, *about)
         return summed
 
     def outputs(self) -> np.ndarray:
         """(rows, F), Eqs. 5 and 6."""
-        if not self.layers:
-            return self.table()
         d = self.dense
         layer, spare, sums = (zeros(d.table.shape, d.table.dtype) for _ in range(3))
         _scale(d.table, self.graph.down, layer)
@@ -196,20 +192,6 @@ def _scale(x, by, out):
     for row in nb.prange(x.shape[0]):
         for c in range(x.shape[1]):
             out[row, c] = x[row, c] * by[row]
-
-
-@nb.njit(cache=True, parallel=True)
-def _square(x):
-    """Σ x², summed row by row in float64."""
-    rows = np.empty(x.shape[0])
-    for row in nb.prange(x.shape[0]):
-        rows[row] = 0.0
-        for c in range(x.shape[1]):
-            rows[row] += nb.float64(x[row, c]) * nb.float64(x[row, c])
-    summed = 0.0
-    for row in range(rows.size):
-        summed += rows[row]
-    return summed
 
 
 @nb.njit(inline="always")
@@ -263,24 +245,21 @@ def _outputs(batches, g, graph, table, layer, layers, share):
         table.reshape(-1),
         layer.reshape(-1),
     )
-    last = layer[max(0, layers - 1)].reshape(-1)
+    last = layer[layers - 1].reshape(-1)
     for block in nb.prange((n + BLOCK - 1) // BLOCK):
         for slot in range(block * BLOCK, min(n, (block + 1) * BLOCK)):
             row, at = nb.int64(rows[slot]), slot * width
             norm = 0.0
-            if layers > 0:
-                _gather(indices, indptr[row], indptr[row + 1], last, width, to, at)
+            _gather(indices, indptr[row], indptr[row + 1], last, width, to, at)
             by, up_by = splat(flat, mean[row], WIDE), splat(flat, up[row], WIDE)
             for c in range(0, width, WIDE):
                 x = load(flat, row * width + c, WIDE)
                 norm += total(x * x)
-                if layers > 0:
-                    spread = by * load(to, at + c, WIDE)
-                    for k in range(1, layers):
-                        here = (k * table.shape[0] + row) * width + c
-                        spread = spread + load(each, here, WIDE)
-                    x = fma(up_by, spread, x) * splat(flat, share, WIDE)
-                store(to, at + c, x)
+                spread = by * load(to, at + c, WIDE)
+                for k in range(1, layers):
+                    here = (k * table.shape[0] + row) * width + c
+                    spread = spread + load(each, here, WIDE)
+                store(to, at + c, fma(up_by, spread, x) * splat(flat, share, WIDE))
             norms[slot] = norm
 
 
@@ -341,11 +320,11 @@ def _first_back(batches, g, graph, back, spread, out):
 
 
 @nb.njit(cache=True, parallel=True)
-def _finish(batches, g, graph, dense, x, layers, l2, decay, rate, bias):
+def _finish(batches, g, graph, dense, x, l2, rate, bias):
     """The gradient of every row, and Adam's step with it.
 
-    x: what has come back, one product short. l2: weight of a use of a row; decay: of every row.
-    Leaves D^-½ times the new table in the first layer, and no row marked.
+    x: what has come back, one product short. l2: weight of a use of a row. Leaves D^-½ times the
+    new table in the first layer, and no row marked.
     """
     indptr, indices, shares, down = graph.indptr, graph.indices, graph.shares, graph.down
     first_use, slot_of, bits = batches.first_use[g], dense.slot_of, dense.bits.reshape(-1)
@@ -361,18 +340,16 @@ def _finish(batches, g, graph, dense, x, layers, l2, decay, rate, bias):
         for row in range(shares[share], shares[share + 1]):
             slot = nb.int64(slot_of[row])
             slot_of[row] = -1
-            shrink = decay
+            shrink = 0.0
             if slot >= 0:
-                shrink += l2 * (first_use[slot + 1] - first_use[slot])
-            if layers > 0:
-                _gather(indices, indptr[row], indptr[row + 1], xs, width, room, 0)
+                shrink = l2 * (first_use[slot + 1] - first_use[slot])
+            _gather(indices, indptr[row], indptr[row + 1], xs, width, room, 0)
             by = splat(table, down[row], WIDE)  # D^½ D⁻¹
             for c in range(0, width, WIDE):
                 at = row * width + c
                 value = load(table, at, WIDE)
                 gradient = splat(table, shrink, WIDE) * value
-                if layers > 0:
-                    gradient = fma(by, load(room, c, WIDE), gradient)
+                gradient = fma(by, load(room, c, WIDE), gradient)
                 if slot >= 0:
                     gradient = gradient + load(back, slot * width + c, WIDE)
                 gradient = keep(bits[at // WIDE], gradient)
@@ -382,30 +359,23 @@ def _finish(batches, g, graph, dense, x, layers, l2, decay, rate, bias):
                 store(moments_1, at, m)
                 store(moments_2, at, v)
                 store(table, at, value)
-                if layers > 0:
-                    store(scaled, at, value * by)
+                store(scaled, at, value * by)
 
 
 @nb.njit(cache=True)
-def _step(batches, g, size, graph, dense, layers, share, l2, whole, rate, bias):
-    """One step; returns the summed loss. l2: weight of the L2 term over the batch's rows, whole:
-    over the whole table. rate, bias: α and ρ of :mod:`lthnb.kernels.mf`."""
+def _step(batches, g, size, graph, dense, layers, share, l2, rate, bias):
+    """One step; returns the summed loss. l2: weight of the L2 term. rate, bias: α and ρ of
+    :mod:`lthnb.kernels.mf`."""
     layer, back, slot_of = dense.layer, dense.back, dense.slot_of
     for k in range(1, layers):
         _spread(graph, layer[k - 1], back, slot_of, False, layer[k])
     _outputs(batches, g, graph, dense.table, layer, layers, share)
     loss = score(batches, g, size, l2)
-    if whole > 0.0:
-        loss += whole * _square(dense.table)
     _gradient(batches, g, back, share, slot_of)
-    come = 0
-    if layers > 0:
-        come = 1
-        _first_back(batches, g, graph, back, layers > 1, layer[1])
-        for _ in range(layers - 2):
-            _spread(graph, layer[come], back, slot_of, True, layer[3 - come])
-            come = 3 - come
-    _finish(
-        batches, g, graph, dense, layer[come], layers, l2 / size, 2.0 * whole / size, rate, bias
-    )
+    come = 1
+    _first_back(batches, g, graph, back, layers > 1, layer[1])
+    for _ in range(layers - 2):
+        _spread(graph, layer[come], back, slot_of, True, layer[3 - come])
+        come = 3 - come
+    _finish(batches, g, graph, dense, layer[come], l2 / size, rate, bias)
     return loss

@@ -67,9 +67,9 @@ class ReferenceStep:
         return float(total) / self.triplets
 
     def _loss(self, triplets: torch.Tensor) -> torch.Tensor:
-        t, table = self.spec.training, self._table()
+        table = self._table()
         outputs = self.backbone.outputs(table)
-        return bpr_loss(outputs, table, triplets, users=self.users, l2=t.l2, l2_scope=t.l2_scope)
+        return bpr_loss(outputs, table, triplets, users=self.users, l2=self.spec.training.l2)
 
     @torch.no_grad()
     def outputs(self) -> torch.Tensor:
