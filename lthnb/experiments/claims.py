@@ -44,14 +44,15 @@ SAME = 0.05  # curves, or sparsities, are the same where they differ by less tha
 
 
 def existence(read: Read) -> Iterator[dict[str, Any]]:
-    """§4.2: at the density that is chosen, a ticket loses less than 1 % on test; §4.5: so it does
-    at every embedding size."""
-    parts = [("existence", "", read("existence"))]
+    """§4.2: at the density that is chosen, a ticket loses less than 1 % on test, and so does the
+    best one of each seed; §4.5: so it does at every embedding size."""
+    parts = [("existence", "", read("existence"), sparsest)]
+    parts.append(("best-exists", "", read("existence"), best))
     for size, frame in read("sizes").groupby("embedding_size"):
-        parts.append(("size-exists", f"F = {size}", frame))
-    for claim, about, frame in parts:
+        parts.append(("size-exists", f"F = {size}", frame, sparsest))
+    for claim, about, frame, choose in parts:
         for names, rows in by_setting(frame):
-            ticket = sparsest(rows)
+            ticket = choose(rows)
             said = verdict(ticket["difference"], -stats.MARGIN)
             yield row(claim, names, ticket, said, about, ticket["density"])
 
