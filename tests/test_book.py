@@ -35,6 +35,8 @@ class Page:
         for tag in self.soup.select("link"):
             if not {"canonical", "author", "search"} & set(tag.get("rel", [])):
                 self.loads.append(tag.get("href") or "")
+        linked = self.soup.select("article a[href]:not([download])")
+        self.links = [tag["href"].partition("#")[0] for tag in linked]
         self.scripts = [tag.text for tag in self.soup.select("script")]
         rows = self.soup.select("tr")
         self.rows = [[cell.text.strip() for cell in row.select("td, th")] for row in rows]
@@ -59,6 +61,8 @@ def test_pages_load_what_exists_and_nothing_from_elsewhere(book):
             path = address.partition("?")[0].partition("#")[0]
             if path and not path.startswith("data:"):
                 assert (page.path.parent / path).exists(), f"{name}: {address}"
+        for link in page.links:
+            assert re.match(r"\w+:", link) or (page.path.parent / link).exists(), f"{name}: {link}"
         assert not re.search("unpkg|cdn", "".join(page.scripts), re.IGNORECASE), name
 
 

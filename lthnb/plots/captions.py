@@ -20,10 +20,7 @@ from lthnb.experiments.names import CLAIMS, named
 from lthnb.store.records import RUN_COLUMNS, SEARCH_COLUMNS
 
 RECORDED = {*RUN_COLUMNS, *SEARCH_COLUMNS}
-SEEDS = (
-    "Means over seeds with 95 % intervals, from three seeds on. A seed varies the initial table "
-    "and the order of the triplets, not the split."
-)
+SEEDS = "Means over seeds (of initial table and order of triplets, not of splits), 95 % intervals."
 IN_CSV = {  # of the columns of recorded runs
     *("dataset", "backbone", "embedding_size", "batch_size", "protocol", "l2", "method", "rate"),
     *("rewind", "criterion", "basis", "policy", "split", "noise", "seed", "round", "density"),
@@ -67,9 +64,12 @@ def show(name: str, frame: pd.DataFrame, caption: str, alt: str) -> HTML:
     )
 
 
-def claims(found: pd.DataFrame, name: str, *, brief: bool = False) -> HTML:
+def claims(
+    found: pd.DataFrame, name: str, *, brief: bool = False, of: pd.DataFrame | None = None
+) -> HTML:
     """Rows of the findings as a list: what the paper says, or what is said here, then data and
-    models by verdict, with estimates, or if `brief` their number; all numbers as CSV."""
+    models by verdict, with estimates, or if `brief` their number; all numbers as CSV, or those of
+    the frame `of` which they are a part."""
     found = named(found.assign(mean=found["estimate"], method="", rewind=""))
     said = {claim.id: f"{escape(claim.says)} ({claim.section})" for claim in paper.CLAIMS}
     items = []
@@ -92,4 +92,6 @@ def claims(found: pd.DataFrame, name: str, *, brief: bool = False) -> HTML:
     bounds = (
         "" if brief else "Intervals are two-sided; who matches is judged by a one-sided bound. "
     )
-    return HTML(f"<ul>{''.join(items)}</ul><p>{bounds}{csv_link(found, name)}</p>")
+    return HTML(
+        f"<ul>{''.join(items)}</ul><p>{bounds}{csv_link(found if of is None else of, name)}</p>"
+    )
