@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from math import ceil
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -20,14 +21,8 @@ from lthnb import stats
 from lthnb.config import ConfigError
 from lthnb.experiments.names import ORDER, batches
 from lthnb.plots.captions import csv_link
-from lthnb.plots.style import GREY, INK, PALETTE, PAPER, use_style
+from lthnb.plots.style import GREY, INK, PAPER, colours, use_style
 
-TITLES = {  # by whether there are rows and columns of panels
-    (True, True): "{row_name}, {col_name}",
-    (True, False): "{row_name}",
-    (False, True): "{col_name}",
-    (False, False): "",
-}
 FORMATS = {  # of numbers in tables; signed is a relative difference
     "percent": partial(GT.fmt_percent, decimals=1),
     "signed": partial(GT.fmt_percent, decimals=1, force_sign=True),
@@ -37,6 +32,7 @@ FORMATS = {  # of numbers in tables; signed is a relative difference
 }
 PERCENT = FuncFormatter(lambda share, _: f"{100 * share:g}%".replace("-", "−"))  # of an axis
 TICKS = (1.0, 0.5, 0.2, 0.1, 0.05)
+WIDTH = 6.8  # inches, of every figure: the book's column on a screen
 
 
 def curves(
@@ -66,43 +62,27 @@ def curves(
         for part, n in (("hue", hue), ("col", col), ("row", row))
         if n
     }
-    shades = PALETTE[: frame[hue].nunique()] if hue else None
-    marked = (
-        {"style": hue, "markers": True, "dashes": False}
-        if hue
-        else {"marker": "o", "color": PALETTE[0]}
-    )
+    shades = colours(orders["hue_order"]) if hue else None
+    marked = {"style": hue, "markers": True, "dashes": False} if hue else {"marker": "o"}
     down, across = (frame[part].nunique() if part else 1 for part in (row, col))
     alone = down == across == 1  # one panel
-    # All widths come to about the book's column.
-    height, aspect = (3.6, 1.9) if alone else (2.5, 2.7) if across == 1 else (2.3, 1.5)
-    settings = {
-        "height": height,
-        "aspect": aspect,
-        "kind": "line",
-        "errorbar": stats.t95,
-    }
-    settings |= {"err_style": "bars", "err_kws": {"capsize": 2, "lw": 1}, "palette": shades}
-    settings |= {"facet_kws": {"sharey": False}, **marked}
-    settings |= orders
-    grid = sns.relplot(frame, x=x, y=y, hue=hue, col=col, row=row, **{**settings, **how})
-    tidy(grid)
-    for ax, (_, part) in zip(grid.axes.flat, grid.facet_data(), strict=True):
-        if "batch_size" in part and part["batch_size"].nunique() == 1:
-            ax.set_title(ax.get_title() + batches(part["batch_size"]).iloc[0])
+    settings = {"kind": "line", "height": 3.6 if alone else 2.5 if across == 1 else 2.3}
+    settings |= {"errorbar": stats.t95, "err_style": "bars", "err_kws": {"capsize": 2, "lw": 1}}
+    settings |= {"facet_kws": {"sharey": False, "legend_out": False}, "palette": shades}
+    settings |= marked | orders | how
+    grid = sns.relplot(frame, x=x, y=y, hue=hue, col=col, row=row, **settings)
     relative = y == "difference"
     for ax in grid.axes.flat:
         if relative:
             ax.axhline(0, color=GREY, lw=1, ls="--", zorder=0)
             ax.yaxis.set_major_formatter(PERCENT)
-        if x == "density":
+        if x in ("density", "kept", "share"):
             _density(ax, frame[x])
     together = relative and not alone  # one label for all panels
     grid.set_axis_labels(x_label, "" if together else label)
     if together:
         grid.figure.supylabel(label, fontsize=11, x=0.005)
-    grid.tight_layout()
-    return grid
+    return tidy(grid)
 
 
 def some(frame: pd.DataFrame) -> pd.DataFrame:
@@ -115,17 +95,34 @@ def some(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def tidy(grid: sns.FacetGrid) -> sns.FacetGrid:
-    """Short titles, the legend below, and no empty panels."""
-    for (down, across, _), part in grid.facet_data():
+    """The book's width, short titles, no empty panels, and the legend without titles: in a free
+    corner, or below."""
+    parts = ["{row_name}"] * bool(grid.row_names) + ["{col_name}"] * bool(grid.col_names)
+    grid.set_titles(", ".join(parts))
+    for ax, ((down, across, _), part) in zip(grid.axes.flat, grid.facet_data(), strict=True):
         if not len(part):
-            grid.axes[down, across].set_visible(False)
-            if down:  # the panel above is its column's last
-                grid.axes[down - 1, across].tick_params(labelbottom=True)
-    grid.set_titles(TITLES[bool(grid.row_names), bool(grid.col_names)])
+            ax.set_visible(False)
+            if down:
+                above = grid.axes[down - 1, across]  # its column's last
+                above.tick_params(labelbottom=True)
+                above.set_xlabel(grid.axes[-1, across].get_xlabel(), visible=True)
+        elif "batch_size" in part and part["batch_size"].nunique() == 1:
+            ax.set_title(ax.get_title() + batches(part["batch_size"]).iloc[0])
+    grid.figure.set_figwidth(WIDTH)
     if grid.legend is not None:
-        wide = max(len(text.get_text()) for text in grid.legend.texts) > 30
-        where = {"loc": "upper center", "bbox_to_anchor": (0.5, 0.0)}
-        sns.move_legend(grid, ncol=2 if wide else 4, title=None, frameon=False, **where)
+        grid.legend.remove()
+    grid.tight_layout(rect=(0, 0, 1, 1))
+    if grid.legend is not None:
+        boxes = [ax.get_position() for ax in grid.axes.flat if ax.get_visible()]
+        x, y = max(box.x0 for box in boxes), min(box.y0 for box in boxes)
+        shown = zip(grid.legend.texts, grid.legend.legend_handles, strict=True)
+        shown = {text.get_text(): one for text, one in shown if text.get_text() not in grid.data}
+        most = int(WIDTH / (0.7 + 0.085 * max(map(len, shown))))  # that stand side by side
+        at, across = (0.5, 0), ceil(len(shown) / ceil(len(shown) / max(most, 1)))
+        if all((box.x0, box.y0) != (x, y) for box in boxes):
+            at, across = (x + boxes[0].width / 2, y + boxes[0].height), 1
+        where = {"loc": "upper center", "bbox_to_anchor": at, "ncol": across, "labelspacing": 0.3}
+        grid.figure.legend(shown.values(), shown, frameon=False, **where)
     return grid
 
 
@@ -148,8 +145,9 @@ def _density(ax: plt.Axes, values: pd.Series) -> None:
     """A log axis of densities in percent, dense on the left."""
     ax.set_xscale("log")
     low, high = values.min(), values.max()
+    ticks = few if len(few := values.round(2).unique()) < 6 else TICKS
     ax.set_xlim(high * 1.12, low / 1.12)
-    ax.set_xticks([tick for tick in TICKS if low * 0.95 <= tick <= high * 1.05])
+    ax.set_xticks([tick for tick in ticks if low * 0.95 <= tick <= high * 1.05])
     ax.xaxis.set_minor_locator(NullLocator())
     ax.xaxis.set_major_formatter(PERCENT)
 
