@@ -37,4 +37,4 @@ def test_a_figure_of_no_rows_says_what_to_do():
 
 
 def test_ticks_are_not_rounded():
-    assert [plots.PERCENT(x) for x in (0.0, -0.025, 0.07)] == ["0%", "−2.5%", "7%"]
+    assert [plots.PERCENT(x) for x in (0.0, -0.025, 0.07)] == ["0 %", "−2.5 %", "7 %"]

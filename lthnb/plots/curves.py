@@ -24,13 +24,13 @@ from lthnb.plots.captions import csv_link
 from lthnb.plots.style import GREY, INK, PAPER, colours, use_style
 
 FORMATS = {  # of numbers in tables; signed is a relative difference
-    "percent": partial(GT.fmt_percent, decimals=1),
-    "signed": partial(GT.fmt_percent, decimals=1, force_sign=True),
+    "percent": partial(GT.fmt_percent, decimals=1, incl_space=True),
+    "signed": partial(GT.fmt_percent, decimals=1, force_sign=True, incl_space=True),
     "decimals": partial(GT.fmt_number, decimals=4),
     "scientific": partial(GT.fmt_scientific, decimals=1),
     "count": GT.fmt_integer,
 }
-PERCENT = FuncFormatter(lambda share, _: f"{100 * share:g}%".replace("-", "−"))  # of an axis
+PERCENT = FuncFormatter(lambda share, _: f"{100 * share:g} %".replace("-", "−"))  # of an axis
 TICKS = (1.0, 0.5, 0.2, 0.1, 0.05)
 WIDTH = 6.8  # inches, of every figure: the book's column on a screen
 
@@ -43,7 +43,7 @@ def curves(
     hue: str | None = None,
     col: str | None = "model",
     row: str | None = "data",
-    label: str = "Recall@20 beside the dense model",
+    label: str = "Recall@20 relative to the dense model",
     x_label: str = "density: share of entries kept",
     **how: Any,
 ) -> sns.FacetGrid:

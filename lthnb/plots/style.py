@@ -18,7 +18,7 @@ NAMES = [  # that have the same colour in every figure, in the palette's order
     ["principal axes", "λ tuned, 64 columns, no search", "on the validation set"],
     ["varimax axes", "λ tuned, varimax, no search", "early-bird", "dynamic", "PEP"],
     ["λ tuned", "tuned λ", "λ of the tuned dense model"],
-    ["principal axes, trained on", "small dense model", "λ tuned, fewer dimensions"],
+    ["principal axes, fine-tuned", "small dense model", "λ tuned, fewer dimensions"],
     ["principal axes, from X⁰", "λ chosen for each density", "another order"],
     ["random axes", "random mask", "random", "SVD mask", "degree budgets"],
     ["spread axes", "another start"],
