@@ -27,7 +27,7 @@ FORMATS = {  # of numbers in tables; signed is a relative difference
     "percent": partial(GT.fmt_percent, decimals=1, incl_space=True),
     "signed": partial(GT.fmt_percent, decimals=1, force_sign=True, incl_space=True),
     "decimals": partial(GT.fmt_number, decimals=4),
-    "ratio": partial(GT.fmt_number, decimals=2),
+    "two digits": partial(GT.fmt_number, decimals=2),
     "scientific": partial(GT.fmt_scientific, decimals=1),
     "count": GT.fmt_integer,
 }
