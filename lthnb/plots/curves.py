@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from itertools import pairwise
 from math import ceil
 from typing import Any
 
@@ -146,7 +147,8 @@ def _density(ax: plt.Axes, values: pd.Series) -> None:
     """A log axis of densities in percent, dense on the left."""
     ax.set_xscale("log")
     low, high = values.min(), values.max()
-    ticks = few if len(few := values.round(2).unique()) < 6 else TICKS
+    few = sorted(values.round(2).unique())
+    ticks = few if len(few) < 6 and all(b > 1.3 * a for a, b in pairwise(few)) else TICKS
     ax.set_xlim(high * 1.12, low / 1.12)
     ax.set_xticks([tick for tick in ticks if low * 0.95 <= tick <= high * 1.05])
     ax.xaxis.set_minor_locator(NullLocator())
