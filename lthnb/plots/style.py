@@ -13,7 +13,7 @@ INK, PAPER, GREY = "#222222", "#FCFCFA", "#5A5A5A"
 PALETTE = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#6A4C93"]
 PALETTE += ["#8C8C8C", INK]
 NAMES = [  # that have the same colour in every figure, in the palette's order
-    ["IMP", "ticket", "20%", "λ = 1e−4", "chosen on the validation set"],
+    ["IMP", "ticket", "20 %", "λ = 1e−4", "chosen on the validation set"],
     ["own axes", "own axes, from X⁰", "one-shot (OMP)", "chosen on test", "on test"],
     ["principal axes", "λ tuned, 64 columns, no search", "on the validation set"],
     ["varimax axes", "λ tuned, varimax, no search", "early-bird", "dynamic", "PEP"],
