@@ -263,12 +263,10 @@ def users_of(matrix: sp.csr_matrix) -> np.ndarray:
     return np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
 
 
-def _places(matrix: sp.csr_matrix, seed: int, times: np.ndarray | None = None) -> np.ndarray:
-    """The place of each entry among those of its user, from 0: by time where there is one, else by
-    the hash of (seed, user, item), which does not depend on the order of the file."""
+def _chance(matrix: sp.csr_matrix, seed: int) -> np.ndarray:
+    """Random bits of each entry: the hash of (seed, user, item)."""
     pair = users_of(matrix).astype(np.int64) * matrix.shape[1] + matrix.indices
-    chance = stream_bits(seed, "split", pair)
-    return places(matrix, chance) if times is None else places(matrix, chance, times)
+    return stream_bits(seed, "split", pair)
 
 
 def places(matrix: sp.csr_matrix, *keys: np.ndarray) -> np.ndarray:
@@ -287,7 +285,8 @@ def pick_per_user(matrix: sp.csr_matrix, seed: int, *shares: float) -> list[sp.c
     Of a user with n items, share s gets ⌊n·s + ½⌋ of them; where that would leave the rest empty,
     the user's items stay in the rest, so that a user with one interaction is kept for training.
     """
-    users, place, count = users_of(matrix), _places(matrix, seed), np.diff(matrix.indptr)
+    users, count = users_of(matrix), np.diff(matrix.indptr)
+    place = places(matrix, _chance(matrix, seed))
     sizes = [np.floor(count * share + 0.5).astype(np.int64) for share in shares]
     too_few = count - sum(sizes) < 1
     part = np.zeros(len(users), np.int64)
@@ -309,14 +308,11 @@ def last_per_user(
     of (seed, user, item). A user with two items or fewer is kept for training alone.
     """
     users, count = users_of(matrix), np.diff(matrix.indptr)
-    from_end = count[users] - 1 - _places(matrix, seed, times)
+    from_end = count[users] - 1 - places(matrix, _chance(matrix, seed), times)
     part = np.maximum(2 - from_end, 0)
     part[(count <= 2)[users]] = 0
-    last, test = part == 2, np.full(len(count), np.inf)
-    before = -test
-    np.minimum.at(test, users[last], times[last])
-    np.maximum.at(before, users[~last], times[~last])
-    return _in_parts(matrix, part, 3), int((test == before).sum())
+    tied = times[part == 2] == times[part == 1]  # one of either for each user that is split
+    return _in_parts(matrix, part, 3), int(tied.sum())
 
 
 def by_time(where: str, matrix: sp.csr_matrix, times: np.ndarray) -> list[sp.csr_matrix]:
@@ -358,8 +354,8 @@ def k_core(users: np.ndarray, items: np.ndarray, k: int) -> np.ndarray:
         row, column = row[kept], column[kept]
 
 
-def popularity_groups(degree: np.ndarray, count: int = GROUPS) -> np.ndarray:
-    """The group of each row, 0 … count − 1, such that groups have about equally many interactions,
+def popularity_groups(degree: np.ndarray) -> np.ndarray:
+    """The group of each row, 0 … GROUPS − 1, such that groups have about equally many interactions,
     the rarest rows in group 0 (as the authors' code groups users and items).
 
     degree: interactions of each row, int. A row goes where the middle of its interactions falls, so
@@ -369,5 +365,5 @@ def popularity_groups(degree: np.ndarray, count: int = GROUPS) -> np.ndarray:
     upto = np.cumsum(degree[order])
     middle = upto - degree[order] / 2
     group = np.empty(len(degree), np.int64)
-    group[order] = np.minimum(middle * count // max(upto[-1], 1), count - 1)
+    group[order] = np.minimum(middle * GROUPS // max(upto[-1], 1), GROUPS - 1)
     return group

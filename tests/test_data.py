@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from lthnb.data import (
+    GROUPS,
     RAW_SHARES,
     DataError,
     Interactions,
@@ -103,15 +104,15 @@ class TestCore:
 
 class TestPopularityGroups:
     @settings(deadline=None)
-    @given(st.lists(st.integers(0, 50), min_size=1, max_size=80), st.integers(1, 10))
-    def test_rarest_first_and_about_even(self, degrees, count):
+    @given(st.lists(st.integers(0, 50), min_size=1, max_size=80))
+    def test_rarest_first_and_about_even(self, degrees):
         degree = np.array(degrees)
-        group = popularity_groups(degree, count)
-        assert ((group >= 0) & (group < count)).all()
+        group = popularity_groups(degree)
+        assert ((group >= 0) & (group < GROUPS)).all()
         order = np.argsort(degree, kind="stable")
         assert (np.diff(group[order]) >= 0).all()
-        sums = np.bincount(group, degree, minlength=count)
-        assert sums.max() <= degree.sum() / count + 2 * degree.max()
+        sums = np.bincount(group, degree, minlength=GROUPS)
+        assert sums.max() <= degree.sum() / GROUPS + 2 * degree.max()
 
 
 class TestDigest:
