@@ -9,7 +9,6 @@ import pytest
 
 from lthnb.book import build
 from lthnb.book.clean import clean_notebook
-from lthnb.book.parameters import KINDS
 
 NOTEBOOKS = sorted((Path(__file__).resolve().parents[1] / "notebooks").glob("*.ipynb"))
 TRAINS = {"train", "rounds_of", "train_search", "imp", "omp", "random_pruning", "backward", "step"}
@@ -18,6 +17,7 @@ BY_HAND = "by-hand"  # it shows the whole method, and so defines functions and t
 DEFINES = {BY_HAND, "summary"}  # the second a function that puts a number into its text
 NO_CHAPTERS = {BY_HAND, "summary", "performance", "playground", "tables", "scorecard", "settings"}
 CHAPTERS = [path for path in NOTEBOOKS if path.stem not in NO_CHAPTERS]
+KINDS = {"int", "float", "bool", "str", "list[int]", "list[float]", "list[str]"}
 COMMON = {  # the parameters that every chapter has, in this order
     "dataset": "list[str]",
     "backbone": "list[str]",

@@ -10,66 +10,49 @@ from __future__ import annotations
 
 import inspect
 import re
-import types
 from collections.abc import Mapping
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, get_origin
 
 import yaml
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from lthnb.config import ConfigError, nearest
 
-KINDS = {  # annotation → what checks and converts a value; a number given for text becomes text
-    inspect.formatannotation(kind): TypeAdapter(kind, config=ConfigDict(coerce_numbers_to_str=True))
-    for kind in (int, float, bool, str, list[int], list[float], list[str])
-}
+NUMBERS_ARE_TEXT = ConfigDict(coerce_numbers_to_str=True)  # where text is declared
 
 
-def parameters(namespace: Mapping[str, Any]) -> types.SimpleNamespace:
+def parameters(namespace: Mapping[str, Any]) -> SimpleNamespace:
     """Return the notebook's parameters as ``p.name``, each of its declared type.
 
     ``namespace`` is the notebook's ``globals()``, which is not changed: a cell can be run again.
-    Raises ConfigError naming every parameter that is unknown or has a wrong value.
+    Raises ConfigError with all that is wrong: for an unknown name the right one, for a value what
+    was found and what was expected.
     """
-    declared = {
-        name: kind if isinstance(kind, str) else inspect.formatannotation(kind)
-        for name, kind in namespace.get("__annotations__", {}).items()
-        if not name.startswith("_")
-    }
+    declared = namespace.get("__annotations__", {})
     # `In` is IPython's list of cells as executed. It grows when cells are run again by hand, so the
     # last cell that papermill injected is the one that counts; outside papermill there is none.
-    cells = [str(cell) for cell in namespace.get("In", [])]
+    cells = namespace.get("In", [])
     injected = [cell for cell in cells if cell.lstrip().startswith("# Parameters")]
     names = re.findall(r"^(\w+) = ", "".join(injected[-1:]), re.MULTILINE)
-    given = {name: namespace.get(name) for name in [*names, *declared]}
-    return types.SimpleNamespace(**checked(given, declared))
-
-
-def checked(given: Mapping[str, Any], declared: Mapping[str, str]) -> dict[str, Any]:
-    """Return the given values, each of the type that is declared for its name.
-
-    declared: name → annotation, one of :data:`KINDS`. Raises ConfigError with all that is wrong:
-    for an unknown name the right one, for a value what was found and what was expected.
-    """
     values, problems = {}, []
-    for name, value in given.items():
-        kind = declared.get(name)
-        if kind in KINDS:
-            try:
-                read = _items(value) if kind.startswith("list") else value
-                values[name] = KINDS[kind].validate_python(read)
-            except ValidationError:
-                problems.append(f"{name}: found {value!r}, expected {kind}")
-        elif kind:
-            problems.append(f"{name}: found the type {kind}, expected one of {', '.join(KINDS)}")
-        else:
-            known = ", ".join(declared) or "none"
+    for name in dict.fromkeys([*names, *declared]):
+        if name not in declared:
+            known = ", ".join(declared)
             problems.append(
                 f"unknown parameter {name}.{nearest(name, declared)} The notebook has {known}"
             )
+            continue
+        kind, value = declared[name], namespace.get(name)
+        try:
+            read = _items(value) if get_origin(kind) is list else value
+            values[name] = TypeAdapter(kind, config=NUMBERS_ARE_TEXT).validate_python(read)
+        except ValidationError:
+            expected = inspect.formatannotation(kind)
+            problems.append(f"{name}: found {value!r}, expected {expected}")
     if problems:
         raise ConfigError("; ".join(problems))
-    return values
+    return SimpleNamespace(**values)
 
 
 def _items(value: Any) -> Any:
