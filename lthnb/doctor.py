@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import shutil
 from collections.abc import Callable
 from importlib import metadata
@@ -44,10 +45,8 @@ def packages() -> str:
     lock = project_folder() / "requirements.lock"
     if not lock.exists():
         return "no requirements.lock here, so any versions that pyproject.toml allows"
-    other = []
-    lines = [line.partition(";")[0].strip() for line in lock.read_text().splitlines()]
-    wanted = dict(line.split("==") for line in lines if "==" in line)
-    for name, version in wanted.items():
+    other, wanted = [], re.findall(r"^([\w.-]+)==([^;\s]+)", lock.read_text(), re.MULTILINE)
+    for name, version in wanted:
         try:
             found = metadata.version(name)
         except metadata.PackageNotFoundError:
@@ -64,10 +63,9 @@ def packages() -> str:
 
 def cores() -> str:
     host, usable = os.cpu_count(), cpu_count()
-    threads = {"torch": torch.get_num_threads(), "numba": nb.get_num_threads()}
-    said = f"{usable} of {host} may be used; threads: {threads['torch']} torch, "
-    said += f"{threads['numba']} numba"
-    if max(threads.values()) > usable:
+    of_torch, of_numba = torch.get_num_threads(), nb.get_num_threads()
+    said = f"{usable} of {host} may be used; threads: {of_torch} torch, {of_numba} numba"
+    if max(of_torch, of_numba) > usable:
         raise Todo(
             f"{said}. More threads than cores slow each other down: set OMP_NUM_THREADS={usable} "
             f"and NUMBA_NUM_THREADS={usable}."
@@ -79,11 +77,7 @@ def kernels() -> str:
     """Compile and run the fast step on the CPU, beside the plain one."""
     folder = os.environ.get("NUMBA_CACHE_DIR", "beside the package, or in the user's cache")
     _compare("cpu", "cpu")
-    try:
-        layer = f"threading layer {nb.threading_layer()}"
-    except ValueError:
-        layer = "no parallel kernel ran"
-    return f"the fast step trains as the plain one does; {layer}; compiled code: {folder}"
+    return f"the fast step trains as the plain one does; compiled code: {folder}"
 
 
 def gpu() -> str:

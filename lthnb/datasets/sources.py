@@ -86,7 +86,7 @@ def load(
         changed = chosen.model_dump(mode="json", exclude_defaults=True)
         asked, where = {"user": chosen.user, "item": chosen.item, **changed}, title
     else:
-        fetched = fetch(known.name, progress=progress)
+        fetched = _fetch(known, progress)
         paths = list(fetched.values())
         raw = _read(known, fetched, chosen)
         name, title, terms, where = known.name, known.title, known.terms, f"source {source!r}"
@@ -145,13 +145,13 @@ def options_of(words: Iterable[str]) -> dict[str, Any]:
     return options
 
 
-def fetch(name: str, *, progress: bool = True) -> dict[str, Path]:
+def _fetch(known: Source, progress: bool) -> dict[str, Path]:
     """The verified files of a source: file name → path; downloads what is not there.
 
     ``$LTHNB_DATA`` is looked into first, in a folder of the source's name.
     Raises DataError where a checksum is wrong, or a file can be neither found nor fetched.
     """
-    known = _known(name, or_table=False)
+    name = known.name
     folder = Path(os.environ.get("LTHNB_DATA") or "$LTHNB_DATA") / name
     if known.unreleased and not (folder / known.unreleased).exists():
         raise DataError(
@@ -172,11 +172,11 @@ def fetch(name: str, *, progress: bool = True) -> dict[str, Path]:
     return paths
 
 
-def _known(source: Any, *, or_table: bool = True) -> Any:
-    """The :class:`Source` of a name; None for a table, where it may be one. Raises DataError."""
+def _known(source: Any) -> Source | None:
+    """The :class:`Source` of a name; None for a table. Raises DataError for what is neither."""
     if isinstance(source, str) and source in SOURCES:
         return SOURCES[source]
-    if or_table and looks_like_table(source):
+    if looks_like_table(source):
         return None
     raise DataError(
         f"unknown source {str(source)[:60]!r}, expected one of {', '.join(SOURCES)}, the path of a "

@@ -35,17 +35,14 @@ def colours(names: list[str]) -> dict[str, str]:
 
 def use_style() -> None:
     """Set the book's look for the figures that follow."""
+    grounds = ("figure.facecolor", "axes.facecolor", "savefig.facecolor")
+    texts = ("text.color", "axes.labelcolor", "xtick.color", "ytick.color")
     sns.set_theme(
         style="whitegrid",
         palette=PALETTE,
         rc={
-            "figure.facecolor": PAPER,
-            "axes.facecolor": PAPER,
-            "savefig.facecolor": PAPER,
-            "text.color": INK,
-            "axes.labelcolor": INK,
-            "xtick.color": INK,
-            "ytick.color": INK,
+            **dict.fromkeys(grounds, PAPER),
+            **dict.fromkeys(texts, INK),
             "grid.color": "#DDDDDD",
             "axes.edgecolor": "#888888",
             "figure.dpi": 110,
