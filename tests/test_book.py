@@ -41,10 +41,6 @@ class Page:
         rows = self.soup.select("tr")
         self.rows = [[cell.text.strip() for cell in row.select("td, th")] for row in rows]
 
-    def having(self, *texts: str) -> list[list[str]]:
-        """The rows that have each of these texts as a cell of their own."""
-        return [row for row in self.rows if set(texts) <= set(row)]
-
 
 def test_toc_and_notebooks_agree():
     listed = [Path(name).name for name in toc_files() if name.startswith("notebooks/")]
@@ -157,10 +153,3 @@ def test_scorecard_shows_every_cell_of_the_tables_and_every_claim(book):
         assert len(verdicts), claim.id
         for word in (claim.section, claim.says, *verdicts):
             assert word in items[claim.id], (claim.id, word)
-
-
-@in_book
-def test_table_1_has_its_page(book):
-    page = Page(book / "book" / "data.html")
-    for one in paper.TABLE1:
-        assert page.having(f"{one.users:,}", f"{one.items:,}", f"{one.interactions:,}"), one
