@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
@@ -33,7 +31,7 @@ def checked(cls: type[Some], given: dict[str, Any], where: str) -> Some:
         raise ConfigError(in_one_line(cls, error, where)) from None
 
 
-def explained(cls: type[Options], defaults: Mapping[str, Any] = MappingProxyType({})) -> dict:
+def explained(cls: type[Options], **defaults: Any) -> dict[str, str]:
     """Option → its meaning and default, in one line each. defaults: others than those of `cls`."""
     return {
         name: f"{name}: {field.description}. Default {defaults.get(name, field.default)!r}."

@@ -192,7 +192,7 @@ def choosable(source: Any) -> dict[str, str]:
         return explained(TableOptions)
     if known.name == "synthetic":
         return explained(Planted)
-    meanings = explained(TableOptions, known.table)
+    meanings = explained(TableOptions, **known.table)
     return {name: meanings[name] for name in known.options}
 
 

@@ -30,7 +30,7 @@ LONGEST = 500  # characters of a label
 IDS = ("user", "item")
 NUMBER = r"^[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?$"
 ROUNDED = r"^\d(\.\d+)?[eE]\+\d+$"  # as a spreadsheet writes a number that is too long for it
-HEADER = re.compile(r"(?i)(user|item|movie|product|book|artist|song)s?([ _-]?(id|name))?|[ui]?id")
+HEADER = r"(?i)^((user|item|movie|product|book|artist|song)s?([ _-]?(id|name))?|[ui]?id)$"
 
 
 def looks_like_table(source: Any) -> bool:
@@ -81,14 +81,12 @@ def read_parts(parts: Mapping[str, Any], options: TableOptions) -> Raw:
         )
     names = {part: "table" if part == "all" else part for part in parts}
     rows = _Rows([read(parts[part], options, names[part]) for part in parts], options)
+    header = _matches(rows.values["user"], HEADER) & _matches(rows.values["item"], HEADER)
+    expected = "an interaction: this looks like a header; remove it, or leave out columns=."
+    rows.check("user", ~header, expected)
     codes, labels = {}, {}
-    heads = np.ones(len(rows.at), bool)  # names of columns that were read as if they were ids
     for role in IDS:
         codes[role], labels[role] = rows.coded(role)
-        head = [label.dtype.kind == "U" and bool(HEADER.fullmatch(label)) for label in labels[role]]
-        heads &= np.array(head)[codes[role]]
-    expected = "an interaction: this looks like a header; remove it, or leave out columns=."
-    rows.check("user", ~heads, expected)
     kept = np.ones(len(rows.at), bool)
     if options.rating is not None:
         ratings = rows.numbers("rating")
@@ -139,13 +137,12 @@ class _Rows:
         sizes = [one.table.num_rows for one in columns]
         empty = np.logical_and.reduce([c.is_null().to_numpy() for c in self.values.values()])
         filled = np.flatnonzero(~empty)
-        begins = np.cumsum([0, *sizes])
         self.part = np.repeat(np.arange(len(columns)), sizes)[filled]
         found = np.bincount(self.part, minlength=len(columns))
         if not found.all():
             where = columns[found.argmin()].where
             raise DataError(f"{where}: found no row, expected one row an interaction.")
-        self.at = filled - begins[self.part]
+        self.at = np.concatenate([np.arange(size) for size in sizes])[filled]
         self.values = {role: column.take(filled) for role, column in self.values.items()}
         self.counts = {"rows": sum(sizes)}
         if blank := sum(sizes) - len(filled):
@@ -231,7 +228,7 @@ class _Rows:
         return place[codes], labels
 
 
-def _matches(texts: pa.Array, pattern: str) -> np.ndarray:
+def _matches(texts: pa.Array | pa.ChunkedArray, pattern: str) -> np.ndarray:
     """bool, one a text: whether it holds what a regular expression describes."""
     return pc.match_substring_regex(texts, pattern).to_numpy(zero_copy_only=False)
 
