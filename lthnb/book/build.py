@@ -61,8 +61,8 @@ def book_notebooks(root: Path | None = None) -> list[str]:
     return re.findall(r"^[ -]*file:\s*notebooks/([\w-]+)", text, flags=re.MULTILINE)
 
 
-def declared_parameters(name: str, root: Path | None = None) -> dict[str, tuple[str, str]]:
-    """Parameter → annotation and default, as they stand in a notebook's cell of parameters."""
+def declared_parameters(name: str, root: Path | None = None) -> dict[str, str]:
+    """Parameter → annotation, as they stand in a notebook's cell of parameters."""
     notebook = (root or project_folder()) / "notebooks" / f"{name}.ipynb"
     try:
         cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
@@ -70,11 +70,8 @@ def declared_parameters(name: str, root: Path | None = None) -> dict[str, tuple[
         body = ast.parse("".join(line for cell in tagged for line in cell["source"])).body
     except (ValueError, LookupError, TypeError, SyntaxError) as error:
         raise BookError(f"{notebook} cannot be read as a notebook: {error}") from error
-    return {
-        ast.unparse(one.target): (ast.unparse(one.annotation), ast.unparse(one.value))
-        for one in body
-        if isinstance(one, ast.AnnAssign) and one.value
-    }
+    typed = [one for one in body if isinstance(one, ast.AnnAssign)]
+    return {ast.unparse(one.target): ast.unparse(one.annotation) for one in typed}
 
 
 def run_notebooks(
