@@ -11,16 +11,17 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import pandas as pd
 from bs4 import BeautifulSoup
 
 SKIPPED = (
     ".cell_input, .highlight, .headerlink, .math, .prev-next-area, script, style, svg, nav, footer"
 )
-HEAD = ("page", "words", "figures", "tables", "kB")
+HEAD = ["words", "figures", "tables", "kB"]
 
 
-def count(page: Path) -> tuple[int, int, int, int] | None:
-    """Words, figures, tables and bytes of a page; None where it has no article."""
+def count(page: Path) -> tuple[int, int, int, float] | None:
+    """Words, figures, tables and kB of a page; None where it has no article."""
     soup = BeautifulSoup(page.read_text("utf-8"), "html.parser")
     article = soup.select_one("article")
     if article is None:
@@ -32,7 +33,7 @@ def count(page: Path) -> tuple[int, int, int, int] | None:
     for part in article.select(SKIPPED):
         part.extract()
     words = [word for word in article.get_text(" ").split() if any(map(str.isalnum, word))]
-    return len(words), figures, tables, size
+    return len(words), figures, tables, size / 1000
 
 
 def main(words: list[str]) -> int:
@@ -43,12 +44,10 @@ def main(words: list[str]) -> int:
     if not rows:
         print(f"{folder} has no pages of the book: run `make book` first", file=sys.stderr)
         return 1
-    total = tuple(sum(column) for column in zip(*rows.values(), strict=True))
-    print(f"{HEAD[0]:32}" + "".join(f"{name:>10}" for name in HEAD[1:]))
-    for name, row in [*rows.items(), (f"{len(rows)} pages", total)]:
-        print(f"{name:32}{row[0]:10,}{row[1]:10,}{row[2]:10,}{row[3] / 1000:10,.0f}")
-    mean = f"{total[0] / len(rows):,.0f} words and {total[3] / len(rows) / 1000:,.0f} kB"
-    print(f"A page has {mean} on the average.")
+    table = pd.DataFrame.from_dict(rows, "index", columns=HEAD, dtype=float)
+    table.loc[f"{len(rows)} pages"] = table.sum()
+    table.loc["a page, on the average"] = table.iloc[-1] / len(rows)
+    print(table.to_string(float_format="{:,.0f}".format))
     return 0
 
 
