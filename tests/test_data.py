@@ -8,6 +8,7 @@ import scipy.sparse as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from toys import interactions
 
 from lthnb.data import (
     GROUPS,
@@ -196,12 +197,9 @@ def test_parts_that_cannot_be_are_refused(change, words):
 
 class TestDescriptions:
     def test_counts_and_degrees(self):
-        users, items = np.array([0, 0, 1, 2]), np.array([0, 1, 0, 3])
-        train = to_csr(users[:3], items[:3], (4, 4))
-        test = to_csr(users[3:], items[3:], (4, 4))
-        empty = sp.csr_matrix((4, 4), dtype=np.int8)
-        labels = {"user_labels": np.arange(4), "item_labels": np.arange(4)}
-        found = Interactions("toy", train, empty, test, **labels).described()
+        none = [0, 0, 0, 0]
+        train, test = [[1, 1, 0, 0], [1, 0, 0, 0], none, none], [none, none, [0, 0, 0, 1], none]
+        found = interactions(train, [none] * 4, test).described()
         assert (found["interactions"], found["filled"]) == ("4", "0.25000")
         assert found["user_degree"] == "0 to 2, quartiles 0, 0, 1"
         assert (found["users_without_train"], found["users_without_test"]) == ("2", "3")
