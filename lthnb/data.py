@@ -341,17 +341,13 @@ def k_core(users: np.ndarray, items: np.ndarray, k: int) -> np.ndarray:
 
     users, items: codes from 0, of one length; a pair that stands twice is one partner.
     """
-    if len(users) == 0:
-        return np.zeros(0, bool)
-    distinct = to_csr(users, items, (int(users.max()) + 1, int(items.max()) + 1)).tocoo()
-    row, column = distinct.coords
-    while True:
-        rich_users = np.bincount(row, minlength=distinct.shape[0]) >= k
-        rich_items = np.bincount(column, minlength=distinct.shape[1]) >= k
-        kept = rich_users[row] & rich_items[column]
-        if kept.all():
-            return rich_users[users] & rich_items[items]
-        row, column = row[kept], column[kept]
+    shape = (users.max(initial=0) + 1, items.max(initial=0) + 1)
+    kept, before = np.ones(len(users), bool), None
+    while kept.sum() != before:
+        before, left = kept.sum(), to_csr(users[kept], items[kept], shape)
+        of_users, of_items = np.diff(left.indptr), np.bincount(left.indices, minlength=shape[1])
+        kept &= (of_users[users] >= k) & (of_items[items] >= k)
+    return kept
 
 
 def popularity_groups(degree: np.ndarray) -> np.ndarray:
