@@ -84,15 +84,6 @@ def root() -> Path:
 
 
 @pytest.fixture(scope="session")
-def real_data() -> Path:
-    """The folder with the real data."""
-    folder = data_folder()
-    if folder is None:
-        pytest.skip("needs the real data: set LTHNB_DATA to their folder")
-    return folder
-
-
-@pytest.fixture(scope="session")
 def book() -> Path:
     """The folder of the built book, built if it is not up to date.
 

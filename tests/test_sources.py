@@ -3,7 +3,6 @@
 Tests of the real files need LTHNB_DATA; all others make their own small files.
 """
 
-import hashlib
 import json
 import pickle
 
@@ -18,16 +17,13 @@ from lthnb.data import PARTS, DataError
 from lthnb.datasets.pickles import read_matrix
 from lthnb.datasets.planted import Planted, planted_pairs
 from lthnb.datasets.sources import SOURCES, Source, choosable, load, options_of
+from lthnb.store.files import sha256
 from lthnb.store.records import Record
 from lthnb.store.runs import Store
 from lthnb.thinning import data_again
 
 TRAIN = b"0 1 2 3 4 5 6 7 8\n1 0 2\n2\n5 3 4\n"
 TEST = b"0 9\n1 3\n"
-
-
-def sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
 
 
 def toy_source(train=TRAIN, test=TEST, **more) -> Source:
