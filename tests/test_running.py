@@ -34,14 +34,15 @@ def test_recorded_rows_are_shown_and_nothing_is_trained(store):
 
 
 @pytest.mark.parametrize("name", ["gowalla", "ratings.csv"])
-def test_data_of_which_nothing_is_recorded_are_trained_under_quick(name, monkeypatch):
-    """Also where the grid wants them recorded."""
+def test_data_of_which_nothing_is_recorded_are_trained_under_quick(name, monkeypatch, capsys):
+    """And it says so; also where the grid wants them recorded."""
     asked = []
     monkeypatch.setattr(
         running, "run", lambda searches, *_: asked.extend(searches) or pd.DataFrame()
     )
     running.chapter_rows("existence", parameters(profile="recorded", dataset=[name]))
     assert {(one.dataset, one.settings["max_epochs"]) for one in asked} == {(name, 300)}
+    assert f"{name}: not recorded; trained under profile 'quick'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("chapter", [c for c in chapters() if c not in ("table-2", "published")])

@@ -127,13 +127,9 @@ def run_notebooks(
 
 def stop_in_order() -> None:
     """From here on let SIGTERM and the end of the terminal unwind this process, as Ctrl-C does."""
-
-    def leave(number: int, frame: Any) -> None:
-        raise SystemExit(128 + number)
-
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) == signal.SIG_DFL:  # under nohup the second is ignored
-            signal.signal(number, leave)
+            signal.signal(number, lambda number, _: sys.exit(128 + number))
 
 
 @dataclass
