@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
@@ -14,21 +14,14 @@ UNITS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9, "order": 1.0}  # in secon
 class Options(
     BaseModel, frozen=True, extra="forbid", allow_inf_nan=False, coerce_numbers_to_str=True
 ):
-    """Base of all options; each field has its meaning as `description`."""
+    """Base of all options; each field has its meaning as `description`. Raises ConfigError for the
+    first option that cannot be."""
 
-
-Some = TypeVar("Some", bound=Options)
-
-
-def checked(cls: type[Some], given: dict[str, Any], where: str) -> Some:
-    """The options `given`, as `cls` has them.
-
-    Raises ConfigError for the first that cannot be; where: what to call them in it.
-    """
-    try:
-        return cls(**given)
-    except ValidationError as error:
-        raise ConfigError(in_one_line(cls, error, where)) from None
+    def __init__(self, **given: Any) -> None:
+        try:
+            super().__init__(**given)
+        except ValidationError as error:
+            raise ConfigError(in_one_line(type(self), error, error.title)) from None
 
 
 def explained(cls: type[Options], **defaults: Any) -> dict[str, str]:
@@ -39,7 +32,7 @@ def explained(cls: type[Options], **defaults: Any) -> dict[str, str]:
     }
 
 
-class TableOptions(Options):
+class TableOptions(Options, title="table"):
     """Of a table of one's own."""
 
     user: str = Field("user", description="column of the users' ids")

@@ -23,7 +23,7 @@ from lthnb.config import ConfigError, nearest
 from lthnb.data import PARTS, DataError, Interactions
 from lthnb.datasets.assembling import Raw, Split, assemble
 from lthnb.datasets.fetching import retrieve
-from lthnb.datasets.options import TableOptions, checked, explained
+from lthnb.datasets.options import TableOptions, explained
 from lthnb.datasets.planted import Planted, planted_pairs
 from lthnb.datasets.tables import looks_like_table, parts_of, read_parts
 from lthnb.paper import TABLE1
@@ -75,7 +75,7 @@ def load(
     What is merged or left out is counted: show the result. Raises DataError or ConfigError, which
     name what was found, what was expected, what to do.
     """
-    how = checked(Split, {"how": split, "seed": split_seed}, "Split")
+    how = Split(how=split, seed=split_seed)
     known = _known(source)
     chosen = _chosen(known, options)
     if known is None:
@@ -199,15 +199,15 @@ def choosable(source: Any) -> dict[str, str]:
 def _chosen(known: Source | None, given: dict[str, Any]) -> Any:
     """The options of a source or a table. Raises ConfigError for one that cannot be."""
     if known is None:
-        return checked(TableOptions, given, "table")
+        return TableOptions(**given)
     if known.name == "synthetic":
-        return checked(Planted, given, "Planted")
+        return Planted(**given)
     for name in given.keys() - set(known.options):
         raise ConfigError(
             f"source {known.name!r}: unknown setting {name!r}, expected "
             f"{', '.join(known.options) or 'none'}.{nearest(name, known.options)}"
         )
-    return checked(TableOptions, {**known.table, **given}, known.name)
+    return TableOptions(**{**known.table, **given})
 
 
 def _read(known: Source, paths: dict[str, Path], chosen: Any) -> Raw:
