@@ -262,13 +262,13 @@ def magnitudes(
 
 
 def overlap(a: np.ndarray, b: np.ndarray) -> dict[str, float]:
-    """Entries that two masks, bool (rows, F), both keep: over those that either keeps (`jaccard`),
-    over what independent masks of these densities share (`chance`), and over what masks share whose
-    rows keep as many entries as these, in random columns (`rows`); nan where that is nothing."""
+    """Entries that two masks, bool (rows, F), both keep: over what independent masks of these
+    densities share (`chance`), and over what masks share whose rows keep as many entries as these,
+    in random columns (`rows`); nan where that is nothing."""
     both = float((a & b).sum())
     by_rows = float(a.sum(1).astype(float) @ b.sum(1) / a.shape[1])
     by_chance = float(a.sum()) * float(b.sum()) / a.size
-    expected = {"jaccard": float((a | b).sum()), "chance": by_chance, "rows": by_rows}
+    expected = {"chance": by_chance, "rows": by_rows}
     return {name: both / one if one else float("nan") for name, one in expected.items()}
 
 
