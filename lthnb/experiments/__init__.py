@@ -11,11 +11,10 @@ from dataclasses import replace
 from functools import cache
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from lthnb.config import one_of
-from lthnb.experiments.grid import EMPTY, SETTINGS, TAGS, Grid, Search
+from lthnb.experiments.grid import SETTINGS, TAGS, Grid, Search
 from lthnb.experiments.selection import best_of
 from lthnb.store.records import ONE_SHOT
 from lthnb.store.results import results
@@ -54,8 +53,7 @@ def missing(
     frame = results(live=live) if frame is None else frame
     _, wanted = _beside(tuned(Grid.read().recorded(chapter), frame), frame, where)
     shown = ["dataset", "backbone", *SETTINGS, *TAGS, "seed", "round", "density"]
-    found = wanted.loc[wanted["to_train"], shown].reset_index(drop=True)
-    return found.replace({EMPTY: None, -1.0: np.nan})
+    return wanted.loc[wanted["to_train"], shown].reset_index(drop=True)
 
 
 def main(rows: pd.DataFrame) -> pd.DataFrame:
@@ -94,22 +92,20 @@ def rows_of(searches: Sequence[Search], frame: pd.DataFrame) -> pd.DataFrame:
 def tuned(searches: Sequence[Search], frame: pd.DataFrame) -> list[Search]:
     """Searches with every λ that is ``tuned`` replaced by :func:`best_l2` of the dense models with
     the same data, backbone and other settings; nan where none was run."""
-    every = frame[frame["method"] == "dense"].assign(split_seed=_split_seeds)
-    every = every.fillna({"noise": EMPTY})
+    by = ["dataset", "backbone", "split_seed", "noise", *SETTINGS]
+    by.remove("l2")
+    dense = frame[frame["method"] == "dense"].assign(split_seed=_split_seeds)
+    alike = dict(list(dense.fillna({"noise": ""}).groupby(by)))
 
     @cache
-    def best(wanted: tuple[tuple[str, Any], ...]) -> float:
-        dense = every
-        for name, value in wanted:
-            dense = dense[dense[name] == value]
-        return best_l2(dense)
+    def best(wanted: tuple) -> float:
+        return best_l2(alike.get(wanted, dense[:0]))
 
     found = []
     for one in searches:
         if one.settings["l2"] == "tuned":
-            wanted = {"dataset": one.dataset, "backbone": one.backbone, **one.settings}
-            wanted |= {"split_seed": one.split_seed, "noise": one.noise}
-            l2 = best(tuple((name, value) for name, value in wanted.items() if name != "l2"))
+            given = {**vars(one), **one.settings}
+            l2 = best(tuple(given[name] for name in by))
             one = replace(one, settings={**one.settings, "l2": l2})
         found.append(one)
     return found
@@ -133,13 +129,13 @@ def _beside(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The rows of some searches that a frame has; and all of their rows, `to_train` where the run
     is in none."""
+    placed = _placed(frame)
     wanted = pd.DataFrame([row for one in searches for row in one.rows()]).drop_duplicates(MATCH)
-    wanted = wanted.astype({"rewind_epoch": float, "rate": float, "l2": float})
+    wanted = wanted.astype(placed[MATCH].dtypes)  # a merge takes empty for empty
     for name, value in where.items():
         one_of("column", name, wanted.columns)
         values = value if isinstance(value, list | tuple | set) else [value]
         wanted = wanted[wanted[name].isin(values)]
-    placed = _placed(frame)
     beside = wanted[[*MATCH, "round", "density"]].merge(
         placed[[*MATCH, "key", "search"]], on=MATCH, how="left", validate="one_to_one"
     )
@@ -156,14 +152,8 @@ def _placed(frame: pd.DataFrame) -> pd.DataFrame:
     frame = frame[(frame["method"] != "lcm") | (frame["round"] > 0)]
     once = frame["method"].isin([*ONE_SHOT, "lcm"]) & (frame["round"] > 0)
     place = frame["density"].map("{:.3g}".format).where(once, frame["round"].astype(str))
-    epochs = frame["rewind_epoch"].astype("Float64").fillna(-1.0).astype(float)
-    filled = {"rewind_epoch": epochs, "rate": frame["rate"].fillna(-1.0)}
-    filled |= {
-        name: frame[name].fillna(EMPTY)
-        for name in ("rewind", "prune_from", "basis", "criterion", "policy", "noise")
-    }
-    filled |= {"place": place.astype(str), "by_density": frame["densities"].notna()}
-    return frame.assign(split_seed=_split_seeds, **filled)
+    by_density = frame["densities"].notna()
+    return frame.assign(split_seed=_split_seeds, place=place.astype(str), by_density=by_density)
 
 
 def _split_seeds(frame: pd.DataFrame) -> pd.Series:

@@ -22,7 +22,6 @@ TAGS = ("method", "rate", "rewind", "rewind_epoch", "prune_from", "basis", "crit
 AGAIN = ("other_start", "other_order")  # tickets trained again with half of their seed changed
 METHOD_NAMES = {"random": "rp", "random_x0": "rp_x0"}  # method → what `config.Schedule` calls it
 RECORDED = "recorded"  # the profile that trains nothing, beside those of the grid
-EMPTY = ""  # a tag that a method does not read
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ class Search:
     of: Mapping[str, Any] = field(default_factory=dict)
     policy: Mapping[str, Any] = field(default_factory=dict)
     split_seed: int = 0
-    noise: str = EMPTY
+    noise: str = ""
 
     def __hash__(self) -> int:
         return hash((self.dataset, self.backbone, self.method, self.seed, self.rewind, self.rate))
@@ -60,8 +59,8 @@ class Search:
     @property
     def spec(self) -> Spec:
         """Of its trainings."""
-        names = {"max_epochs": "epochs"}
-        settings = {names.get(name, name): value for name, value in self.settings.items()}
+        settings = dict(self.settings)
+        settings["epochs"] = settings.pop("max_epochs")
         model = Model(backbone=self.backbone, embedding_size=settings.pop("embedding_size"))
         return Spec(model, Training(**settings, order_seed=self.seed))
 
@@ -77,24 +76,26 @@ class Search:
             how |= {"rate": self.rate, "rounds": max(self.rounds)}
         return Schedule(METHOD_NAMES.get(method, method), **how)
 
-    def rows(self) -> Iterable[dict[str, Any]]:
+    def rows(self) -> list[dict[str, Any]]:
         """One row a run, with what the recorded tables tell it by; `place` tells the rounds of a
         search apart: IMP's by number, since densities are rounded to whole entries; what is pruned
         once by density, to three digits."""
-        given = {**vars(self), "scope": "join"}
+        given = {**vars(self), "scope": "join", "basis": self.basis or None}
         given["policy"] = canonical(dict(self.policy)) if self.policy else None
         given = {name: given[name] for name in records.TAGS}
         tags = records.search_tags(self.method, self.seed, **given)
         about = {"dataset": self.dataset, "backbone": self.backbone, **self.settings}
-        about |= {"seed": self.seed, "split_seed": self.split_seed, "noise": self.noise}
-        about |= {name: EMPTY if tags[name] is None else tags[name] for name in TAGS}
-        about |= {name: -1.0 for name in ("rate", "rewind_epoch") if tags[name] is None}
+        about |= {"seed": self.seed, "split_seed": self.split_seed, "noise": self.noise or None}
+        about |= {name: tags[name] for name in TAGS}
         about["by_density"] = tags["densities"] is not None
+        found = []
         for number, density in self._places():
             by_density = self.method in (*records.ONE_SHOT, "lcm")
             place = f"{density:.3g}" if by_density and number else str(number)
             untrained = {"max_epochs": 0} if self.method == "cut" and number else {}
-            yield {**about, **untrained, "round": number, "density": density, "place": place}
+            row = {**about, **untrained, "round": number, "density": density, "place": place}
+            found.append(row)
+        return found
 
     def _places(self) -> list[tuple[int, float]]:
         dense = [] if self.method == "lcm" else [(0, 1.0)]

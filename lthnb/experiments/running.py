@@ -122,7 +122,7 @@ def run(
         group = {one: own[one] for one in own if (one.settings["l2"] == "tuned") == last}
         frame = _of(digests)
         named = dict(zip(group, tuned(list(group.values()), frame), strict=True))
-        todo = {a: b for a, b in named.items() if len(rows_of([b], frame)) < len(list(b.rows()))}
+        todo = {a: b for a, b in named.items() if len(rows_of([b], frame)) < len(b.rows())}
         _announce(list(todo.values()), frame)
         work = [partial(train_search, one, data[_which(asked)]) for asked, one in todo.items()]
         _side_by_side(work, control, workers, scheduler)
@@ -143,7 +143,7 @@ def _which(one: Search) -> tuple[str, str, int, str]:
 
 def _announce(todo: Sequence[Search], frame: pd.DataFrame) -> None:
     """Say what will be trained and about how long that takes, told from rows alike."""
-    count = sum(len(list(one.rows())) for one in todo)
+    count = sum(len(one.rows()) for one in todo)
     if not count:
         return
     seconds = []
@@ -151,7 +151,7 @@ def _announce(todo: Sequence[Search], frame: pd.DataFrame) -> None:
         alike = frame[(frame["dataset"] == one.dataset) & (frame["backbone"] == one.backbone)]
         for name in ("embedding_size", "batch_size", "max_epochs"):
             alike = alike[alike[name] == one.settings[name]]
-        seconds += [alike["seconds"].median()] * len(list(one.rows())) if len(alike) else []
+        seconds += [alike["seconds"].median()] * len(one.rows()) if len(alike) else []
     about = (
         f"about {sum(seconds) / 60:.0f} min by runs alike" if seconds else "nothing alike is known"
     )
