@@ -95,8 +95,7 @@ class Control:
             for number, handler in before.items():
                 signal.signal(number, handler or signal.SIG_DFL)
 
-    @contextlib.contextmanager
-    def locked(self, key: str) -> Iterator[None]:
+    def locked(self, key: str) -> contextlib.AbstractContextManager[None]:
         """Hold a key of the store. Raises Stopped where there is a reason to stop while another
         process holds it."""
 
@@ -105,5 +104,4 @@ class Control:
                 raise Stopped(reason, key, None)
 
         lock = self.store.lock(key, check)
-        with lock if self.cluster is None else self.cluster.alone(key, lock):
-            yield
+        return lock if self.cluster is None else self.cluster.alone(key, lock)

@@ -92,10 +92,10 @@ def holm(p: pd.Series) -> pd.Series:
     return steps.cummax().clip(upper=1.0).reindex(p.index)
 
 
-def non_inferior(lower: pd.Series, margin: float = MARGIN) -> pd.Series:
-    """Whether a one-sided lower 95 % bound of a paired relative difference lies above −margin;
-    never without a bound."""
-    return lower > -margin
+def non_inferior(lower: pd.Series) -> pd.Series:
+    """Whether a one-sided lower 95 % bound of a paired relative difference lies above
+    −:data:`MARGIN`; never without a bound."""
+    return lower > -MARGIN
 
 
 def interval(frame: pd.DataFrame) -> pd.Series:

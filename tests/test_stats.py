@@ -93,4 +93,3 @@ def test_holm_multiplies_the_smallest_by_how_many_there_are():
 
 def test_non_inferior_tolerates_a_loss_of_one_percent():
     assert stats.non_inferior(pd.Series([-0.009, -0.011, np.nan])).tolist() == [True, False, False]
-    assert stats.non_inferior(pd.Series([-0.011]), margin=0.02).tolist() == [True]

@@ -88,20 +88,15 @@ def replay(record: Record, data: Interactions, control: Control) -> Replay:
         return found
 
 
-def _same(record: Record, again: Record, column: str) -> bool:
-    """Whether two rows have one value, or one of them, of an earlier version, has none."""
-    values = {one.row[column] for one in (record, again)} - {None}
-    return len(values) < 2
-
-
 def compare(record: Record, again: Record) -> Replay:
     """Two records of one key: the one that was kept, and one trained again."""
     pairs = zip(record.nested["losses"], again.nested["losses"], strict=False)
     hits = [r.hits().hits for r in (record, again)]
     recall = [r.row["recall@20"] for r in (record, again)]
+    rounded = {r.row["int8_recall@20"] for r in (record, again)} - {None}  # older rows have none
     return Replay(
         record.key,
-        record.results_digest == again.results_digest and _same(record, again, "int8_recall@20"),
+        record.results_digest == again.results_digest and len(rounded) < 2,
         max((abs(b - a) / abs(a) if a else math.inf for a, b in pairs), default=math.inf),
         recall[1] / recall[0] - 1 if recall[0] else float(recall[1] != 0),
         int((hits[0] != hits[1]).any(1).sum()),

@@ -46,9 +46,8 @@ def chapter_rows(chapter: str, p: Any) -> pd.DataFrame:
     `protocol` (empty: the settings'); `profile`: ``recorded`` shows what is recorded and trains
     nothing, the others train what is missing and show that; `fresh`: train again what is shown;
     `workers`: searches side by side (empty: one a core), or the address of a Dask scheduler whose
-    workers train; :data:`sources.PARAMETERS` and `split`, of
-    your own table. Data that are not recorded are trained under ``quick``. Raises ConfigError for a
-    wrong value.
+    workers train; :data:`sources.PARAMETERS` and `split`, of your own table. Data that are not
+    recorded are trained under ``quick``. Raises ConfigError for a wrong value.
     """
     grid = Grid.read()
     one_of("profile", p.profile, [RECORDED, *grid.profiles])
@@ -60,30 +59,22 @@ def chapter_rows(chapter: str, p: Any) -> pd.DataFrame:
             say(f"{', '.join(others)}: not recorded; trained under profile {UNRECORDED!r}.")
             profile = UNRECORDED
     where = {"dataset": p.dataset, "backbone": p.backbone, "seed": p.seeds}
-    where |= {"embedding_size": [p.embedding_size] if p.embedding_size else []}
-    where |= {"protocol": [p.protocol] if p.protocol else []}
+    where |= {"embedding_size": p.embedding_size, "protocol": p.protocol}
     where = {name: value for name, value in where.items() if value}
     control = Control(Store())
     if profile == RECORDED:
         frame = table(chapter, frame=recorded, **where)
-        left = frame.attrs["missing"]
     else:
-        changes = {n: v[0] for n, v in where.items() if n in ("embedding_size", "protocol")}
+        changes = {n: v for n, v in where.items() if n in ("embedding_size", "protocol")}
         changes |= {"seeds": p.seeds} if p.seeds else {}
-        frame = run(
-            grid.of_profile(
-                chapter, profile, p.dataset or ["movielens"], p.backbone or ["mf"], **changes
-            ),
-            control,
-            *_places(p.workers),
-            p,
-        )
-        left = 0
+        on = p.dataset or ["movielens"], p.backbone or ["mf"]
+        searches = grid.of_profile(chapter, profile, *on, **changes)
+        frame = run(searches, control, *_places(p.workers), p)
     if not len(frame):
         say(f"{chapter}: nothing is recorded of {', '.join(map(str, where.values()))}.")
     if p.fresh:
-        train_again(frame, p)
-    frame.attrs["missing"] = left
+        for one in reopened(frame.drop_duplicates("key"), p):
+            print(replay(one.record, one.data, one.control), flush=True)
     return frame
 
 
@@ -146,15 +137,13 @@ def _announce(todo: Sequence[Search], frame: pd.DataFrame) -> None:
     count = sum(len(one.rows()) for one in todo)
     if not count:
         return
-    seconds = []
+    seconds = 0.0
     for one in todo:
         alike = frame[(frame["dataset"] == one.dataset) & (frame["backbone"] == one.backbone)]
         for name in ("embedding_size", "batch_size", "max_epochs"):
             alike = alike[alike[name] == one.settings[name]]
-        seconds += [alike["seconds"].median()] * len(one.rows()) if len(alike) else []
-    about = (
-        f"about {sum(seconds) / 60:.0f} min by runs alike" if seconds else "nothing alike is known"
-    )
+        seconds += alike["seconds"].median() * len(one.rows()) if len(alike) else 0.0
+    about = f"about {seconds / 60:.0f} min by runs alike" if seconds else "nothing alike is known"
     say(f"up to {count} trainings in {len(todo)} searches: {about}.")
 
 
@@ -200,40 +189,32 @@ def _found(one: Search, data: Interactions, control: Control) -> Iterator[Any]:
 
 def _train_lcm(one: Search, data: Interactions, control: Control) -> None:
     """LCM (§4.4): maps from a dense teacher's frozen table to a small one."""
-    teacher = train_dense(
-        one.spec.with_model(embedding_size=one.of["embedding_size"]).with_training(
-            learning_rate=one.of["learning_rate"]
-        ),
-        data,
-        one.seed,
-        control,
-    )
+    large = one.spec.with_model(embedding_size=one.of["embedding_size"])
+    large = large.with_training(learning_rate=one.of["learning_rate"])
+    teacher = train_dense(large, data, one.seed, control)
     mask = StoredMask(None, (data.rows, one.settings["embedding_size"]), control.store)
     spec = one.spec.with_model(compression="linear")
     lcm = train(spec, data, Compressed(teacher.key, one.seed), mask, control, one.seed)
-    tags, share = search_tags("lcm", one.seed), one.densities[0]
-    for number, density, key in ((0, 1.0, teacher.key), (1, share, lcm.key)):
-        control.store.put_search(search_row(tags, teacher.key, number, density, key))
+    tags, put = search_tags("lcm", one.seed), control.store.put_search
+    put(search_row(tags, teacher.key, 0, 1.0, teacher.key))
+    put(search_row(tags, teacher.key, 1, one.densities[0], lcm.key))
 
 
 def _train_changed(one: Search, data: Interactions, control: Control) -> None:
     """A search's tickets again, under their own masks, with half of their seed changed."""
-    tags, dense = {**tags_of(one.schedule), "method": one.method}, ""
-    for found in rounds_of(one.schedule, one.spec, data, control):
-        dense = dense or found.run.key
-        if found.number in one.rounds:
-            spec, init = one.spec, Seeded(one.seed)
-            if one.method == "other_start":  # the one that `reinit` has at this round
-                init = start_of(replace(one.schedule, rewind="reinit"), found.number, "", "")
-            else:
-                spec = spec.with_training(order_seed=derived_seed(one.seed, "another order"))
-            mask = found.run.mask
-            ticket = train(spec, data, init, mask, control, one.seed)
-            for number, density, key in (
-                (0, 1.0, dense),
-                (found.number, mask.density, ticket.key),
-            ):
-                control.store.put_search(search_row(tags, dense, number, density, key))
+    tags, put = {**tags_of(one.schedule), "method": one.method}, control.store.put_search
+    dense, *rounds = rounds_of(one.schedule, one.spec, data, control)
+    for number, run, _ in rounds:
+        if number not in one.rounds:
+            continue
+        spec, init = one.spec, Seeded(one.seed)
+        if one.method == "other_start":  # the one that `reinit` has at this round
+            init = start_of(replace(one.schedule, rewind="reinit"), number, "", "")
+        else:
+            spec = spec.with_training(order_seed=derived_seed(one.seed, "another order"))
+        ticket = train(spec, data, init, run.mask, control, one.seed)
+        put(search_row(tags, dense.run.key, 0, 1.0, dense.run.key))
+        put(search_row(tags, dense.run.key, number, run.mask.density, ticket.key))
 
 
 def data_of(rows: pd.DataFrame, p: Any) -> dict[str, Interactions]:
@@ -241,8 +222,7 @@ def data_of(rows: pd.DataFrame, p: Any) -> dict[str, Interactions]:
     store, found = Store(), {}
     for row in rows.drop_duplicates("data_digest").itertuples():
         if row.source == "table":
-            names = [name for name in p.dataset if name not in sources.SOURCES]
-            for name in names:
+            for name in [name for name in p.dataset if name not in sources.SOURCES]:
                 base = sources.load_with(name, row.protocol, p)
                 with contextlib.suppress(DataError):  # pairs of another table
                     one = derived(base, store.find(row.key), Control(store))
@@ -270,13 +250,6 @@ def masks_of(rows: pd.DataFrame) -> dict[str, np.ndarray]:
         if mask is not None:
             found[key] = mask.kept
     return found
-
-
-def train_again(rows: pd.DataFrame, p: Any) -> None:
-    """Train the runs of some rows again, in a store of its own, and say of each whether it came to
-    the same bits, or how far off it is."""
-    for one in reopened(rows.drop_duplicates("key"), p):
-        print(replay(one.record, one.data, one.control), flush=True)
 
 
 def _done_or_stopped(work: Callable[[Control], Any], control: Control) -> Stopped | None:

@@ -169,10 +169,6 @@ class Recorded:
 
     def nested(self, key: str, data_digest: str) -> dict[str, np.ndarray]:
         """The nested part of a run, :data:`records.NESTED`."""
-        if key not in self._nested_in:
-            raise DamagedFile(f"{self.folder}: no nested part of run {key[:8]}. {REMEDY}")
-        if data_digest not in self.splits:
-            raise DamagedFile(f"{self.folder}: no split of data {data_digest[:8]}. {REMEDY}")
         both = (self._nested_in[key], HISTORY), (self.splits[data_digest], SPLIT_PART)
         return {
             n: np.asarray(self.part(name)[n][row].values, NESTED[n])
