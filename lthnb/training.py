@@ -15,14 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from lthnb.config import (
-    SELECTION_K,
-    Init,
-    LthnbError,
-    Spec,
-    digest_text,
-    run_text,
-)
+from lthnb.config import SELECTION_K, Init, LthnbError, Spec, digest_text, run_text
 from lthnb.control import Control, Stopped
 from lthnb.data import DataError, Interactions
 from lthnb.kept import Epochs, TrainedRun, ensure_mask, final_mask, initialise, outputs_of

@@ -22,19 +22,8 @@ from lthnb.experiments.selection import SETTING
 SUPPORTED, CONTRADICTED, UNDECIDED = "supported", "contradicted", "undecided"
 ONE_RUN, TOO_FEW = "one run only", "cannot be tested with {} seeds"
 NOT_APPLICABLE, NOT_RUN, NO_DATA = "does not apply", "not run", "no data"
-COLUMNS = [
-    "claim",
-    *SETTING,
-    "about",
-    "density",
-    "unit",
-    "estimate",
-    "low",
-    "high",
-    "n",
-    "verdict",
-    "keys",
-]
+COLUMNS = ["claim", *SETTING, "about", "density", "unit"]
+COLUMNS += ["estimate", "low", "high", "n", "verdict", "keys"]
 Read = Callable[[str], pd.DataFrame]  # chapter → its rows, with the smallest batches
 DIFFERENCE, POINTS, RATIO = "relative difference", "difference in points", "ratio"  # units
 

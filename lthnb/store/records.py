@@ -30,25 +30,16 @@ COLUMNS: dict[str, dict[str, tuple[str, str]]] = {
 }
 RUN_COLUMNS, SEARCH_COLUMNS = COLUMNS["runs"], COLUMNS["searches"]
 
-ONE_SHOT = (
-    "omp",
-    "cut",
-    "finetune",
-    "dynamic",
-    "early",
-    "carried",
-    "pep",
-    "thresholds",
-    "random",
-    "random_x0",
-)  # methods that prune the dense table once a density
+RANDOM = ("random", "random_x0")  # methods with random masks
+# Methods that prune the dense table once a density.
+ONE_SHOT = ("omp", "cut", "finetune", "early", "carried", "pep", "thresholds", "dynamic", *RANDOM)
 TAGS = ("rate", "densities", "rewind", "rewind_epoch", "criterion", "prune_from", "scope")
 TAGS += ("basis", "policy")
 LATER = ("basis", "policy")  # no part of the name of a search that has none
 READ = {  # which of these a method reads, where it does not read all
     "omp": ("rewind", "rewind_epoch", "criterion", "prune_from", "scope", "basis"),
     **dict.fromkeys(("cut", "finetune"), ("criterion", "prune_from", "scope", "basis")),
-    **dict.fromkeys(("random", "random_x0"), ("criterion", "scope")),
+    **dict.fromkeys(RANDOM, ("criterion", "scope")),
     "dynamic": ("criterion", "scope", "policy"),
     **dict.fromkeys(("dense", "lcm", "early", "thresholds", "pep"), ()),
     "carried": ("basis",),
@@ -65,7 +56,7 @@ def search_tags(method: str, seed: int, **settings: Any) -> dict[str, Any]:
     """
     read, settings = READ.get(method, TAGS), {**dict.fromkeys(LATER), **settings}
     found = {name: settings[name] if name in read else None for name in TAGS}
-    if method in ("dynamic", "random", "random_x0"):
+    if method in ("dynamic", *RANDOM):
         found["criterion"] = "random"
     if found["rewind"] != "late":
         found["rewind_epoch"] = None
