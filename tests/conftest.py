@@ -18,6 +18,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import pytest
 from hypothesis import settings
 
+from lthnb.store.runs import Store
+
 # No time limit per example: machines are shared, and numba compiles in the first one. Under CI the
 # examples are the same every time, so that what fails there fails here.
 settings.register_profile("lthnb", deadline=None, derandomize=bool(os.environ.get("CI")))
@@ -75,6 +77,12 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo):
             report.outcome = "failed"
             report.longrepr = f"{variable} is set, and this test was skipped: {reason}"
     return report
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """An empty store, with no recorded runs beside it."""
+    return Store(tmp_path / "store", results=None)
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ import shutil
 
 import numpy as np
 import pytest
-from toys import quiet, seeded, toy_data, toy_spec, trained
+from toys import quiet, toy_data, toy_spec, trained
 
 from lthnb.config import Rotated, Schedule, Seeded
 from lthnb.control import Stopped
@@ -32,7 +32,7 @@ def everything(store: Store) -> dict[str, tuple]:
     """What a search and a training from an array came to, with all that the store keeps of them;
     trains what is missing, and goes on where a training was stopped."""
     out = {}
-    for one in rounds_of(*seeded(Schedule("imp", 0.5, 2), SPEC, 0), DATA, quiet(store)):
+    for one in rounds_of(Schedule("imp", 0.5, 2), SPEC, DATA, quiet(store)):
         run = one.run
         out[run.key] = (run.ensure_weights().tobytes(), run.ensure_mask().digest)
         out[run.key] += (run.record.results_digest, run.record.nested["hits"].tobytes())

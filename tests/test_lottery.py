@@ -18,11 +18,6 @@ DATA, SPEC = toy_data(), toy_spec()
 IMP = Schedule("imp", 0.3, 3)
 
 
-@pytest.fixture
-def store(tmp_path):
-    return Store(tmp_path / "store", results=None)
-
-
 def searched(store, schedule=IMP, spec=SPEC, data=DATA, **settings):
     """The runs of a search, dense first."""
     return [one.run for one in rounds_of(schedule, spec, data, quiet(store, **settings))]

@@ -13,7 +13,6 @@ from lthnb.experiments import masks
 from lthnb.experiments.masks import costs, nonzero_by_layer, overlap, row_sizes
 from lthnb.plots.masks import first_entries, heat_maps
 from lthnb.pruning import Mask
-from lthnb.store.runs import Store
 
 # Two users and three items; rows keep 3, 1 and 2, 0, 1 of four entries.
 PLANTED = np.array(
@@ -21,11 +20,6 @@ PLANTED = np.array(
 )  # fmt: skip
 MF, LIGHTGCN = Model("mf", 4), Model("lightgcn", 4, layers=2)
 DATA, SPEC = toy_data(), toy_spec()
-
-
-@pytest.fixture
-def store(tmp_path):
-    return Store(tmp_path / "store", results=None)
 
 
 def half(share=0.4):

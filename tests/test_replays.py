@@ -4,9 +4,10 @@ import shutil
 
 import numpy as np
 import pytest
-from toys import BRIEF, TINY, command, half, quiet, toy_data, toy_spec, trained
+from toys import BRIEF, TINY, half, quiet, toy_data, toy_spec, trained
 
 from lthnb import config
+from lthnb.__main__ import main
 from lthnb.config import Compressed, Rotated, Schedule, Seeded, Snapshot
 from lthnb.data import DataError
 from lthnb.experiments.replays import compare, replay
@@ -132,12 +133,13 @@ def test_other_bits_are_judged_by_the_tolerances(store):
     assert compare(other({"hits": hits}), record).users == 3
 
 
-def test_from_the_command_line(tmp_path):
-    command(tmp_path, *TINY, *BRIEF, "--rounds", "1")
-    shutil.rmtree(tmp_path / "store" / "masks")
-    keys = Store(tmp_path / "store", results=None).own_keys()
-    done = command(tmp_path, "results", "replay", *keys, "--quiet")
-    assert (done.returncode, done.stdout.count("the same bits")) == (0, 2), done.stderr
+def test_from_the_command_line(store, monkeypatch, capsys):
+    monkeypatch.setenv("LTHNB_STORE", str(store.folder))
+    monkeypatch.setenv("LTHNB_RESULTS", str(store.results))
+    assert main([*TINY, *BRIEF, "--rounds", "1"]) == 0
+    shutil.rmtree(store.folder / "masks")
+    assert main(["results", "replay", *store.own_keys(), "--quiet"]) == 0
+    assert capsys.readouterr().out.count("the same bits") == 2
 
 
 def test_a_recorded_run_again(tmp_path):

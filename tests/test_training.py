@@ -41,11 +41,6 @@ from lthnb.store.runs import Store
 from lthnb.training import Diverged
 
 
-@pytest.fixture
-def store(tmp_path):
-    return Store(tmp_path / "store", results=None)
-
-
 def resumed(store, data, spec, mask=None, init=None, **settings):
     """Train with an order to stop at every epoch's end, again and again, each time in a store read
     anew; how often it stopped."""

@@ -2,9 +2,6 @@
 
 import multiprocessing
 import os
-import subprocess
-import sys
-from dataclasses import replace
 from multiprocessing import forkserver
 from pathlib import Path
 from unittest import mock
@@ -14,7 +11,7 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
-from lthnb.config import DENSE, Model, Schedule, Seeded, Spec, Training, digest_text
+from lthnb.config import DENSE, Model, Seeded, Spec, Training, digest_text
 from lthnb.control import Control
 from lthnb.data import Interactions, pick_per_user, to_csr
 from lthnb.kept import TrainedRun
@@ -72,19 +69,10 @@ def toy_spec(backbone: str = "mf", size: int = 4, **training) -> Spec:
     return Spec(Model(backbone, size), Training(**settings))
 
 
-def dense(data: Interactions, spec: Spec) -> Mask:
-    return Mask.dense(data.rows, spec.model.embedding_size)
-
-
 def half(data: Interactions, spec: Spec, seed: int = 0) -> Mask:
     """A random mask of about half density."""
     rng = np.random.default_rng(seed)
     return Mask(rng.random((data.rows, spec.model.embedding_size)) < 0.5)
-
-
-def seeded(schedule: Schedule, spec: Spec, seed: int) -> tuple[Schedule, Spec]:
-    """Schedule and spec of one seed, which sets both X⁰ and the order of triplets."""
-    return replace(schedule, seed=seed), spec.with_training(order_seed=seed)
 
 
 def quiet(store: Store, **settings) -> Control:
@@ -93,7 +81,8 @@ def quiet(store: Store, **settings) -> Control:
 
 def trained(store: Store, data: Interactions, spec: Spec, mask=None, init=None, **s) -> TrainedRun:
     """Train with defaults for all that a test does not care about."""
-    mask = stored(dense(data, spec) if mask is None else mask, store)
+    whole = Mask.dense(data.rows, spec.model.embedding_size)
+    mask = stored(whole if mask is None else mask, store)
     return train(spec, data, Seeded(0) if init is None else init, mask, quiet(store, **s))
 
 
@@ -114,19 +103,6 @@ def environment(folder: Path, **more: str) -> dict[str, str]:
         **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1"),
         **more,
     }
-
-
-def command(folder: Path, *words: str, **more: str) -> subprocess.CompletedProcess:
-    """Run ``python -m lthnb`` to its end, away from any real store."""
-    folder.mkdir(parents=True, exist_ok=True)
-    return subprocess.run(
-        [sys.executable, "-m", "lthnb", *map(str, words)],
-        env=environment(folder, **more),
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-    )
 
 
 def processes():
