@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from toys import count_epochs, count_trainings, quiet, toy_data, toy_spec
+from toys import count_epochs, count_trainings, quiet, record_all, toy_data, toy_spec
 
 from lthnb.config import ConfigError, Schedule, Seeded, Snapshot
 from lthnb.lottery import rounds_of, targets
@@ -107,13 +107,6 @@ class TestSharing:
             assert np.array_equal(found.kept, round_.mask.kept)
         # One drawn otherwise than its row says is none.
         assert there.find_mask({**round_.mask.about, "digest": "0" * 32}, round_.mask.shape) is None
-
-
-def record_all(store, **how) -> Store:
-    """Record all runs of a store; a store that has these alone."""
-    results = store.folder.parent / "results"
-    adding.add(Store(store.folder, results), store.own_keys(), **how)
-    return Store(store.folder.parent / "other", results)
 
 
 USERS, ITEMS = slice(0, DATA.users), slice(DATA.users, None)

@@ -4,7 +4,7 @@ import shutil
 
 import numpy as np
 import pytest
-from toys import BRIEF, TINY, half, quiet, toy_data, toy_spec, trained
+from toys import BRIEF, TINY, half, quiet, record_all, toy_data, toy_spec, trained
 
 from lthnb import config
 from lthnb.__main__ import main
@@ -14,7 +14,6 @@ from lthnb.experiments.replays import compare, replay
 from lthnb.kept import TrainedRun
 from lthnb.lottery import rounds_of
 from lthnb.sampling import initial_table
-from lthnb.store import adding
 from lthnb.store.files import StoreError
 from lthnb.store.records import Record
 from lthnb.store.results import results
@@ -28,19 +27,9 @@ def searched(schedule, store):
     return list(rounds_of(schedule, SPEC, DATA, quiet(store)))
 
 
-@pytest.fixture
-def store(tmp_path):
-    return Store(tmp_path / "store", tmp_path / "results")
-
-
-@pytest.fixture
-def bare(tmp_path):
-    def recorded(store):
-        """Records all runs of a store; a store that has these alone, neither weights nor masks."""
-        adding.add(store, store.own_keys(), masks=False)
-        return Store(tmp_path / "other", tmp_path / "results")
-
-    return recorded
+def bare(store):
+    """A store that has the records of another, neither weights nor masks."""
+    return record_all(store, masks=False)
 
 
 SCHEDULES = [Schedule(method, 0.4, 2) for method in ("imp", "omp", "rp")]
@@ -51,9 +40,7 @@ SCHEDULES += [
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda s: f"{s.method} {s.rewind}")
-def test_runs_whose_masks_and_weights_are_not_kept_are_made_again_to_the_same_bits(
-    store, bare, schedule
-):
+def test_runs_whose_masks_and_weights_are_not_kept_are_made_again_to_the_same_bits(store, schedule):
     """With the chain of trainings and prunings that they come from."""
     rounds, only = searched(schedule, store), bare(store)
     last = rounds[-1]
@@ -73,7 +60,7 @@ def test_a_start_that_is_made_from_another_is_found_again(store):
         assert replay(run.record, DATA, quiet(store)).agrees
 
 
-def test_lcm_is_made_again_within_the_tolerances(store, bare):
+def test_lcm_is_made_again_within_the_tolerances(store):
     teacher = trained(store, DATA, toy_spec(size=8))
     lcm = toy_spec(size=4).with_model(compression="linear")
     run = trained(store, DATA, lcm, init=Compressed(teacher.key, 0))
@@ -81,7 +68,7 @@ def test_lcm_is_made_again_within_the_tolerances(store, bare):
     assert replay(only.find(run.key), DATA, quiet(only)).agrees
 
 
-def test_weights_and_masks_that_are_not_kept_are_said_and_made_on_demand(store, bare):
+def test_weights_and_masks_that_are_not_kept_are_said_and_made_on_demand(store):
     last = searched(Schedule("imp", 0.4, 2), store)[-1]
     only = bare(store)
     run = TrainedRun(only.find(last.run.key), DATA, quiet(only))
@@ -96,7 +83,7 @@ def test_weights_and_masks_that_are_not_kept_are_said_and_made_on_demand(store, 
         assert np.array_equal(mask.kept, last.run.mask.kept)
 
 
-def test_a_mask_that_comes_out_otherwise_is_not_trained(store, bare, monkeypatch):
+def test_a_mask_that_comes_out_otherwise_is_not_trained(store, monkeypatch):
     last = searched(Schedule("imp", 0.4, 1), store)[-1]
     only = bare(store)
     monkeypatch.setattr(TrainedRun, "ensure_weights", lambda *a: initial_table(3, 70, 4))
@@ -104,7 +91,7 @@ def test_a_mask_that_comes_out_otherwise_is_not_trained(store, bare, monkeypatch
         replay(only.find(last.run.key), DATA, quiet(only))
 
 
-def test_what_cannot_be_replayed_is_said(store, bare, monkeypatch):
+def test_what_cannot_be_replayed_is_said(store, monkeypatch):
     record = trained(store, DATA, SPEC).record
     given = trained(store, DATA, SPEC, mask=half(DATA, SPEC)).record
     assert replay(given, DATA, quiet(store)).same_bits  # its mask is in this store
@@ -133,9 +120,9 @@ def test_other_bits_are_judged_by_the_tolerances(store):
     assert compare(other({"hits": hits}), record).users == 3
 
 
-def test_from_the_command_line(store, monkeypatch, capsys):
+def test_from_the_command_line(store, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("LTHNB_STORE", str(store.folder))
-    monkeypatch.setenv("LTHNB_RESULTS", str(store.results))
+    monkeypatch.setenv("LTHNB_RESULTS", str(tmp_path / "results"))
     assert main([*TINY, *BRIEF, "--rounds", "1"]) == 0
     shutil.rmtree(store.folder / "masks")
     assert main(["results", "replay", *store.own_keys(), "--quiet"]) == 0

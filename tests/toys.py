@@ -17,6 +17,7 @@ from lthnb.data import Interactions, pick_per_user, to_csr
 from lthnb.kept import TrainedRun
 from lthnb.kernels import STEPS
 from lthnb.pruning import Mask
+from lthnb.store import adding
 from lthnb.store.runs import Store, StoredMask
 from lthnb.training import train
 
@@ -91,6 +92,13 @@ def stored(mask: Mask, store: Store) -> StoredMask:
     about = {"criterion": "given", "given": mask.digest, "shape": list(mask.shape)}
     known = None if mask.digest == DENSE else store.put_mask(mask, about)
     return StoredMask(known, mask.shape, store)
+
+
+def record_all(store: Store, **how) -> Store:
+    """Record all runs of a store; a store that has these alone."""
+    results = store.folder.parent / "results"
+    adding.add(Store(store.folder, results), store.own_keys(), **how)
+    return Store(store.folder.parent / "other", results)
 
 
 def environment(folder: Path, **more: str) -> dict[str, str]:
