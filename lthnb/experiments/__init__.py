@@ -89,6 +89,15 @@ def rows_of(searches: Sequence[Search], frame: pd.DataFrame) -> pd.DataFrame:
     return _beside(searches, frame, {})[0]
 
 
+def complete(searches: Sequence[Search], frame: pd.DataFrame) -> list[bool]:
+    """Of each search whether a frame has all of its rows."""
+    placed = _placed(frame)[MATCH].drop_duplicates()
+    rows = [{**row, "of": place} for place, one in enumerate(searches) for row in one.rows()]
+    wanted = pd.DataFrame(rows).astype(placed.dtypes)
+    found = wanted.merge(placed, on=MATCH, how="left", indicator="there")
+    return found["there"].eq("both").groupby(found["of"]).all().tolist()
+
+
 def tuned(searches: Sequence[Search], frame: pd.DataFrame) -> list[Search]:
     """Searches with every λ that is ``tuned`` replaced by :func:`best_l2` of the dense models with
     the same data, backbone and other settings; nan where none was run."""

@@ -19,7 +19,7 @@ from lthnb.control import Control, Stopped
 from lthnb.cutting import carried, cuts, dynamic, early, learned, turning_search
 from lthnb.data import DataError, Interactions
 from lthnb.datasets import sources
-from lthnb.experiments import rows_of, table, tuned
+from lthnb.experiments import complete, rows_of, table, tuned
 from lthnb.experiments.grid import AGAIN, RECORDED, Grid, Search
 from lthnb.experiments.replays import replay
 from lthnb.finders.interactions import UNTRAINED
@@ -108,17 +108,18 @@ def run(
             data[_which(one)] = noisy(found, noise)
     digests = [one.digest for one in data.values()]
     own = {one: replace(one, dataset=data[_which(one)].name) for one in searches}
-    done: list[Search] = []
+    found: list[Search] = []
     for last in (False, True):
         group = {one: own[one] for one in own if (one.settings["l2"] == "tuned") == last}
         frame = _of(digests)
         named = dict(zip(group, tuned(list(group.values()), frame), strict=True))
-        todo = {a: b for a, b in named.items() if len(rows_of([b], frame)) < len(b.rows())}
+        done = complete(list(named.values()), frame) if named else []
+        todo = {a: b for (a, b), whole in zip(named.items(), done, strict=True) if not whole}
         _announce(list(todo.values()), frame)
         work = [partial(train_search, one, data[_which(asked)]) for asked, one in todo.items()]
         _side_by_side(work, control, workers, scheduler)
-        done += named.values()
-    return rows_of(done, _of(digests))
+        found += named.values()
+    return rows_of(found, _of(digests))
 
 
 def _of(digests: Sequence[str]) -> pd.DataFrame:
