@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from worker import ranking, timed
 
-from benchmarks.adapters import kernels as one_by_one
 from lthnb import kernels
 from lthnb.config import Model, Schedule, Spec, Training
 from lthnb.control import Control
@@ -205,16 +204,6 @@ def pruning(job):
     return _facts(run, folder) | facts, dict
 
 
-def _kernels(backbone: str):
-    """The CPU step's kernels one by one, whatever `--step` says."""
-
-    def task(job):
-        training = Training(batch_size=job.batch, protocol="paper")
-        return getattr(one_by_one, f"{backbone}_kernels")(job, _data(job), training)
-
-    return task
-
-
 TASKS = {
     "hand over": hand_over,
     "step": _steps_task("mf", short=False),
@@ -222,10 +211,6 @@ TASKS = {
     "lightgcn": _steps_task("lightgcn", short=True),
     "ranking": rank,
     "scaling": scaling,
-    "kernels-mf": _kernels("mf"),
-    "kernels-lightgcn": _kernels("lightgcn"),
-    "kernels-ranking": lambda job: one_by_one.ranking(job, _data(job)),
-    "roof": one_by_one.roof,
     "agreement": agreement,
     "pruning": pruning,
 }
