@@ -32,8 +32,8 @@ from lthnb.finders.early import settled
 from lthnb.finders.interactions import UNTRAINED
 from lthnb.kept import TrainedRun, pruned_mask, tables
 from lthnb.kernels import resolve
-from lthnb.lottery import Round, descend, mask_of, pruning_of, targets
-from lthnb.pruning import CRITERIA, Mask, pruned, targets_by_rate
+from lthnb.lottery import Round, descend, mask_of, pruning_of
+from lthnb.pruning import CRITERIA, Mask, pruned_by, targets_by_rate
 from lthnb.store.records import pruning_key, search_row, search_tags
 from lthnb.store.runs import StoredMask
 from lthnb.training import train
@@ -66,10 +66,10 @@ def cuts(
     turn = _turn(dense, basis)
     init = Rotated(start, turn) if turn else start
 
-    def mask(number: int) -> StoredMask:
-        return _mask(dense, densities[number - 1], criterion, basis, turn)
+    def mask(density: float) -> StoredMask:
+        return _mask(dense, density, criterion, basis, turn)
 
-    yield from _each(dense, tags, len(densities), mask, init, spec)
+    yield from _each(dense, tags, densities, mask, init, spec)
 
 
 def turning_search(
@@ -98,14 +98,12 @@ def dynamic(
     that it is compared with, which gives spec and data."""
     how = {"criterion": "random", "scope": "join", "policy": canonical(policy.described())}
     tags = search_tags("dynamic", seed, **how)
-    schedule = Schedule("rp_x0", densities=tuple(densities), seed=seed)
-    spec = replace(dense.spec, policy=policy)
-    keep = targets(schedule, dense.data, dense.mask.shape[1])
+    schedule, spec = Schedule("rp_x0", seed=seed), replace(dense.spec, policy=policy)
 
-    def mask(number: int) -> StoredMask:
-        return mask_of(schedule, dense, keep[number - 1])
+    def mask(density: float) -> StoredMask:
+        return mask_of(schedule, dense, (round(density * dense.mask.entries),))
 
-    yield from _each(dense, tags, len(keep), mask, Seeded(seed), spec)
+    yield from _each(dense, tags, densities, mask, Seeded(seed), spec)
 
 
 def learned(dense: TrainedRun, densities: Sequence[float], seed: int) -> Iterator[TrainedRun]:
@@ -115,8 +113,7 @@ def learned(dense: TrainedRun, densities: Sequence[float], seed: int) -> Iterato
     whole, patience = StoredMask(None, shape, store), spec.training.epochs
     control, tags = replace(dense.control, keep=("last",)), search_tags("thresholds", seed)
 
-    def mask(number: int) -> StoredMask:
-        density = densities[number - 1]
+    def mask(density: float) -> StoredMask:
         finder = spec.with_model(compression="threshold", target_density=density)
         finder = resolve(finder.with_training(patience=patience, step="auto"))
         found = train(finder, dense.data, Seeded(seed), whole, control, seed)
@@ -129,7 +126,7 @@ def learned(dense: TrainedRun, densities: Sequence[float], seed: int) -> Iterato
         store.put_search(search_row(tags, dense.key, 1, ticket.density, found.key))
         return ticket
 
-    yield from _each(dense, search_tags("pep", seed), len(densities), mask, Seeded(seed))
+    yield from _each(dense, search_tags("pep", seed), densities, mask, Seeded(seed))
 
 
 def early(dense: TrainedRun, densities: Sequence[float], seed: int) -> Iterator[TrainedRun]:
@@ -137,19 +134,19 @@ def early(dense: TrainedRun, densities: Sequence[float], seed: int) -> Iterator[
     which that mask has settled."""
     store, shape, whole = dense.control.store, dense.mask.shape, dense.ensure_mask()
 
-    def mask(number: int) -> StoredMask:
-        keep = (round(densities[number - 1] * dense.mask.entries),)
+    def mask(density: float) -> StoredMask:
+        keep = (round(density * dense.mask.entries),)
         about = pruning_of(Schedule("omp"), dense.data, shape[1], dense.key, DENSE, keep)
         # Under which epoch it is kept is not known beforehand; nothing else has a number there.
         epochs = ({**about, "weights": n} for n in range(1, dense.record.epochs + 1))
         known = next(filter(None, (store.find_pruning(pruning_key(one)) for one in epochs)), None)
         if known is None:
-            masks = (pruned(about, whole, table).kept for table in tables(dense))
+            masks = (pruned_by(about, whole, np.abs(table)).kept for table in tables(dense))
             epoch, kept = settled(masks)
             known = store.put_mask(Mask(kept), {**about, "weights": epoch})
         return StoredMask(known, shape, store)
 
-    yield from _each(dense, search_tags("early", seed), len(densities), mask, Seeded(seed))
+    yield from _each(dense, search_tags("early", seed), densities, mask, Seeded(seed))
 
 
 def carried(
@@ -165,22 +162,26 @@ def carried(
     tags, there = search_tags("carried", seed, basis=basis or None), _turn(other, own)
     init = Rotated(start, turn) if turn else start
 
-    def mask(number: int) -> StoredMask:
-        return _mask(other, densities[number - 1], "magnitude", own, there)
+    def mask(density: float) -> StoredMask:
+        return _mask(other, density, "magnitude", own, there)
 
-    yield from _each(dense, tags, len(densities), mask, init)
+    yield from _each(dense, tags, densities, mask, init)
 
 
 def _each(
     dense: TrainedRun,
     tags: dict[str, Any],
-    count: int,
-    mask: Callable[[int], StoredMask],
+    densities: Sequence[float],
+    mask: Callable[[float], StoredMask],
     init: Init,
     spec: Spec | None = None,
 ) -> Iterator[TrainedRun]:
     """The trainings of a search whose masks do not depend on each other, all from one start."""
-    rounds = descend(dense, tags, count, lambda number, _: (dense.data, mask(number), init), spec)
+
+    def shrink(number: int, last: TrainedRun) -> tuple[Interactions, StoredMask, Init]:
+        return dense.data, mask(densities[number - 1]), init
+
+    rounds = descend(dense, tags, len(densities), shrink, spec)
     yield from (one.run for one in rounds if one.number)
 
 

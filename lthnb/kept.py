@@ -20,7 +20,7 @@ from lthnb.finders.dynamic import moved
 from lthnb.finders.interactions import UNTRAINED
 from lthnb.kernels import new_step
 from lthnb.models import LinearStart
-from lthnb.pruning import CRITERIA, Mask, Score, drawn, pruned, pruned_by
+from lthnb.pruning import CRITERIA, Mask, Score, drawn, pruned_by
 from lthnb.sampling import initial_maps, initial_table
 from lthnb.store.files import StoreError
 from lthnb.store.records import Record, pruning_key
@@ -183,8 +183,8 @@ def make_mask(
 ) -> Mask:
     """The mask of a pruning, by what it depends on: a random one; of the interactions, by
     :data:`interactions.UNTRAINED`; or of a run's weights, which with a `rotation` are turned first,
-    and so every entry is there again. score, seed: as of :func:`pruning.pruned`. Raises ConfigError
-    for a run whose mask moved."""
+    and so every entry is there again. score: a criterion of one's own, and `seed`, which it is
+    given. Raises ConfigError for a run whose mask moved, and what :func:`pruning.prune` does."""
     criterion = about["criterion"]
     if criterion == "random":
         return drawn(about)
@@ -195,10 +195,13 @@ def make_mask(
         found = f"run {run.key[:8]}: found a mask that moved in training"
         raise ConfigError(f"{found}, expected one that stayed: it cannot be pruned on.")
     weights = run.ensure_weights(about["weights"])
-    if "rotation" not in about:
-        return pruned(about, run.ensure_mask(), weights, score, seed)
-    weights = weights @ run.control.store.get_array(about["rotation"])
-    return pruned(about, Mask.dense(*weights.shape), weights)
+    if "rotation" in about:
+        weights = weights @ run.control.store.get_array(about["rotation"])
+        before = Mask.dense(*weights.shape)
+    else:
+        before = run.ensure_mask()
+    score = CRITERIA[criterion] if score is None else score
+    return pruned_by(about, before, score(weights, seed))
 
 
 @dataclass

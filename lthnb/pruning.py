@@ -136,15 +136,12 @@ def prune(
     scores: of the mask's shape. keep: entries to keep, one number for each row range of the scope;
     a range that has no more is left alone. users: how many of the rows are users. Of entries with
     equal scores, those with the lower flat index (row-major) go first. Raises ConfigError on a
-    wrong shape or number of ranges, and a score that is not a number.
+    wrong shape, and a score that is not a number.
     """
     if scores.shape != mask.shape:
         raise ConfigError(f"scores: found shape {scores.shape}, expected {mask.shape}.")
-    ranges = SCOPES[scope](users, mask.shape[0])
-    if len(keep) != len(ranges):
-        raise ConfigError(f"keep: found {len(keep)} numbers, expected {len(ranges)} for {scope!r}.")
     kept = mask.kept.copy()
-    for (first, last), wanted in zip(ranges, keep, strict=True):
+    for (first, last), wanted in zip(SCOPES[scope](users, mask.shape[0]), keep, strict=True):
         part = kept[first:last].reshape(-1)  # a view: whole rows lie side by side
         alive = np.flatnonzero(part)
         score = scores[first:last].reshape(-1)[alive]
@@ -167,20 +164,6 @@ def drawn(about: Mapping[str, Any]) -> Mask:
     shape = tuple(about["shape"])
     scores = stream_bits(about["seed"], "prune", np.arange(math.prod(shape))).reshape(shape)
     return pruned_by(about, Mask.dense(*shape), scores)
-
-
-def pruned(
-    about: Mapping[str, Any],
-    before: Mask,
-    weights: np.ndarray,
-    score: Score | None = None,
-    seed: int = 0,
-) -> Mask:
-    """The mask that a pruning gives, of a mask and weights (rows, F). about: what it depends on.
-    score: a criterion that is not among :data:`CRITERIA`, and `seed`, which it is given; those of
-    ours read none. Raises what :func:`prune` does."""
-    score = CRITERIA[about["criterion"]] if score is None else score
-    return pruned_by(about, before, score(weights, seed))
 
 
 def pruned_by(about: Mapping[str, Any], before: Mask, scores: np.ndarray) -> Mask:

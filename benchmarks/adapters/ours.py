@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -76,13 +77,12 @@ def _counted(data) -> dict:
 
 def _epochs(job, data, backbone: str, batches: int | None = None):
     """(name of the step, batches in a run, a function that runs the next): whole epochs, or as
-    many batches as asked for where the step lets us cut an epoch short."""
+    many batches as asked for."""
     name, step = _step(job, data, backbone)
-    if batches is not None and hasattr(step, "triplets"):
+    if batches is not None:
         step.triplets = min(step.triplets, batches * job.batch)
-    epochs = iter(range(1 << 30))
-    triplets = getattr(step, "triplets", data.train.nnz)
-    return name, -(-triplets // job.batch), lambda: step.run_epoch(next(epochs))
+    epochs = count()
+    return name, -(-step.triplets // job.batch), lambda: step.run_epoch(next(epochs))
 
 
 def _steps_task(backbone: str, short: bool):
@@ -163,7 +163,7 @@ def agreement(job):
         who: kernels.new_step(spec.with_training(step=step), data, start, mask, "cpu")
         for who, step in (("ours", "cpu"), ("reference", "reference"))
     }
-    sampler, epochs = Sampler.of(data.train, spec.training.order_seed), iter(range(1 << 30))
+    sampler, epochs = Sampler.of(data.train, spec.training.order_seed), count()
 
     def found(who: str, epoch: int):
         loss, step = both[who].run_epoch(epoch), both[who]
