@@ -1,4 +1,4 @@
-"""The backbones: what the table becomes before it is scored, the loss, and LCM's linear maps.
+"""The backbones: what the table becomes before it is scored; and the loss.
 
 Both score a user and an item by the inner product of their output rows. A new backbone is a class
 with `outputs`, and one line in `BACKBONES`.
@@ -138,26 +138,3 @@ class LinearStart(NamedTuple):
 
     teacher: np.ndarray
     maps: np.ndarray
-
-
-class LinearMaps:
-    """A teacher's frozen table, ready to be sent through maps to F columns (LCM, §4.4)."""
-
-    BLOCK = 256  # rows that are multiplied at once, so that no library cuts sums by its threads
-
-    def __init__(self, teacher: np.ndarray, users: int, dtype: torch.dtype, device: str) -> None:
-        self.sides = []
-        for rows in (teacher[:users], teacher[users:]):
-            # A column of ones takes the bias into the product; the last block is filled with zeros.
-            filled = np.zeros((-(-len(rows) // self.BLOCK) * self.BLOCK, rows.shape[1] + 1))
-            filled[: len(rows), :-1], filled[: len(rows), -1] = rows, 1.0
-            blocks = torch.from_numpy(filled).to(device, dtype)
-            self.sides.append((blocks.view(-1, self.BLOCK, filled.shape[1]), len(rows)))
-
-    def table(self, maps: torch.Tensor) -> torch.Tensor:
-        """Maps (2, F_t + 1, F) → the compressed table (rows, F): x W + b, side by side."""
-        parts = [
-            torch.bmm(blocks, one.expand(len(blocks), -1, -1)).flatten(0, 1)[:count]
-            for (blocks, count), one in zip(self.sides, maps, strict=True)
-        ]
-        return torch.cat(parts)

@@ -7,7 +7,9 @@ import torch
 
 from lthnb.config import ConfigError
 from lthnb.kernels.reference import ReferenceStep
-from lthnb.models import LinearMaps, LinearStart
+from lthnb.models import LinearStart
+
+BLOCK = 256  # rows that are multiplied at once, so that no library cuts sums by its threads
 
 
 class LinearStep(ReferenceStep):
@@ -23,8 +25,19 @@ class LinearStep(ReferenceStep):
         if not mask.all():
             found = f"mask: found density {mask.mean():.3g} with Model.compression 'linear'"
             raise ConfigError(f"{found}, expected the dense mask: LCM has no table to prune.")
-        self.maps = LinearMaps(table.teacher, self.users, dtype, self.device)
+        self.sides = []
+        for rows in np.split(table.teacher, [self.users]):
+            # A column of ones takes the bias into the product; the last block is filled with zeros.
+            filled = np.zeros((-(-len(rows) // BLOCK) * BLOCK, rows.shape[1] + 1))
+            filled[: len(rows), :-1], filled[: len(rows), -1] = rows, 1.0
+            blocks = torch.from_numpy(filled).to(self.device, dtype)
+            self.sides.append((blocks.view(-1, BLOCK, filled.shape[1]), len(rows)))
         return table.maps
 
     def _table(self) -> torch.Tensor:
-        return self.maps.table(self.parameter)
+        """x W + b, side by side: (rows, F)."""
+        parts = [
+            torch.bmm(blocks, one.expand(len(blocks), -1, -1)).flatten(0, 1)[:count]
+            for (blocks, count), one in zip(self.sides, self.parameter, strict=True)
+        ]
+        return torch.cat(parts)
