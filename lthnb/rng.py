@@ -5,8 +5,8 @@ is a mixing of ``start + (n + 1) · GOLDEN``, so any element can be had without 
 position in a training is thus one integer, and every backend draws the same numbers. The purpose
 ("init", "order", "split" …) keeps the streams of one seed apart.
 
-The arithmetic is that of 64-bit integers which wrap around, written for numpy and for numba; a test
-holds the two equal, integer for integer.
+The arithmetic is that of 64-bit integers which wrap around. numba compiles it, and numpy runs the
+same lines over whole arrays; a test holds the two equal, integer for integer.
 """
 
 from __future__ import annotations
@@ -19,8 +19,6 @@ import numpy as np
 GOLDEN = 0x9E3779B97F4A7C15
 MIX_1 = 0xBF58476D1CE4E5B9
 MIX_2 = 0x94D049BB133111EB
-
-_U = np.uint64
 
 
 def stream_start(seed: int, purpose: str) -> int:
@@ -54,14 +52,11 @@ def below(bits, n):
 
 def stream_bits(seed: int, purpose: str, counters: np.ndarray) -> np.ndarray:
     """Elements of a stream, uint64, of the shape of `counters` (non-negative integers)."""
-    start = _U(stream_start(seed, purpose))
+    start, counters = np.uint64(stream_start(seed, purpose)), np.asarray(counters, np.uint64)
     with np.errstate(over="ignore"):
-        z = start + (np.asarray(counters).astype(_U) + _U(1)) * _U(GOLDEN)
-        z = (z ^ (z >> _U(30))) * _U(MIX_1)
-        z = (z ^ (z >> _U(27))) * _U(MIX_2)
-        return z ^ (z >> _U(31))
+        return mix.py_func(start + (counters + np.uint64(1)) * np.uint64(GOLDEN))
 
 
 def stream_uniform(seed: int, purpose: str, counters: np.ndarray) -> np.ndarray:
     """float64 in [0, 1) from the upper 53 bits, of the shape of `counters`."""
-    return (stream_bits(seed, purpose, counters) >> _U(11)).astype(np.float64) * 2.0**-53
+    return (stream_bits(seed, purpose, counters) >> np.uint64(11)).astype(np.float64) * 2.0**-53
