@@ -9,19 +9,17 @@ from lthnb.config import one_of
 VALUES = ("float32", "float16", "int8")
 
 
-def encode(values: np.ndarray, kept: np.ndarray, kind: str) -> dict[str, np.ndarray]:
-    """Kept values (n,) of a table as tensors: `values`, and for int8, which is rounded to 127 steps
-    of the row's largest, `scales` (rows,). kept: bool (rows, F), the mask. kind: of :data:`VALUES`;
-    raises ConfigError for another."""
+def encode(table: np.ndarray, kept: np.ndarray, kind: str) -> dict[str, np.ndarray]:
+    """The kept values of a table (rows, F) as tensors: `values` (n,), and for int8, which is
+    rounded to 127 steps of the row's largest, `scales` (rows,). kept: bool (rows, F), the mask.
+    kind: of :data:`VALUES`; raises ConfigError for another."""
     one_of("values", kind, VALUES)
-    if kind == "float32":
-        return {"values": values.astype(np.float32)}
-    if kind == "float16":
-        return {"values": values.astype(np.float16)}
-    rows = np.repeat(np.arange(len(kept)), kept.sum(1))
-    largest = np.zeros(len(kept), np.float32)
-    np.maximum.at(largest, rows, np.abs(values))
-    scales = np.where(largest > 0, largest / np.float32(127), np.float32(1)).astype(np.float32)
+    values = table[kept]
+    if kind != "int8":
+        return {"values": values.astype(kind)}
+    largest = np.abs(table).max(1, where=kept, initial=0).astype(np.float32)
+    scales = np.where(largest > 0, largest / np.float32(127), np.float32(1))
+    rows = np.nonzero(kept)[0]
     return {"values": np.rint(values / scales[rows]).astype(np.int8), "scales": scales}
 
 

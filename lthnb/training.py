@@ -198,7 +198,7 @@ def score_rounded(
 ) -> tuple[np.ndarray, dict[str, float]]:
     """A table of weights, (rows, F), as a file with such values (:data:`rounding.VALUES`) gives it
     back, and its Recall@20 and NDCG@20 on a part. kept: bool, its mask."""
-    rounded = decode(encode(table[kept], kept, values), kept)
+    rounded = decode(encode(table, kept, values), kept)
     hits = evaluate(outputs_of(spec, data, rounded, kept, control), data, part)
     scores = {f"{name}@{SELECTION_K}": hits.mean(name, SELECTION_K) for name in ("recall", "ndcg")}
     return rounded, scores

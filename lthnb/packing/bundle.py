@@ -77,7 +77,7 @@ def table_tensors(table: np.ndarray, kept: np.ndarray, values: str) -> dict[str,
     """A table and its mask, bool, both (rows, F), as tensors: `kept`, and those of
     :func:`rounding.encode`."""
     bits = np.frombuffer(zlib.compress(np.packbits(kept).tobytes(), 9), np.uint8)
-    return {"kept": bits, **encode(table[kept], kept, values)}
+    return {"kept": bits, **encode(table, kept, values)}
 
 
 def table_bytes(table: np.ndarray, kept: np.ndarray, values: str) -> int:
@@ -111,14 +111,13 @@ def save(
     metadata = {"format": FORMAT, "version": VERSION, "about": canonical({**about, **shape})}
     metadata["digest"] = _digest(tensors, metadata["about"])
     tensors = {name: np.array(tensor, order="C") for name, tensor in tensors.items()}
-    write_file(Path(path), safetensors.save(tensors, metadata))
-    return Path(path)
+    write_file(path, safetensors.save(tensors, metadata))
+    return path
 
 
 def load(path: Path) -> dict[str, Any]:
     """What :func:`save` wrote: its arguments by name. Raises PackingError for a file that is
     missing, foreign, altered or of a later version; nothing in it is executed."""
-    path = Path(path)
     try:
         content = path.read_bytes()
         tensors = safetensors.load(content)
