@@ -35,7 +35,7 @@ Backbone = Literal["mf", "lightgcn"]
 Protocol = Literal["validated", "paper"]
 Step = Literal["auto", "reference", "cpu"]
 Criterion = Literal["magnitude", "row_rank", "row_floor", "columns"]
-BACKBONES, PROTOCOLS, STEPS, CRITERIA = map(get_args, (Backbone, Protocol, Step, Criterion))
+BACKBONES, PROTOCOLS, CRITERIA = map(get_args, (Backbone, Protocol, Criterion))
 PROPAGATING = ("lightgcn",)  # backbones that read `layers` and `layer_combination`
 
 Count = Annotated[int, Field(ge=1)]

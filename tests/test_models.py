@@ -9,7 +9,7 @@ from toys import half, interactions, toy_data, toy_spec
 
 from lthnb import config
 from lthnb.config import Model
-from lthnb.kernels import STEPS
+from lthnb.kernels import new_step
 from lthnb.models import BACKBONES, MF, LightGCN, adjacency, bpr_loss, propagate
 from lthnb.sampling import Sampler, initial_table
 
@@ -139,7 +139,7 @@ class TestLoss:
 def test_mf_scores_of_a_ticket_are_those_of_its_masked_table():
     data, spec = toy_data(), toy_spec()
     mask, table = half(data, spec), initial_table(0, data.rows, 4)
-    step = STEPS["reference"](spec, data, table, mask.kept)
+    step = new_step(spec, data, table, mask.kept)
     assert np.array_equal(step.outputs().numpy(), (mask.kept * table).astype(np.float32))
 
 
@@ -148,7 +148,7 @@ def test_the_loss_is_that_of_all_triplets_of_the_epoch():
     data, spec = toy_data(), toy_spec(learning_rate=1e-12, batch_size=50, dtype="float64", l2=0)
     assert data.train.nnz % 50
     start = initial_table(0, data.rows, 4)
-    step = STEPS["reference"](spec, data, start, np.ones(start.shape, bool))
+    step = new_step(spec, data, start, np.ones(start.shape, bool))
     triplets = torch.from_numpy(Sampler.of(data.train, 0).draw(data.train.nnz, data.train.nnz))
     table = torch.from_numpy(start)
     whole = bpr_loss(table, table, triplets, users=data.users, l2=0.0)

@@ -32,7 +32,7 @@ from lthnb.config import Dynamic, Rotated, Seeded, Snapshot
 from lthnb.control import Stopped
 from lthnb.data import DataError, to_csr
 from lthnb.kept import initialise
-from lthnb.kernels import STEPS
+from lthnb.kernels import new_step
 from lthnb.kernels.ranking import evaluate
 from lthnb.sampling import initial_table
 from lthnb.store.files import StoreError
@@ -290,7 +290,7 @@ class TestEpochs:
         assert run.record.best_epoch == next(e for e, value in history if value == best)
         assert 1 < run.record.best_epoch < 8, "choose another toy: the best must lie in between"
         # Trained anew up to that epoch, by the step alone:
-        step = STEPS["reference"](spec, data, initial_table(0, data.rows, 4), run.mask.kept)
+        step = new_step(spec, data, initial_table(0, data.rows, 4), run.mask.kept)
         for epoch in range(run.record.best_epoch):
             loss = step.run_epoch(epoch)
             assert loss == run.record.nested["losses"][epoch]

@@ -15,7 +15,8 @@ from lthnb.config import DENSE, Model, Seeded, Spec, Training, digest_text
 from lthnb.control import Control
 from lthnb.data import Interactions, pick_per_user, to_csr
 from lthnb.kept import TrainedRun
-from lthnb.kernels import STEPS
+from lthnb.kernels.cpu import CpuStep
+from lthnb.kernels.reference import ReferenceStep
 from lthnb.pruning import Mask
 from lthnb.store import adding
 from lthnb.store.runs import Store, StoredMask
@@ -136,8 +137,7 @@ def count_epochs(monkeypatch) -> list[int]:
 
         return run_epoch
 
-    for name in STEPS:
-        step = STEPS[name]
+    for step in (CpuStep, ReferenceStep):
         monkeypatch.setattr(step, "run_epoch", counted(step.run_epoch))
     return ran
 

@@ -42,8 +42,7 @@ def _step(job, data, backbone: str):
     mask = np.ones(table.shape, bool)
     if job.settings.get("density", 1) < 1:
         mask = np.random.default_rng(0).random(table.shape) < job.density
-    name = spec.training.step
-    return name, kernels.STEPS[name](spec, data, table, mask, "cpu")
+    return spec.training.step, kernels.new_step(spec, data, table, mask)
 
 
 def hand_over(job):

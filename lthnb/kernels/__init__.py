@@ -21,13 +21,14 @@ import numpy as np
 
 from lthnb.config import ConfigError, Spec
 from lthnb.data import Interactions
-from lthnb.kernels.cpu import WRITTEN_FOR, CpuStep
+from lthnb.kernels.lightgcn import LightGCNStep
 from lthnb.kernels.linear import LinearStep
+from lthnb.kernels.mf import MFStep
 from lthnb.kernels.reference import ReferenceStep
 from lthnb.kernels.threshold import ThresholdStep
 from lthnb.models import LinearStart
 
-STEPS = {"reference": ReferenceStep, "cpu": CpuStep}
+WRITTEN_FOR = {"mf": MFStep, "lightgcn": LightGCNStep}  # the backbones that `cpu` has kernels for
 COMPRESSED = {"linear": LinearStep, "threshold": ThresholdStep}
 
 
@@ -64,8 +65,14 @@ def new_step(
     mask: np.ndarray,
     device: str = "auto",
 ) -> Any:
-    """The spec's step at a start: table (rows, F), or for a linear compression its teacher and
-    maps; mask bool (rows, F). Raises ConfigError where it cannot run on the device."""
-    name = spec.training.step
-    new = COMPRESSED.get(spec.model.compression) or STEPS[name]
+    """The step of a resolved spec at a start: table (rows, F), or for a linear compression its
+    teacher and maps; mask bool (rows, F). Raises ConfigError where it cannot run on the device, or
+    is not written for the backbone."""
+    name, backbone = spec.training.step, spec.model.backbone
+    new = COMPRESSED.get(spec.model.compression, ReferenceStep)
+    if name == "cpu":
+        if backbone not in WRITTEN_FOR:
+            expected = f"{' or '.join(map(repr, WRITTEN_FOR))}; the step 'reference' takes any"
+            raise ConfigError(f"step 'cpu': found backbone {backbone!r}, expected {expected}.")
+        new = WRITTEN_FOR[backbone]
     return new(spec, data, table, mask, device_of(name, device))

@@ -1,4 +1,5 @@
-"""The CPU step: numba kernels for any processor, equal to the reference but for rounding.
+"""What the CPU steps share. Their kernels are numba's, for any processor, and equal the reference
+but for rounding.
 
 The number of threads changes no bit: each row has one owner, and sums have one order.
 """
@@ -6,53 +7,38 @@ The number of threads changes no bit: each row has one owner, and sums have one 
 from __future__ import annotations
 
 import numpy as np
-import torch
 
-from lthnb.config import ConfigError, Spec
+from lthnb.config import Training
 from lthnb.data import Interactions
 from lthnb.kernels.batches import Stream
-from lthnb.kernels.lightgcn import SpreadTable, by_degree
-from lthnb.kernels.mf import LazyTable
 from lthnb.sampling import Sampler
 
-WRITTEN_FOR = ("mf", "lightgcn")  # the backbones for whose gradients there are kernels
+PARTS = ("table", "first", "second")  # values, first and second moments
 
 
 class CpuStep:
-    """One table, trained by hand-written kernels: MF's lazily, LightGCN's by dense gradients.
+    """A table trained by hand-written kernels, those of a backbone in each child, which has
 
-    table: a start, (rows, F); mask: bool (rows, F). Raises ConfigError for another backbone.
+    - ``run(first, end)``: train on triplets first … end − 1, an epoch; gives the sum of losses;
+    - ``outputs()``: as of every step;
+    - ``_get(part)`` and ``_put(part, values)``: copy and set one of :data:`PARTS`, (rows, F).
     """
 
-    def __init__(
-        self, spec: Spec, data: Interactions, table: np.ndarray, mask: np.ndarray, device="cpu"
-    ) -> None:
-        m, t = spec.model, spec.training
-        if m.backbone not in WRITTEN_FOR:
-            expected = f"{' or '.join(map(repr, WRITTEN_FOR))}; the step 'reference' takes any"
-            raise ConfigError(f"step 'cpu': found backbone {m.backbone!r}, expected {expected}.")
-        self.triplets, dtype = data.train.nnz, np.dtype(t.dtype)
-        sampler = Sampler.of(data.train, t.order_seed, data.positives)
-        if m.backbone == "mf":
-            place = np.arange(data.rows, dtype=np.int32)
-            self.table = LazyTable(Stream.of(sampler, place), table, mask, t, dtype)
-            return
-        share = 1.0 if m.layer_combination == "sum" else 1.0 / (m.layers + 1)
-        stream = Stream.of(sampler, by_degree(data.train))
-        self.table = SpreadTable(stream, data.train, table, mask, t, dtype, m.layers, share)
+    def __init__(self, training: Training, data: Interactions, place: np.ndarray) -> None:
+        """place: the row of each user and item among those that the kernels hold."""
+        self.training, self.dtype = training, np.dtype(training.dtype)
+        self.triplets, self.steps = data.train.nnz, 0
+        sampler = Sampler.of(data.train, training.order_seed, data.positives)
+        self.stream = Stream.of(sampler, place)
 
     def run_epoch(self, epoch: int) -> float:
         """As :meth:`ReferenceStep.run_epoch`."""
         n = self.triplets
-        return self.table.run(epoch * n, (epoch + 1) * n) / n
-
-    def outputs(self) -> torch.Tensor:
-        """Rows to score with: (rows, F), users first."""
-        return torch.from_numpy(self.table.outputs())
+        return self.run(epoch * n, (epoch + 1) * n) / n
 
     def weights(self) -> np.ndarray:
-        """A copy of the table: (rows, F)."""
-        return self.table.table()
+        """A copy of the table, (rows, F); pruned entries are zero."""
+        return self._get("table")
 
     def done(self) -> bool:
         """Never by itself."""
@@ -60,8 +46,10 @@ class CpuStep:
 
     def state(self) -> dict[str, np.ndarray]:
         """Table, moments and step count, as copies."""
-        return {**self.table.state(), "steps": np.array(float(self.table.done))}
+        return {**{part: self._get(part) for part in PARTS}, "steps": np.array(float(self.steps))}
 
     def restore(self, state: dict[str, np.ndarray]) -> None:
         """Go on from what :meth:`state` gave, to the same bits."""
-        self.table.restore(state, int(state["steps"]))
+        for part in PARTS:
+            self._put(part, state[part])
+        self.steps = int(state["steps"])

@@ -18,8 +18,12 @@ from typing import NamedTuple
 import numba as nb
 import numpy as np
 import scipy.sparse as sp
+import torch
 
+from lthnb.config import Spec
+from lthnb.data import Interactions
 from lthnb.kernels.batches import AT_ONCE, BLOCK, LANES, Batches, prepare, score, slot_gradient
+from lthnb.kernels.cpu import CpuStep
 from lthnb.kernels.mf import BETA_1, BETA_2, EPSILON
 from lthnb.kernels.simd import aligned, fma, keep, load, root, splat, store, total, zeros
 
@@ -99,28 +103,29 @@ class Dense(NamedTuple):
     slot_of: np.ndarray
 
 
-class SpreadTable:
-    """LightGCN's table, trained with dense gradients.
+class LightGCNStep(CpuStep):
+    """LightGCN's table. table: a start, (rows, F); mask: bool (rows, F)."""
 
-    table, mask: (rows, F). layers: K ≥ 1. share: what a layer counts for in the outputs.
-    """
-
-    def __init__(self, stream, train, table, mask, training, dtype, layers, share) -> None:
+    def __init__(
+        self, spec: Spec, data: Interactions, table: np.ndarray, mask: np.ndarray, device="cpu"
+    ) -> None:
+        super().__init__(spec.training, data, by_degree(data.train))
         rows, self.size = table.shape
         self.width = -(-self.size // WIDE) * WIDE
-        self.stream, self.training = stream, training
-        self.layers, self.share, self.done = layers, share, 0
-        self.graph = Graph.of(train, stream.place, dtype)
-        self.batches = Batches.room(training.batch_size, rows, self.width, dtype)
+        batch, dtype, self.layers = self.training.batch_size, self.dtype, spec.model.layers
+        # What a layer counts for in the outputs.
+        self.share = 1.0 if spec.model.layer_combination == "sum" else 1.0 / (self.layers + 1)
+        self.graph = Graph.of(data.train, self.stream.place, dtype)
+        self.batches = Batches.room(batch, rows, self.width, dtype)
         # Scaled layers on the way forth, gradients on the way back; the first is D^-½ X throughout.
-        layer = zeros((max(2, layers), rows, self.width), dtype)
+        layer = zeros((max(2, self.layers), rows, self.width), dtype)
         bits = np.packbits(self._ordered(mask), axis=1, bitorder="little")
         self.dense = Dense(
             aligned(self._ordered(np.where(mask, table, 0.0)), dtype),
             *(zeros((rows, self.width), dtype) for _ in range(2)),
             aligned(np.ascontiguousarray(bits).view("<u2"), np.int32),
             layer,
-            zeros((3 * training.batch_size, self.width), dtype),
+            zeros((3 * batch, self.width), dtype),
             aligned(np.full(rows, -1, np.int32)),
         )
 
@@ -132,8 +137,14 @@ class SpreadTable:
     def _full(self, ordered: np.ndarray) -> np.ndarray:
         return ordered[self.stream.place, : self.size]
 
+    def _put(self, part: str, full: np.ndarray) -> None:
+        getattr(self.dense, part)[:] = self._ordered(full)
+
+    def _get(self, part: str) -> np.ndarray:
+        return self._full(getattr(self.dense, part))
+
     def run(self, first: int, end: int) -> float:
-        """Train on triplets first … end − 1, an epoch; returns the sum of their losses."""
+        """See :class:`CpuStep`."""
         t, summed = self.training, 0.0
         steps = -(-(end - first) // t.batch_size)
         _scale(self.dense.table, self.graph.down, self.dense.layer[0])
@@ -143,15 +154,15 @@ class SpreadTable:
                 some = min(AT_ONCE, steps - e)
                 prepare(self.stream, self.batches, at, end, t.batch_size, some)
             size = min(t.batch_size, end - at)
-            self.done += 1
-            rate = t.learning_rate / (1 - BETA_1**self.done)
-            bias = 1.0 / np.sqrt(1 - BETA_2**self.done)
+            self.steps += 1
+            rate = t.learning_rate / (1 - BETA_1**self.steps)
+            bias = 1.0 / np.sqrt(1 - BETA_2**self.steps)
             about = self.graph, self.dense, self.layers, self.share, t.l2, rate, bias
             summed += _step(self.batches, g, size, *about)
         return summed
 
-    def outputs(self) -> np.ndarray:
-        """(rows, F), Eqs. 5 and 6."""
+    def outputs(self) -> torch.Tensor:
+        """Rows to score with, (rows, F), users first: Eqs. 5 and 6."""
         d = self.dense
         layer, spare, sums = (zeros(d.table.shape, d.table.dtype) for _ in range(3))
         _scale(d.table, self.graph.down, layer)
@@ -162,21 +173,7 @@ class SpreadTable:
         _scale(sums, self.graph.up, sums)
         sums += d.table
         sums *= sums.dtype.type(self.share)
-        return self._full(sums)
-
-    def table(self) -> np.ndarray:
-        """(rows, F), a copy; pruned entries are zero."""
-        return self._full(self.dense.table)
-
-    def state(self) -> dict[str, np.ndarray]:
-        """Table and moments, as copies."""
-        return {k: self._full(getattr(self.dense, k)) for k in ("table", "first", "second")}
-
-    def restore(self, state: dict[str, np.ndarray], done: int) -> None:
-        """Go on from a state, `done` steps after the start."""
-        for name in ("table", "first", "second"):
-            getattr(self.dense, name)[:] = self._ordered(state[name])
-        self.done = done
+        return torch.from_numpy(self._full(sums))
 
 
 @nb.njit(cache=True, parallel=True)

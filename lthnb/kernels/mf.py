@@ -25,8 +25,12 @@ from typing import NamedTuple
 
 import numba as nb
 import numpy as np
+import torch
 
+from lthnb.config import Spec
+from lthnb.data import Interactions
 from lthnb.kernels.batches import AT_ONCE, BLOCK, LANES, Batches, prepare, score, slot_gradient
+from lthnb.kernels.cpu import PARTS, CpuStep
 from lthnb.kernels.simd import fma, keep, load, prefetch, root, splat, store, total, zeros
 
 BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-8  # torch's defaults
@@ -81,13 +85,13 @@ class Decay(NamedTuple):
         return cls(rate, bias, sums, factors**gaps, kept, stepwise)
 
 
-class LazyTable:
-    """A table trained by MF's loss with the L2 term over the batch's rows.
+class MFStep(CpuStep):
+    """MF's table. table: a start, (rows, F); mask: bool (rows, F)."""
 
-    table, mask: (rows, F). All arrays are of `dtype`.
-    """
-
-    def __init__(self, stream, table, mask, training, dtype) -> None:
+    def __init__(
+        self, spec: Spec, data: Interactions, table: np.ndarray, mask: np.ndarray, device="cpu"
+    ) -> None:
+        super().__init__(spec.training, data, np.arange(data.rows, dtype=np.int32))
         rows, self.size = table.shape
         width = -(-self.size // LANES) * LANES
         self.shape = (rows, width // LANES, LANES)
@@ -100,50 +104,35 @@ class LazyTable:
         row, column = np.nonzero(self.live)
         packed = np.packbits(bits[row, column], axis=1, bitorder="little")[:, 0]
         where = column.astype(np.int64) * LANES * 256 + packed
-        values = zeros((max(1, len(where)), 3, LANES), dtype)
+        values = zeros((max(1, len(where)), 3, LANES), self.dtype)
         self.pieces = Pieces(values, where, of_row)
-        self.stream, self.training = stream, training
-        self.batches = Batches.room(training.batch_size, rows, width, dtype)
-        self.done = 0
-        self._fill(0, np.where(mask, table, 0.0))
+        self.batches = Batches.room(self.training.batch_size, rows, width, self.dtype)
+        self._put("table", np.where(mask, table, 0.0))
 
-    def _fill(self, part: int, full: np.ndarray) -> None:
-        room = np.zeros((self.shape[0], self.shape[1] * LANES))
+    def _put(self, part: str, full: np.ndarray) -> None:
+        room, count = np.zeros((self.shape[0], self.shape[1] * LANES)), len(self.pieces.where)
         room[:, : self.size] = full
-        self.pieces.values[: len(self.pieces.where), part] = room.reshape(self.shape)[self.live]
+        self.pieces.values[:count, PARTS.index(part)] = room.reshape(self.shape)[self.live]
 
-    def _full(self, part: int) -> np.ndarray:
-        values = self.pieces.values
-        room = np.zeros(self.shape, values.dtype)
-        room[self.live] = values[: len(self.pieces.where), part]
+    def _get(self, part: str) -> np.ndarray:
+        room, count = np.zeros(self.shape, self.dtype), len(self.pieces.where)
+        room[self.live] = self.pieces.values[:count, PARTS.index(part)]
         return room.reshape(self.shape[0], -1)[:, : self.size].copy()
 
     def run(self, first: int, end: int) -> float:
-        """Train on triplets first … end − 1, an epoch; returns the sum of their losses."""
-        t, dtype = self.training, self.pieces.values.dtype
+        """See :class:`CpuStep`."""
+        t = self.training
         steps = -(-(end - first) // t.batch_size)
-        decay = Decay.of(self.done, steps, t.learning_rate, dtype)
+        decay = Decay.of(self.steps, steps, t.learning_rate, self.dtype)
         _begin(self.pieces)
         loss = _train(self.stream, self.batches, self.pieces, decay, first, end, t.batch_size, t.l2)
         _catch_up_all(self.pieces, decay, steps)
-        self.done += steps
+        self.steps += steps
         return loss
 
-    def table(self) -> np.ndarray:
-        """(rows, F), a copy; pruned entries are zero."""
-        return self._full(0)
-
-    outputs = table  # MF scores with the table itself
-
-    def state(self) -> dict[str, np.ndarray]:
-        """Table and moments, as copies."""
-        return {"table": self._full(0), "first": self._full(1), "second": self._full(2)}
-
-    def restore(self, state: dict[str, np.ndarray], done: int) -> None:
-        """Go on from a state, `done` steps after the start."""
-        for part, name in enumerate(("table", "first", "second")):
-            self._fill(part, state[name])
-        self.done = done
+    def outputs(self) -> torch.Tensor:
+        """Rows to score with, (rows, F), users first: the table itself."""
+        return torch.from_numpy(self.weights())
 
 
 @nb.njit(cache=True, parallel=True)
