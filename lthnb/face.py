@@ -169,7 +169,7 @@ def _search(method: str, data: Any, backbone: str, settings: dict[str, Any]) -> 
                     found.append(trained)
                     bar.update()
         bar.set_postfix_str("")
-    return Search(data, spec, schedule, {s: tuple(r) for s, r in rounds.items()}, control)
+    return Search(data, spec, schedule, {s: tuple(r) for s, r in rounds.items()})
 
 
 def no_search(call: str, settings: dict[str, Any], *more: str) -> None:
@@ -247,7 +247,6 @@ class Search:
     spec: Spec
     schedule: Schedule
     rounds: dict[int, tuple[Round, ...]]
-    control: Control
 
     @cached_property
     def table(self) -> pd.DataFrame:

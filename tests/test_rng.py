@@ -86,13 +86,6 @@ def test_pinned():
     assert stream_uniform(0, "split", np.array([5])).tolist() == [0.3160511485592483]
 
 
-def test_any_element_without_those_before():
-    whole = stream_bits(3, "order", np.arange(N))
-    some = np.array([17, 4000, 0, 17])
-    np.testing.assert_array_equal(stream_bits(3, "order", some), whole[some])
-    assert stream_bits(3, "order", some.reshape(2, 2)).shape == (2, 2)
-
-
 def test_purposes_and_seeds_differ():
     streams = [
         stream_bits(seed, purpose, np.arange(N)) for seed in (0, 1) for purpose in ("init", "order")

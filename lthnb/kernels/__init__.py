@@ -66,10 +66,14 @@ def new_step(
     device: str = "auto",
 ) -> Any:
     """The step of a resolved spec at a start: table (rows, F), or for a linear compression its
-    teacher and maps; mask bool (rows, F). Raises ConfigError where it cannot run on the device, or
-    is not written for the backbone."""
+    teacher and maps; mask bool (rows, F), all true for a compression, else ConfigError. That is
+    raised, too, where the step cannot run on the device, or is not written for the backbone."""
     name, backbone = spec.training.step, spec.model.backbone
-    new = COMPRESSED.get(spec.model.compression, ReferenceStep)
+    compression = spec.model.compression
+    if compression != "none" and not mask.all():
+        found = f"mask: found density {mask.mean():.3g} with Model.compression {compression!r}"
+        raise ConfigError(f"{found}, expected the dense mask.")
+    new = COMPRESSED.get(compression, ReferenceStep)
     if name == "cpu":
         if backbone not in WRITTEN_FOR:
             expected = f"{' or '.join(map(repr, WRITTEN_FOR))}; the step 'reference' takes any"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from lthnb.config import ConfigError
 from lthnb.kernels.reference import ReferenceStep
 from lthnb.models import LinearStart
 
@@ -15,16 +14,13 @@ BLOCK = 256  # rows that are multiplied at once, so that no library cuts sums by
 class LinearStep(ReferenceStep):
     """Two maps, trained; the teacher is not.
 
-    table: a :class:`models.LinearStart`. mask: bool (rows, F), all true; else ConfigError.
-    ``weights()`` is the compressed table, (rows, F); the L2 term covers its rows.
+    table: a :class:`models.LinearStart`. ``weights()`` is the compressed table, (rows, F); the L2
+    term covers its rows.
     """
 
     trained = "maps"
 
     def _start(self, table: LinearStart, mask: np.ndarray, dtype: torch.dtype) -> np.ndarray:
-        if not mask.all():
-            found = f"mask: found density {mask.mean():.3g} with Model.compression 'linear'"
-            raise ConfigError(f"{found}, expected the dense mask: LCM has no table to prune.")
         self.sides = []
         for rows in np.split(table.teacher, [self.users]):
             # A column of ones takes the bias into the product; the last block is filled with zeros.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from lthnb.config import ConfigError
 from lthnb.kernels.reference import ReferenceStep
 
 START, DECAY = -15.0, 1e-5  # of the thresholds before the sigmoid, in the authors' commands
@@ -14,17 +13,14 @@ START, DECAY = -15.0, 1e-5  # of the thresholds before the sigmoid, in the autho
 class ThresholdStep(ReferenceStep):
     """A table V and a threshold for each entry; scored is sign(V) · max(|V| − σ(S), 0).
 
-    table: a start, (rows, F). mask: bool (rows, F), all true; else ConfigError. S starts at −15 and
-    decays towards 0, and a threshold rises with it. ``weights()`` is the thresholded table; the L2
-    term covers its rows. Training is done once its density is the spec's.
+    table: a start, (rows, F). S starts at −15 and decays towards 0, and a threshold rises with it.
+    ``weights()`` is the thresholded table; the L2 term covers its rows. Training is done once its
+    density is the spec's.
     """
 
     trained = "values and thresholds"
 
     def _start(self, table: np.ndarray, mask: np.ndarray, dtype: torch.dtype) -> np.ndarray:
-        if not mask.all():
-            found = f"mask: found density {mask.mean():.3g} with Model.compression 'threshold'"
-            raise ConfigError(f"{found}, expected the dense mask: thresholds find one.")
         return np.concatenate([table, np.full_like(table, START)], axis=1)
 
     def _table(self) -> torch.Tensor:
