@@ -20,7 +20,7 @@ from lthnb.config import ConfigError
 from lthnb.control import Control
 from lthnb.data import DataError
 from lthnb.kernels.ranking import evaluate
-from lthnb.packing.bundle import PackingError, label_tensors, labels_from
+from lthnb.packing.bundle import PackingError, pack_labels, unpack_labels
 from lthnb.store.runs import Store
 
 SMALL = {"rounds": 2, "rate": 0.5, "seeds": 2, "epochs": 4, "patience": 4, "embedding_size": 8}
@@ -240,7 +240,7 @@ def test_rounded_values_are_within_half_a_step(store, tmp_path):
 )
 def test_labels_read_back_equal(labels):
     labels = np.array(labels)
-    found = labels_from("users", label_tensors("users", labels), 3)
+    found = unpack_labels(pack_labels("users", labels))
     assert found.dtype == labels.dtype
     assert np.array_equal(found, labels)
 

@@ -3,21 +3,19 @@
 Tensors: `kept`, a bit for each entry, row by row, compressed by zlib (at 5 % of the entries a third
 of the bits); `values` of the kept entries in that order, as float32, float16, or int8 with one
 float32 in `scales` for each row; `train` and `valid`, pairs as CSR, of which LightGCN propagates
-over `train`, and neither is recommended; labels of users and items. The header's `about` says what
-the ticket is, `digest` is SHA-256 over all of it.
+over `train`, and neither is recommended; labels of users and items, as compressed JSON. The
+header's `about` says what the ticket is, `digest` is SHA-256 over all of it.
 """
 
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import scipy.sparse as sp
 from safetensors import SafetensorError
 from safetensors import numpy as safetensors
@@ -26,7 +24,7 @@ from lthnb.config import LthnbError, canonical
 from lthnb.rounding import decode, encode
 from lthnb.store.files import write_file
 
-FORMAT, VERSION = "lthnb ticket", "2"
+FORMAT, VERSION = "lthnb ticket", "3"
 KNOWN = ("train", "valid")
 
 
@@ -34,43 +32,23 @@ class PackingError(LthnbError, ValueError):
     """A ticket that cannot be packed, or a file that is none: what was found, what was expected."""
 
 
-def label_tensors(side: str, labels: Any) -> dict[str, np.ndarray]:
-    """Of numbers `SIDE.labels` (rows,), whole ones in as few bytes as hold them, and (0,) where
-    they are 0 … rows − 1; of texts `SIDE.label_text`, UTF-8, and `SIDE.label_ends` (rows,), uint64,
-    where each of them ends. Raises PackingError for labels that are neither."""
+def pack_labels(side: str, labels: Any) -> np.ndarray:
+    """Labels (rows,) and their dtype as compressed JSON, uint8. Raises PackingError for labels that
+    are neither numbers nor texts."""
     labels = np.asarray(labels)
-    if labels.dtype.kind == "f":
-        return {f"{side}.labels": labels}
-    if labels.dtype.kind in "iu":
-        counted = np.array_equal(labels, np.arange(labels.size))
-        few = np.zeros(0, np.uint8) if counted else pd.to_numeric(labels, downcast="unsigned")
-        return {f"{side}.labels": few}
-    wrong = [label for label in labels.tolist() if not isinstance(label, str)]
+    dtype = labels.dtype.str if labels.dtype.kind in "iuf" else "U"
+    wrong = [label for label in labels.tolist() if dtype == "U" and not isinstance(label, str)]
     if wrong:
         found = f"labels of {side}: found {wrong[0]!r} ({type(wrong[0]).__name__})"
         raise PackingError(f"{found}, expected numbers or texts; turn them into texts.")
-    # A lone surrogate is no UTF-8, and may stand in a name that some file system made.
-    texts = [label.encode("utf-8", "surrogatepass") for label in labels.tolist()]
-    ends = np.cumsum([len(text) for text in texts], dtype=np.uint64)
-    return {
-        f"{side}.label_text": np.frombuffer(b"".join(texts), np.uint8),
-        f"{side}.label_ends": ends,
-    }
+    content = json.dumps([dtype, labels.tolist()]).encode()
+    return np.frombuffer(zlib.compress(content, 9), np.uint8)
 
 
-def labels_from(side: str, tensors: dict[str, np.ndarray], rows: int) -> np.ndarray:
-    """What :func:`label_tensors` packed. Whole numbers are int64 (uint64 where that is needed),
-    texts have numpy's dtype of fixed width."""
-    labels = tensors.get(f"{side}.labels")
-    if labels is None:
-        text, ends = (tensors[f"{side}.label_{part}"] for part in ("text", "ends"))
-        pieces = itertools.pairwise([0, *ends.tolist()])
-        content = text.tobytes()
-        return np.array([content[a:b].decode("utf-8", "surrogatepass") for a, b in pieces], str)
-    if not labels.size:
-        return np.arange(rows)
-    wide = labels.dtype.kind == "f" or labels.max() > np.iinfo(np.int64).max
-    return labels if wide else labels.astype(np.int64)
+def unpack_labels(packed: np.ndarray) -> np.ndarray:
+    """What :func:`pack_labels` packed; texts have numpy's dtype of fixed width."""
+    dtype, labels = json.loads(zlib.decompress(packed.tobytes()))
+    return np.array(labels, dtype)
 
 
 def table_tensors(table: np.ndarray, kept: np.ndarray, values: str) -> dict[str, np.ndarray]:
@@ -105,12 +83,11 @@ def save(
         tensors[f"{name}.indptr"] = known[name].indptr.astype(np.uint32)
         tensors[f"{name}.indices"] = known[name].indices.astype(narrow)
     for side, names in labels.items():
-        tensors |= label_tensors(side, names)
+        tensors[f"{side}.labels"] = pack_labels(side, names)
     users, items = known["train"].shape
     shape = {"users": users, "items": items, "size": kept.shape[1], "values": values}
     metadata = {"format": FORMAT, "version": VERSION, "about": canonical({**about, **shape})}
     metadata["digest"] = _digest(tensors, metadata["about"])
-    tensors = {name: np.array(tensor, order="C") for name, tensor in tensors.items()}
     write_file(path, safetensors.save(tensors, metadata))
     return path
 
@@ -144,8 +121,7 @@ def load(path: Path) -> dict[str, Any]:
         indptr, indices = (tensors[f"{name}.{n}"].astype(np.int32) for n in ("indptr", "indices"))
         ones = np.ones(len(indices), np.int8)
         known[name] = sp.csr_matrix((ones, indices, indptr), shape=(users, items))
-    counts = {"users": users, "items": items}
-    labels = {side: labels_from(side, tensors, count) for side, count in counts.items()}
+    labels = {side: unpack_labels(tensors[f"{side}.labels"]) for side in ("users", "items")}
     table = decode(tensors, kept)
     return {"table": table, "kept": kept, "known": known, "labels": labels, "about": about}
 
@@ -154,5 +130,5 @@ def _digest(tensors: dict[str, np.ndarray], about: str) -> str:
     h = hashlib.sha256(about.encode())
     for name in sorted(tensors):
         h.update(f"{name} {tensors[name].dtype} {tensors[name].shape}\n".encode())
-        h.update(np.ascontiguousarray(tensors[name]).tobytes())
+        h.update(tensors[name].tobytes())
     return h.hexdigest()
