@@ -18,11 +18,10 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 from safetensors import SafetensorError
-from safetensors import numpy as safetensors
 
 from lthnb.config import LthnbError, canonical
 from lthnb.rounding import decode, encode
-from lthnb.store.files import write_file
+from lthnb.store.files import pack, unpack, write_file
 
 FORMAT, VERSION = "lthnb ticket", "3"
 KNOWN = ("train", "valid")
@@ -86,9 +85,9 @@ def save(
         tensors[f"{side}.labels"] = pack_labels(side, names)
     users, items = known["train"].shape
     shape = {"users": users, "items": items, "size": kept.shape[1], "values": values}
-    metadata = {"format": FORMAT, "version": VERSION, "about": canonical({**about, **shape})}
-    metadata["digest"] = _digest(tensors, metadata["about"])
-    write_file(path, safetensors.save(tensors, metadata))
+    header = {"format": FORMAT, "version": VERSION, "about": {**about, **shape}}
+    header["digest"] = _digest(tensors, header["about"])
+    write_file(path, pack(tensors, header))
     return path
 
 
@@ -96,22 +95,19 @@ def load(path: Path) -> dict[str, Any]:
     """What :func:`save` wrote: its arguments by name. Raises PackingError for a file that is
     missing, foreign, altered or of a later version; nothing in it is executed."""
     try:
-        content = path.read_bytes()
-        tensors = safetensors.load(content)
-        length = int.from_bytes(content[:8], "little")
-        metadata = json.loads(content[8 : 8 + length]).get("__metadata__", {})
+        tensors, header = unpack(path.read_bytes())
     except OSError as error:
         raise PackingError(f"{path}: {error.strerror}; expected a ticket's file.") from error
-    except (SafetensorError, ValueError) as error:
-        raise PackingError(f"{path}: no safetensors file ({error}).") from error
-    found = metadata.get("format"), metadata.get("version")
+    except (SafetensorError, ValueError, LookupError) as error:
+        raise PackingError(f"{path}: no file of a ticket ({error}).") from error
+    found = header.get("format"), header.get("version")
     if found != (FORMAT, VERSION):
         raise PackingError(
             f"{path}: found {found}, expected a {FORMAT} of version {VERSION}; save it again."
         )
-    if metadata.get("digest") != _digest(tensors, metadata.get("about", "")):
+    about = header.get("about", {})
+    if header.get("digest") != _digest(tensors, about):
         raise PackingError(f"{path}: its digest does not fit its content; it is torn or altered.")
-    about = json.loads(metadata["about"])
     users, items, size = (about[name] for name in ("users", "items", "size"))
     rows = users + items
     bits = np.frombuffer(zlib.decompress(tensors["kept"].tobytes()), np.uint8)
@@ -126,8 +122,8 @@ def load(path: Path) -> dict[str, Any]:
     return {"table": table, "kept": kept, "known": known, "labels": labels, "about": about}
 
 
-def _digest(tensors: dict[str, np.ndarray], about: str) -> str:
-    h = hashlib.sha256(about.encode())
+def _digest(tensors: dict[str, np.ndarray], about: dict[str, Any]) -> str:
+    h = hashlib.sha256(canonical(about).encode())
     for name in sorted(tensors):
         h.update(f"{name} {tensors[name].dtype} {tensors[name].shape}\n".encode())
         h.update(tensors[name].tobytes())
