@@ -21,7 +21,6 @@ from lthnb.face import (
     Search,
     Ticket,
     no_search,
-    own_of,
     prepared,
     settings_of,
     shown,
@@ -107,8 +106,7 @@ def _dense(
             raise ConfigError("compress: found a search under 'paper', expected 'validated'.")
         return found
     l2s = [settings.pop("l2")] if "l2" in settings else list(l2s)
-    own = own_of(settings)
-    spec = settings_of("omp", backbone, own, settings)[1]
+    own, _, spec, _ = settings_of("omp", backbone, settings)
     if spec.training.protocol != "validated" or not l2s:
         found = f"{spec.training.protocol!r} and {len(l2s)} of `l2s`"
         raise ConfigError(f"compress: found {found}, expected 'validated' and one or more.")

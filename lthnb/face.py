@@ -106,8 +106,8 @@ def prune_interactions(
     if not 0 < share < 1:
         raise ConfigError(f"share: found {share!r}, expected a number between 0 and 1.")
     no_search("prune_interactions", settings, "seeds")
-    own = own_of(settings) | {"seeds": [seed]}
-    spec = settings_of("omp", backbone, own, settings)[1].with_training(order_seed=seed)
+    own, _, spec, _ = settings_of("omp", backbone, settings | {"seeds": [seed]})
+    spec = spec.with_training(order_seed=seed)
     data, _, control = prepared(data, spec, own)
     with stopped_in_order():
         dense = train_dense(spec, data, seed, replace(control, progress=own["progress"]))
@@ -146,8 +146,8 @@ def open_ticket(path: Path | str) -> Ticket:
 
 
 def _search(method: str, data: Any, backbone: str, settings: dict[str, Any]) -> Search:
-    scheduler, own = settings.pop("scheduler", ""), own_of(settings)
-    schedule, spec, criterion = settings_of(method, backbone, own, settings)
+    scheduler = settings.pop("scheduler", "")
+    own, schedule, spec, criterion = settings_of(method, backbone, settings)
     data, seeds, control = prepared(data, spec, own)
 
     def of(seed: int) -> tuple[Schedule, Spec, Interactions]:
@@ -178,10 +178,24 @@ def no_search(call: str, settings: dict[str, Any], *more: str) -> None:
         raise ConfigError(f"{call}: found the setting {ignored[0]!r}, which is a search's.")
 
 
-def own_of(settings: dict[str, Any]) -> dict[str, Any]:
-    """The settings of a call that are none of a run, taken out of all that were given."""
-    own = {"rounds": 8, "rate": 0.2, "seeds": 3, "progress": True, "store": None, "control": None}
-    return own | {name: settings.pop(name) for name in own if name in settings}
+def settings_of(
+    method: str, backbone: str, settings: dict[str, Any]
+) -> tuple[dict[str, Any], Schedule, Spec, Criterion | None]:
+    """What the settings of a call come to: those that are the call's own, then schedule, spec and
+    criterion. Raises ConfigError for a name that is no setting."""
+    own = {"seeds": 3, "progress": True, "store": None, "control": None}
+    named = {cls: {f.name for f in fields(cls)} for cls in (Model, Training, Schedule)}
+    hidden = {"order_seed", "seed", "method", "backbone", "compression"}
+    known = sorted({*own}.union(*named.values()) - hidden)
+    for name in settings:
+        one_of("setting", name, known)
+    given, criterion = own | {"rounds": 8, "rate": 0.2} | settings, None
+    if callable(given.get("criterion")):
+        criterion = Criterion.of(given.pop("criterion"))
+    parts = {cls: {k: v for k, v in given.items() if k in named[cls]} for cls in named}
+    spec = Spec(Model(backbone=backbone, **parts[Model]), Training(**parts[Training]))
+    schedule = Schedule(method=method, **parts[Schedule])
+    return {name: given[name] for name in own}, schedule, spec, criterion
 
 
 def prepared(data: Any, spec: Spec, own: dict[str, Any]) -> tuple[Interactions, list[int], Control]:
@@ -219,24 +233,6 @@ def shown(bar: tqdm, where: str, done: list[Round]) -> Callable[[str], None]:
             last = time.monotonic()
 
     return report
-
-
-def settings_of(
-    method: str, backbone: str, own: dict[str, Any], settings: dict[str, Any]
-) -> tuple[Schedule, Spec, Criterion | None]:
-    """Schedule, spec and criterion of some settings; a name that is none of theirs is refused."""
-    named = {cls: {f.name for f in fields(cls)} for cls in (Model, Training, Schedule)}
-    hidden = {"order_seed", "seed", "method", "rounds", "rate", "backbone", "compression"}
-    known = sorted({name for names in named.values() for name in names} - hidden | set(own))
-    for name in settings:
-        one_of("setting", name, known)
-    criterion = None
-    if callable(settings.get("criterion")):
-        criterion = Criterion.of(settings.pop("criterion"))
-    parts = {c: {k: v for k, v in settings.items() if k in named[c]} for c in named}
-    parts[Schedule] |= {"method": method, "rate": own["rate"], "rounds": own["rounds"]}
-    spec = Spec(Model(backbone=backbone, **parts[Model]), Training(**parts[Training]))
-    return Schedule(**parts[Schedule]), spec, criterion
 
 
 @dataclass(frozen=True, eq=False)
