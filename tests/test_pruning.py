@@ -15,7 +15,6 @@ from lthnb.pruning import (
     SCOPES,
     Mask,
     drawn,
-    magnitude,
     prune,
     row_rank,
     targets_by_rate,
@@ -138,9 +137,6 @@ class TestPrune:
 
 
 class TestCriteria:
-    def test_magnitude_is_the_absolute_value(self):
-        assert magnitude(np.array([[-2.0, 1.0]]), 9).tolist() == [[2, 1]]
-
     def test_row_rank_is_the_place_in_the_row(self):
         weights = np.array([[0.5, -3.0, 0.1], [70.0, -80.0, 70.0]])
         assert CRITERIA["row_rank"](weights, 9).tolist() == [[1, 2, 0], [0, 2, 1]]

@@ -41,9 +41,6 @@ class TestInitialTable:
         ratio = np.sqrt((25 + 4) / (10 + 4))
         assert np.allclose(small, large[:10] * ratio, rtol=1e-12)
 
-    def test_seeds_differ(self):
-        assert (initial_table(0, 20, 4) != initial_table(1, 20, 4)).all()
-
 
 class TestTriplets:
     def test_follow_their_definition(self):
@@ -118,12 +115,6 @@ class TestTriplets:
             for chosen, candidates in ((positives, dense[user]), (negatives, ~dense[user])):
                 counts = np.bincount(chosen[mine], minlength=10)[candidates]
                 assert stats.chisquare(counts).pvalue > 1e-3
-
-    def test_seeds_differ(self):
-        train = train_of()
-        assert not np.array_equal(
-            Sampler.of(train, 0).draw(0, 99), Sampler.of(train, 1).draw(0, 99)
-        )
 
     @pytest.mark.parametrize("value", [0, 1], ids=["no pair", "all pairs"])
     def test_refuses_data_without_a_triplet(self, value):

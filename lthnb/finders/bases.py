@@ -36,8 +36,7 @@ def gram(table: np.ndarray, data: Interactions, rows: str) -> np.ndarray:
 def scored(data: Interactions) -> np.ndarray:
     """How often training scores a row, relative to a user; float64 (users + items,). A triplet has
     a user, all alike; one of the user's items; and one of the others (:mod:`sampling`)."""
-    counts = np.diff(data.train.indptr)
-    share = sp.diags_array(1 / np.maximum(counts, 1)) @ data.train
+    share = sp.diags_array(1 / np.maximum(data.user_degree, 1)) @ data.train
     free = 1 / np.maximum(data.items - np.diff(data.taken.indptr), 1)
     negative = free.sum() - sp.diags_array(free).dot(data.taken).sum(0)
     items = np.asarray(share.sum(0)).ravel() + np.asarray(negative).ravel()

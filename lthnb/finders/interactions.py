@@ -24,7 +24,7 @@ def svd(data: Interactions, size: int) -> np.ndarray:
 def degree(data: Interactions, size: int) -> np.ndarray:
     """Row budgets that grow with the square root of how many train pairs a row has (dimensions by
     popularity: Ginart et al. 2021); of a row the first columns are kept. (rows, F)."""
-    pairs = np.concatenate([data.train.sum(1).A1, data.train.sum(0).A1]).astype(np.float64)
+    pairs = np.concatenate([data.user_degree, data.item_degree])
     return np.sqrt(pairs)[:, None] / np.arange(1, size + 1)
 
 

@@ -233,7 +233,6 @@ def evaluate(outputs: torch.Tensor, data: Interactions, part: str) -> Hits:
     are). Users whose part is empty are left out; :attr:`Hits.users` says who is in.
     """
     target, known = getattr(data, part), data.taken if part == "valid" else data.known
-    known.sort_indices()
     wanted = np.diff(target.indptr)
     users, vectors = np.flatnonzero(wanted), outputs[: data.users]
     if users.size < data.users:
