@@ -256,19 +256,13 @@ class Search:
         return frame[[*FIRST, *rest]]
 
     @property
-    def chosen_on(self) -> str:
-        """The column by which a ticket is chosen: Recall@20 on the validation set, or under
-        protocol ``paper``, which has none, on test."""
-        return chosen_on(self.table)
-
-    @property
     def summary(self) -> pd.DataFrame:
         """One row for each density, over seeds: Recall@20 on test, its relative difference to the
         dense model of the same seed with a 95 % interval (from three seeds on), and whether the
         ticket is non-inferior on the part that chooses."""
         means = self.table.groupby(self._by)[["density", METRIC]].mean()
         shown = means.join(self._differences(METRIC)[["n", "mean", "low", "high"]])
-        chosen = stats.non_inferior(self._differences(self.chosen_on)["lower"])
+        chosen = stats.non_inferior(self._differences(chosen_on(self.table))["lower"])
         return shown.rename(columns={"mean": "difference"}).assign(non_inferior=chosen)
 
     def _differences(self, column: str) -> pd.DataFrame:
@@ -290,13 +284,14 @@ class Search:
         Weights that are not kept, as of recorded runs, are trained again first.
         """
         rows, why = self.table, "there is no ticket, only the dense model"
+        on = chosen_on(rows)
         if (rows["round"] > 0).any():
-            rows = sparsest(rows.assign(choice=stats.to_dense(rows, self.chosen_on)))
-            part = "test" if self.chosen_on == METRIC else "the validation set"
+            rows = sparsest(rows.assign(choice=stats.to_dense(rows, on)))
+            part = "test" if on == METRIC else "the validation set"
             why = f"no density is non-inferior on {part}; the best mean there"
             if rows["sure"].all():
                 why = f"the sparsest density that is non-inferior on {part}"
-        key = rows.loc[rows[self.chosen_on].idxmax(), "key"]
+        key = rows.loc[rows[on].idxmax(), "key"]
         run = next(r.run for rounds in self.rounds.values() for r in rounds if r.run.key == key)
         return Ticket.of(run, why)
 
