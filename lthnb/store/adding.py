@@ -188,13 +188,14 @@ def add_table(store: Store, key: str) -> Path:
 
 
 def compact(folder: Path) -> list[Path]:
-    """Merge the parts of each data set and backbone into one, under the next number. Returns the
-    files that went; they go once the manifest lists the new ones in their place."""
+    """Merge the parts of each data set and backbone that have rows of `runs` and of `searches` into
+    one, under the next number; of the others a row is read at a time, so that they stay. Returns
+    the files that went; they go once the manifest lists the new ones in their place."""
     recorded, gone, made = Recorded(folder), [], []
     parts = defaultdict(list)
     for name in sorted(recorded.sums):
         group, _, file = name.rpartition("/")
-        if (kind := file.split(".")[1]) in SCHEMAS:
+        if (kind := file.split(".")[1]) in ("runs", "searches"):
             parts[group, kind].append(name)
     number = {group: _next(folder / group) for group, _ in parts}
     for (group, kind), names in parts.items():
