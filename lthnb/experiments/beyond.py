@@ -87,7 +87,7 @@ def axes(read: Read) -> Iterator[dict[str, Any]]:
     in a training, whichever are better. Cut to two thirds it loses less than 1 % to itself. Cut to
     a third in principal axes and fine-tuned, it loses less than 1 % to what IMP finds."""
     turned, rivals = ("principal axes", "varimax axes"), ("PEP", "dynamic")
-    tuned = ("principal axes, fine-tuned",)
+    finetuned = ("principal axes, fine-tuned",)
     both = pd.concat([read("bases"), read("finders")])
     both = both[both["method"] != "dense"]  # with any λ; searches have the tuned one as round 0
     both["way"] = ways(both).mask(both["round"] == 0, "dense")
@@ -100,7 +100,7 @@ def axes(read: Read) -> Iterator[dict[str, Any]]:
             ("axes-search", third, turned, ("IMP",), -stats.MARGIN),
             ("axes-half", half, turned, ("IMP",), -stats.MARGIN),
             ("axes-rival", third, turned, rivals, -stats.MARGIN),
-            ("axes-finetuned", third, tuned, ("IMP",), -stats.MARGIN),
+            ("axes-finetuned", third, finetuned, ("IMP",), -stats.MARGIN),
         ):
             rows = every[at]
             choice = rows.groupby("way")["choice"].mean()
@@ -109,7 +109,8 @@ def axes(read: Read) -> Iterator[dict[str, Any]]:
                 cut, other = (rows[rows["way"] == way] for way in (ours, theirs))
                 beside = stats.beside(cut, other.drop_duplicates("seed"), ["seed"])
                 said = verdict(beside["difference"], bound)
-                about = f"{ours}, to {theirs}" if len(others) > 1 else ours if len(cuts) > 1 else ""
+                chosen = ((ours, cuts), (theirs, others))  # of one there is no choice to tell
+                about = ", to ".join(way for way, among in chosen if len(among) > 1)
                 yield row(claim, names, pd.concat([beside, other]), said, about, beside["density"])
 
 
