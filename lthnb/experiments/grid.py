@@ -139,8 +139,8 @@ class Grid:
         for entry in about["recorded"]:
             entry = {"group": entry} if isinstance(entry, str) else dict(entry)
             group = {**self.named("groups", entry.pop("group")), **entry}
-            settings = self.setting(group.pop("settings"))
-            found += expand(about["compare"], {**settings, **group})
+            settings, compare = self.setting(group.pop("settings")), about["compare"]
+            found += expand(group.pop("compare", compare), {**settings, **group})
         return found
 
     def of_profile(
