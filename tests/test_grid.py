@@ -11,7 +11,7 @@ import lthnb
 from lthnb import experiments
 from lthnb.config import ConfigError
 from lthnb.experiments import names
-from lthnb.experiments.grid import SETTINGS, Search
+from lthnb.experiments.grid import SETTINGS, Grid, Search
 from lthnb.store.records import COLUMNS
 
 
@@ -45,6 +45,13 @@ def test_baselines_hold_each_method_at_the_same_densities():
     for method in ("omp", "random"):
         rows = found[found["method"] == method]
         assert sorted(rows["density"].round(4).unique(), reverse=True) == pytest.approx(few, 1e-3)
+
+
+def test_more_seeds_are_wanted_of_what_the_claims_on_axes_compare_alone():
+    every = [one for one in Grid.read().recorded("bases") if one.backbone == "mf"]
+    methods = {seed: {one.method for one in every if one.seed == seed} for seed in (4, 9)}
+    assert methods[9] == {"imp", "cut", "finetune"} < methods[4]
+    assert max(one.seed for one in every) == 9
 
 
 def test_tuned_l2_is_the_best_on_the_validation_set_and_not_on_test(frame):
