@@ -49,7 +49,7 @@ app.add_typer(notebooks_app, name="notebooks")
 User = Annotated[str, Option(help="The users' column.")]
 Item = Annotated[str, Option(help="The items' column.")]
 Rating = Annotated[str, Option(help="The ratings' column, where there is one.")]
-Threshold = Annotated[float, Option(help="Least rating that is positive.")]
+Threshold = Annotated[float | None, Option(help="Least rating that is positive (4).")]
 Time = Annotated[str, Option(help="The times' column, where there is one.")]
 Split = Annotated[
     Literal["random", "last", "time"],
@@ -81,7 +81,7 @@ def search(
     user: User = "user",
     item: Item = "item",
     rating: Rating = "",
-    threshold: Threshold = 4.0,
+    threshold: Threshold = None,
     time: Time = "",
     split: Split = "random",
     option: More = None,
@@ -115,15 +115,18 @@ def search(
     """
     from lthnb import face
     from lthnb.datasets import sources
+    from lthnb.store.files import say
 
     how = {"backbone": backbone, "rounds": rounds, "rate": rate, "protocol": protocol}
     how["seeds"] = _seeds(seeds)
     given = sources.options_of(settings or ())
     own = {"data", "method", "progress", "store", "control", "scheduler"}
     for name in given.keys() & {*how, *own}:
-        raise ConfigError(f"--set {name}: is no setting of a training; see `search --help`.")
+        raise ConfigError(f"--set {name}: is no setting of a training; has `search --help` it?")
     columns = {"user": user, "item": item, "rating": rating, "threshold": threshold, "time": time}
     loaded = _load(data, protocol, quiet, option, split=split, **columns)
+    for said in () if quiet or data in sources.SOURCES else loaded.warnings():
+        say(said)
     find = {"imp": face.imp, "omp": face.omp, "random": face.random_pruning}[method]
     how |= {"progress": not quiet, "control": control_of(time_budget, quiet, device)}
     found = find(loaded, **how, **given, scheduler=scheduler)
@@ -151,6 +154,7 @@ def _load(source: str, protocol: str, quiet: bool, options: list[str] | None, **
     from lthnb.datasets import sources
 
     more = sources.options_of(options or ())
+    given["rating"] = given["rating"] or None  # a threshold without it is a mistake here
     return sources.load_with(source, protocol, SimpleNamespace(**given), progress=not quiet, **more)
 
 
@@ -172,7 +176,7 @@ def data_describe(
     user: User = "user",
     item: Item = "item",
     rating: Rating = "",
-    threshold: Threshold = 4.0,
+    threshold: Threshold = None,
     time: Time = "",
     split: Split = "random",
     option: More = None,

@@ -46,8 +46,8 @@ def compress(
     basis: str | Sequence[str] = ("pca", "varimax"),
     finetune: bool = False,
     values: str | None = None,
-    l2s: Sequence[float] = L2S,
-    backbone: str = "mf",
+    l2s: Sequence[float] | None = None,
+    backbone: str | None = None,
     **settings: Any,
 ) -> Ticket:
     """A small ticket without a search: dense models are trained, with the L2 weight that is best on
@@ -63,9 +63,9 @@ def compress(
     basis: axes, or several to choose from on the validation set: ``pca``, ``varimax``, another of
     `finders.bases.BASES`, or empty for the table's own. finetune: train what is left on, from its
     trained values. values: ``float32``, ``float16`` or ``int8``; None: ``float32``, or with `bytes`
-    whichever is best. l2s: L2 weights to choose from, with the first seed; `l2` is one that is
-    given. seeds (3) and settings of model, training, store and control as of `lthnb.imp`; those of
-    a search, such as `rounds` and `scheduler`, are refused.
+    whichever is best. l2s (1e-4, 1e-3, 1e-2, 1e-1): L2 weights to choose from, with the first seed;
+    `l2` is one that is given. backbone (``mf``), seeds (3) and settings of model, training, store
+    and control as of `lthnb.imp`; those of a search, such as `rounds` and `scheduler`, are refused.
 
     The ticket is that of the seed that is best on the validation set. Its `about` has `change`,
     what cutting does to the dense model's Recall@20 on test: the relative difference over all
@@ -75,27 +75,30 @@ def compress(
     """
     if (density is None) == (bytes is None):
         raise ConfigError(f"compress: found {density = } and {bytes = }, expected one of the two.")
-    if density is not None and not 0 < density <= 1:
+    if density is not None and not (isinstance(density, int | float) and 0 < density <= 1):
         raise ConfigError(f"density: found {density!r}, expected a number above 0, at most 1.")
     if values is not None:
         one_of("values", values, VALUES)
     bases = [basis or ""] if basis is None or isinstance(basis, str) else list(basis)
     for name in filter(None, bases):
         one_of("basis", name, BASES)
-    if not bases or (bytes is not None and bytes <= 0):
-        found = f"{bases} for basis and {bytes} for bytes"
+    if not bases or not (bytes is None or (isinstance(bytes, int | float) and bytes > 0)):
+        found = f"{bases} for basis and {bytes!r} for bytes"
         raise ConfigError(f"compress: found {found}, expected axes, and a number above 0.")
     no_search("compress", settings)
-    with tqdm(unit="run", disable=not settings.get("progress", True)) as bar, stopped_in_order():
-        dense = _dense(data, backbone, l2s, settings, bar)
+    with (
+        tqdm(unit="run", delay=1, disable=not settings.get("progress", True)) as bar,
+        stopped_in_order(),
+    ):
+        given = {"backbone": backbone, "l2s": l2s}
+        settings |= {name: value for name, value in given.items() if value is not None}
+        dense = _dense(data, settings, bar)
         kinds = [values] if values else list(VALUES) if bytes is not None else ["float32"]
         chosen = _chosen(dense, kinds, bases, density, bytes)
         return _best([_cut(run, *chosen, finetune) for run in dense], dense, chosen[-1])
 
 
-def _dense(
-    data: Any, backbone: str, l2s: Sequence[float], settings: dict[str, Any], bar: tqdm
-) -> list[TrainedRun]:
+def _dense(data: Any, settings: dict[str, Any], bar: tqdm) -> list[TrainedRun]:
     """The dense models, one a seed."""
     if isinstance(data, Search):
         if rest := sorted(settings.keys() - {"progress"}):
@@ -105,8 +108,11 @@ def _dense(
         if found[0].spec.training.protocol != "validated":
             raise ConfigError("compress: found a search under 'paper', expected 'validated'.")
         return found
-    l2s = [settings.pop("l2")] if "l2" in settings else list(l2s)
-    own, _, spec, _ = settings_of("omp", backbone, settings)
+    l2s = settings.pop("l2s", L2S)
+    l2s = [settings.pop("l2")] if "l2" in settings else l2s
+    if not isinstance(l2s, Sequence):
+        raise ConfigError(f"l2s: found {l2s!r}, expected several L2 weights; or give one as `l2`.")
+    own, _, spec, _ = settings_of("omp", settings.pop("backbone", "mf"), settings)
     if spec.training.protocol != "validated" or not l2s:
         found = f"{spec.training.protocol!r} and {len(l2s)} of `l2s`"
         raise ConfigError(f"compress: found {found}, expected 'validated' and one or more.")

@@ -179,7 +179,7 @@ class Interactions:
             return int(rows[0])
         raise DataError(
             f"{self.name}: no user {label!r}, expected a label such as "
-            f"{self.user_labels.tolist()[0]!r}, as text: with papermill, -r keeps 007 as it is."
+            f"{self.user_labels.tolist()[0]!r} (as a papermill parameter with -r, which keeps 007)."
             + nearest(label, self.user_labels[:10000])
         )
 

@@ -10,7 +10,7 @@ import contextlib
 import html
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -34,6 +34,7 @@ from lthnb.kernels import ranking
 from lthnb.lottery import Criterion, Round, rounds_of, train_dense
 from lthnb.models import BACKBONES
 from lthnb.packing import bundle
+from lthnb.rounding import decode, encode
 from lthnb.shown import card
 from lthnb.store.results import SCHEMAS, join, to_frame
 from lthnb.store.runs import Store
@@ -103,7 +104,7 @@ def prune_interactions(
     drawn as negatives, nor recommended. Valid and test stay as they are. Raises ConfigError and
     DataError, which say what to do, and Stopped on Ctrl-C.
     """
-    if not 0 < share < 1:
+    if not isinstance(share, int | float) or not 0 < share < 1:
         raise ConfigError(f"share: found {share!r}, expected a number between 0 and 1.")
     no_search("prune_interactions", settings, "seeds")
     own, _, spec, _ = settings_of("omp", backbone, settings | {"seeds": [seed]})
@@ -120,9 +121,15 @@ def evaluate(
     """Recall, NDCG and the rest at 5, 10 and 20 of any model whose scores are inner products.
 
     user_vectors: (users, F), item_vectors: (items, F), in the order of `data.user_labels` and
-    `data.item_labels`. Every item is ranked for every user but those that the user has in train
-    (and, for test, in valid). Raises DataError where the shapes do not fit.
+    `data.item_labels`. part: ``test`` or ``valid``. Every item is ranked for every user but those
+    that the user has in train (and, for test, in valid). Raises DataError where the shapes do not
+    fit, a vector is not finite or the part is empty, as in a ticket's file, and ConfigError for
+    another part.
     """
+    one_of("part", part, ("test", "valid"))
+    if not isinstance(data, Interactions) or not getattr(data, part).nnz:
+        found = "no pairs in it" if isinstance(data, Interactions) else f"a {type(data).__name__}"
+        raise DataError(f"evaluate: found {found}, expected data with a {part} part (lthnb.load).")
     vectors = [np.asarray(v, np.float32) for v in (user_vectors, item_vectors)]
     shapes = tuple(v.shape for v in vectors)
     size = shapes[0][1] if vectors[0].ndim == 2 else 0
@@ -131,6 +138,8 @@ def evaluate(
             f"evaluate: found user vectors of shape {shapes[0]} and item vectors of {shapes[1]}, "
             f"expected ({data.users}, F) and ({data.items}, F), a row for each label of the data."
         )
+    if not all(np.isfinite(one).all() for one in vectors):
+        raise DataError("evaluate: found a vector that is not finite, expected numbers.")
     return ranking.evaluate(torch.from_numpy(np.concatenate(vectors)), data, part).means()
 
 
@@ -188,6 +197,9 @@ def settings_of(
     hidden = {"order_seed", "seed", "method", "backbone", "compression"}
     known = sorted({*own}.union(*named.values()) - hidden)
     for name in settings:
+        if name in sources.PARAMETERS:
+            found = f"setting: found {name!r}, which is an option of the data"
+            raise ConfigError(f"{found}: data = lthnb.load(…, {name}=…), then pass that.")
         one_of("setting", name, known)
     given, criterion = own | {"rounds": 8, "rate": 0.2} | settings, None
     if callable(given.get("criterion")):
@@ -206,7 +218,8 @@ def prepared(data: Any, spec: Spec, own: dict[str, Any]) -> tuple[Interactions, 
     if not isinstance(data, Interactions):
         data = sources.load(data, protocol=spec.training.protocol)
     data = data.for_protocol(spec.training.protocol) if data.valid.nnz else data
-    seeds = list(range(own["seeds"])) if isinstance(own["seeds"], int) else list(own["seeds"])
+    seeds = range(own["seeds"]) if isinstance(own["seeds"], int) else own["seeds"]
+    seeds = list(seeds) if isinstance(seeds, Iterable) else []
     if not seeds or len(set(seeds)) != len(seeds):
         raise ConfigError(f"seeds: found {own['seeds']!r}, expected one or more, each once.")
     return data, seeds, replace(own["control"] or Control(Store(own["store"])), progress=False)
@@ -258,12 +271,13 @@ class Search:
     @property
     def summary(self) -> pd.DataFrame:
         """One row for each density, over seeds: Recall@20 on test, its relative difference to the
-        dense model of the same seed with a 95 % interval (from three seeds on), and whether the
-        ticket is non-inferior on the part that chooses."""
+        dense model of the same seed with a 95 % interval, and whether the ticket is non-inferior on
+        the part that chooses; both are missing below three seeds."""
         means = self.table.groupby(self._by)[["density", METRIC]].mean()
         shown = means.join(self._differences(METRIC)[["n", "mean", "low", "high"]])
-        chosen = stats.non_inferior(self._differences(chosen_on(self.table))["lower"])
-        return shown.rename(columns={"mean": "difference"}).assign(non_inferior=chosen)
+        lower = self._differences(chosen_on(self.table))["lower"]
+        fine = stats.non_inferior(lower).astype("boolean").mask(lower.isna())
+        return shown.rename(columns={"mean": "difference"}).assign(non_inferior=fine)
 
     def _differences(self, column: str) -> pd.DataFrame:
         """The paired relative differences of each round to the dense model, over seeds."""
@@ -289,6 +303,8 @@ class Search:
             rows = sparsest(rows.assign(choice=stats.to_dense(rows, on)))
             part = "test" if on == METRIC else "the validation set"
             why = f"no density is non-inferior on {part}; the best mean there"
+            if len(self.rounds) < stats.LEAST_SEEDS:
+                why = f"the best mean on {part}; three seeds would tell what is non-inferior"
             if rows["sure"].all():
                 why = f"the sparsest density that is non-inferior on {part}"
         key = rows.loc[rows[on].idxmax(), "key"]
@@ -384,8 +400,10 @@ class Ticket:
         """
         data = self.data
         row = data.user_row(user)
-        if not 1 <= n <= data.items:
-            raise DataError(f"n: found {n}, expected 1 to {data.items}, the items there are.")
+        if not isinstance(n, int) or not 1 <= n <= data.items:
+            raise DataError(
+                f"n: found {n!r}, expected a whole number, 1 to {data.items}, the items there are."
+            )
         vectors = self.vectors
         best = ranking.rank(vectors[[row]], vectors[data.users :], data.known[[row]], n)[0]
         best = best[best >= 0]
@@ -397,13 +415,22 @@ class Ticket:
         """Write the ticket, its labels and the known pairs as one safetensors file.
 
         values: ``float32`` (every bit is kept), ``float16``, or ``int8`` with a scale for each row;
-        None: as :func:`compress` chose, else ``float32``. Returns the path. Raises StoreError where
-        the operating system refuses.
+        None: as :func:`compress` chose, else ``float32``. The file's `about` has the Recall of what
+        is in it, where the data have a test part. Returns the path. Raises StoreError where the
+        operating system refuses.
         """
-        values = values or self.about.get("values", "float32")
+        about, usual = self.about, self.about.get("values", "float32")
+        values = values or usual
+        if values != usual and self.data.test.nnz:  # what is said of it is of what is in the file
+            table = decode(encode(self.table, self.kept, values), self.kept)
+            rounded = replace(self, table=table).vectors
+            for part, before in (("test", ""), ("valid", "valid_")):
+                means = ranking.evaluate(rounded, self.data, part).means()
+                found = {before + name: value for name, value in means.items()}
+                about = about | {name: found[name] for name in found if name in about}
         labels = {"users": self.data.user_labels, "items": self.data.item_labels}
         known = {"train": self.data.train, "valid": self.data.known - self.data.train}
-        return bundle.save(Path(path), self.table, self.kept, known, labels, self.about, values)
+        return bundle.save(Path(path), self.table, self.kept, known, labels, about, values)
 
     def __repr__(self) -> str:
         about = self.about

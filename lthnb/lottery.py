@@ -9,6 +9,7 @@ import inspect
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from types import CodeType, FunctionType, ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,6 +27,7 @@ from lthnb.training import train
 
 Keep = tuple[int, ...]  # entries to keep, in each row range of a scope
 Shrink = Callable[[int, TrainedRun], tuple[Interactions, StoredMask, Init]]
+PLAIN = (bool, int, float, str, type(None))  # values whose text says all of them
 RANDOM = {"rp": "random", "rp_x0": "random_x0"}  # methods that read no weights: what rows call them
 
 
@@ -38,18 +40,34 @@ class Criterion:
 
     @classmethod
     def of(cls, score: Score) -> Criterion:
-        """Named by the function's name and a digest of its source; where that cannot be read, the
-        name is new at each call, so that no pruning by it is taken for an earlier one. Values from
-        outside the function (a closure, a global) are not in the source: write them into it."""
+        """Named by the function's name and a digest of its code, with the numbers and texts that it
+        reads from outside. Where it reads anything else, such as another function of one's own, the
+        name is new at each call, so that no pruning by it is taken for an earlier one."""
         name = getattr(score, "__name__", type(score).__name__)
-        try:
-            source = inspect.getsource(score)
-        except (OSError, TypeError):
-            source = uuid.uuid4().hex
-        return cls(f"{name}-{digest_text(source)[:12]}", score)
+        return cls(f"{name}-{digest_text(_identity(score))[:12]}", score)
 
     def __call__(self, weights: np.ndarray, seed: int) -> np.ndarray:
         return np.asarray(self.score(weights, seed))
+
+
+def _identity(score: Score) -> str:
+    """What a function does, as text: its code, and plain values from outside it."""
+    if not isinstance(score, FunctionType):
+        return uuid.uuid4().hex
+    codes = [score.__code__]
+    for code in codes:  # and those inside of it, which are added as they are found
+        codes += [one for one in code.co_consts if isinstance(one, CodeType)]
+    names = {name for code in codes for name in code.co_names}
+    read = {name: value for name, value in score.__globals__.items() if name in names}
+    read |= inspect.getclosurevars(score).nonlocals
+    read |= dict(enumerate(score.__defaults__ or ())) | (score.__kwdefaults__ or {})
+    if not all(isinstance(value, (*PLAIN, ModuleType)) for value in read.values()):
+        return uuid.uuid4().hex
+    said = [getattr(value, "__name__", value) for value in read.values()]
+    for code in codes:
+        constants = [one for one in code.co_consts if not isinstance(one, CodeType)]
+        said += [code.co_code.hex(), code.co_names, constants]
+    return repr([*read, *said])
 
 
 class Round(NamedTuple):

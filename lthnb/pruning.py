@@ -146,7 +146,10 @@ def prune(
         alive = np.flatnonzero(part)
         score = scores[first:last].reshape(-1)[alive]
         if score.dtype.kind == "f" and np.isnan(score).any():
-            raise ConfigError("scores: found not-a-number among kept entries; " + DIVERGED)
+            raise ConfigError(
+                "scores: found not-a-number among kept entries; if no criterion of your own gave "
+                f"it, {DIVERGED}"
+            )
         count = alive.size - wanted
         if count <= 0:
             continue

@@ -35,6 +35,21 @@ def test_verdict_follows_from_the_interval_and_from_nothing_else(given, bound, a
     assert verdicts.verdict(given, bound, at_least)["verdict"] == said
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (values(0.01, -0.01, 0.012), verdicts.SUPPORTED),
+        (values(0.01, -0.01, 0.06), verdicts.UNDECIDED),
+        (values(0.10, 0.11, 0.12), verdicts.CONTRADICTED),
+        (values(-0.10, -0.11, -0.12), verdicts.CONTRADICTED),
+        (values(0.0, 0.0, 0.0), "cannot be tested with 3 seeds"),
+        (values(0.01), verdicts.ONE_RUN),
+    ],
+)
+def test_the_same_is_what_lies_within_a_distance_on_both_sides(given, said):
+    assert verdicts.same(given, 0.05)["verdict"] == said
+
+
 @pytest.fixture
 def rows():
     """Three seeds; at density 0.5 all are equal to dense on the validation set, at 0.25 two win and
@@ -185,10 +200,10 @@ def test_findings_are_put_in_words(monkeypatch):
         ("better", "d", "validated", "to continue", np.nan, 0.1, -0.2, 0.4, "undecided"),
     ]
     names = ["claim", "dataset", "protocol", "about", "density", "estimate", "low", "high"]
-    kept = pd.DataFrame(rows, columns=[*names, "verdict"]).assign(backbone="mf")
+    kept = pd.DataFrame(rows, columns=[*names, "verdict"]).assign(backbone="mf", n=3)
     monkeypatch.setattr(claims, "recorded", lambda *names: kept[kept["claim"].isin(names)])
-    assert claims.number("existence", "d") == "+2.0 % (+0.3 to +3.7) at 41 % of the entries"
-    assert claims.number("better", "d", about="reinit") == "−10.0 % (−20.0 to −5.0)"
+    assert claims.number("existence", "d") == "+2.0 % (+0.3 to +3.7; n = 3) at 41 % of the entries"
+    assert claims.number("better", "d", about="reinit") == "−10.0 % (−20.0 to −5.0; n = 3)"
     assert claims.count("existence", "better") == "2 of 4"
 
 

@@ -16,10 +16,11 @@ import torch
 from toys import PATIENCE, ROOT, environment, toy_data
 
 import lthnb
-from lthnb.config import ConfigError
+from lthnb.config import ConfigError, LthnbError
 from lthnb.control import Control
 from lthnb.data import DataError
 from lthnb.kernels.ranking import evaluate
+from lthnb.lottery import Criterion
 from lthnb.packing.bundle import PackingError, pack_labels, unpack_labels
 from lthnb.store.runs import Store
 
@@ -176,10 +177,52 @@ def test_own_criterion_is_keyed_by_its_source(store):
     assert len(names) == 2
 
 
-def test_criterion_without_a_source_is_never_taken_for_one_before(store):
-    made = {}
-    exec("def hidden(weights, seed):\n    return abs(weights)", made)
-    settings = {**SMALL, "rounds": 1, "seeds": 1, "criterion": made["hidden"]}
+POWER = 2.0  # what a criterion reads from outside
+
+
+def test_own_criterion_is_another_where_code_or_what_it_reads_differs(monkeypatch):
+    both = (lambda weights, seed: abs(weights), lambda weights, seed: -abs(weights))
+    assert len({Criterion.of(one).name for one in both}) == 2
+
+    def power(exponent):
+        return lambda weights, seed: np.array([abs(row) ** (exponent * POWER) for row in weights])
+
+    first, again, other = (Criterion.of(power(exponent)).name for exponent in (2, 2, 3))
+    assert first == again != other
+    monkeypatch.setattr(f"{__name__}.POWER", -1.0)
+    assert Criterion.of(power(2)).name != first
+    calls = lambda weights, seed: power(2)(weights, seed)  # noqa: E731
+    assert Criterion.of(calls).name != Criterion.of(calls).name  # of which nothing is known
+
+
+def test_evaluate_refuses_what_it_cannot_judge(store):
+    data = toy_data()
+    users, items = np.ones((data.users, 2)), np.ones((data.items, 2))
+    for given, said in (
+        ((users, items, data, "train"), "part: found 'train', expected one of test, valid"),
+        ((users, items, "toy"), "evaluate: found a str, expected data with a test part"),
+        ((users, items * np.nan, data), "found a vector that is not finite"),
+    ):
+        with pytest.raises(LthnbError, match=said):
+            lthnb.evaluate(*given)
+
+
+def test_rounded_file_says_what_its_values_reach(store, tmp_path):
+    data = toy_data()
+    ticket = lthnb.imp(data, **{**SMALL, "rounds": 1, "seeds": 1}).best()
+    opened = lthnb.open(ticket.save(tmp_path / "t", values="int8"))
+    users, items = np.split(opened.vectors.numpy(), [data.users])
+    assert opened.about["recall@20"] == lthnb.evaluate(users, items, data)["recall@20"]
+    found = lthnb.evaluate(users, items, data, "valid")["recall@20"]
+    assert opened.about["valid_recall@20"] == found
+
+
+def test_criterion_that_is_no_function_is_never_taken_for_one_before(store):
+    class Hidden:
+        def __call__(self, weights, seed):
+            return abs(weights)
+
+    settings = {**SMALL, "rounds": 1, "seeds": 1, "criterion": Hidden()}
     tables = [lthnb.imp(toy_data(), **settings).table for _ in range(2)]
     assert tables[0]["criterion"].iloc[1] != tables[1]["criterion"].iloc[1]
     assert tables[0]["key"].tolist() == tables[1]["key"].tolist()  # the same mask, trained once

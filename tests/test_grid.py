@@ -101,6 +101,28 @@ def test_every_run_but_one_stands_in_a_chapter(frame):
     assert len(set(frame["key"]) - shown) == 1
 
 
+def test_a_search_by_other_densities_is_another(frame):
+    pairs = [one for one in Grid.read().recorded("interactions") if one.method == "pairs"]
+    [one, *_] = experiments.tuned([pairs[0]], frame)
+    assert len(experiments.rows_of([one], frame)) == 5
+    less = replace(one, densities=one.densities[1:])
+    assert experiments.rows_of([less], frame).empty
+    assert experiments.complete([one, less], frame) == [True, False]
+
+
+def test_own_runs_on_other_data_of_the_same_name_are_not_the_chapters(tmp_path, monkeypatch):
+    """Ordinary tinkering: other tables, options and densities."""
+    monkeypatch.setenv("LTHNB_STORE", str(tmp_path))
+    short = {"seeds": 1, "epochs": 1, "embedding_size": 4, "progress": False}
+    for threshold in (2, 4):
+        data = lthnb.load("movielens", threshold=threshold)
+        lthnb.imp(data, densities=[0.5, threshold / 10], **short)
+    less = lthnb.prune_interactions(data, epochs=1, embedding_size=4, progress=False)
+    lthnb.imp(less, rounds=1, **short)
+    for chapter in ("existence", "interactions"):
+        assert len(experiments.missing(chapter, live=True)) == len(experiments.missing(chapter))
+
+
 def test_unknown_chapter_and_column_are_refused_with_the_nearest():
     with pytest.raises(ConfigError, match="Did you mean 'existence'"):
         experiments.table("existance")

@@ -7,13 +7,18 @@ from __future__ import annotations
 
 import os
 import re
+import warnings
 from pathlib import Path
 
-import pooch
 from filelock import FileLock
 from tqdm import tqdm
 
 from lthnb.data import DataError
+
+with warnings.catch_warnings():  # without widgets tqdm complains, in notebooks alone
+    warnings.simplefilter("ignore")
+    import pooch
+    from pooch import file_hash
 
 TIMEOUT = 30.0  # seconds without a byte after which a server counts as hanging
 RETRIES = 2
@@ -27,7 +32,7 @@ def retrieve(url: str, sha256: str, file: str, *, source: str, progress: bool) -
     Raises DataError where the file cannot be had, saying why and how to get it by hand.
     """
     folder = Path(os.environ.get(CACHE) or pooch.os_cache("lthnb"), source)
-    if (folder / file).is_file() and pooch.file_hash(folder / file) == sha256:
+    if (folder / file).is_file() and file_hash(folder / file) == sha256:
         return folder / file
     known = {"registry": {file: f"sha256:{sha256}"}, "urls": {file: url}}
     # tqdm itself: pooch's own bar becomes a widget in a notebook, which a book cannot show.

@@ -15,14 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pooch
 import yaml
 from pydantic import BaseModel
 
 from lthnb.config import ConfigError, nearest
 from lthnb.data import PARTS, DataError, Interactions
 from lthnb.datasets.assembling import Raw, Split, assemble
-from lthnb.datasets.fetching import retrieve
+from lthnb.datasets.fetching import file_hash, retrieve
 from lthnb.datasets.options import TableOptions, explained
 from lthnb.datasets.planted import Planted, planted_pairs
 from lthnb.datasets.tables import looks_like_table, parts_of, read_parts
@@ -95,7 +94,7 @@ def load(
         "source": known.name if known else "table",
         "title": title,
         "terms": terms,
-        "files": {path.name: pooch.file_hash(path) for path in paths},
+        "files": {path.name: file_hash(path) for path in paths},
         "options": asked,
     }
     data = assemble(name, raw, how, origin, where)
@@ -126,7 +125,7 @@ def load_with(
     known = {n: getattr(parameters, n, "") for n in PARAMETERS if n in choosable(name)}
     if known.get("rating") == "":
         known.pop("threshold", None)
-    known = {n: value for n, value in known.items() if value != ""} | options
+    known = {n: value for n, value in known.items() if value not in ("", None)} | options
     known["split"] = "pooled" if split_seed else getattr(parameters, "split", "random")
     return load(name, protocol=protocol, split_seed=split_seed, progress=progress, **known)
 
@@ -156,14 +155,14 @@ def _fetch(known: Source, progress: bool) -> dict[str, Path]:
     if known.unreleased and not (folder / known.unreleased).exists():
         raise DataError(
             f"source {name!r}: no file {folder / known.unreleased}, expected {known.unreleased} as "
-            "the challenge gave it; the data were never released. LTHNB_DATA names the folder."
+            "the challenge gave it; the data are not public. LTHNB_DATA names the folder."
         )
     paths = {known.unreleased: folder / known.unreleased} if known.unreleased else {}
     for file, sha256 in known.files.values():
         url, local = f"{known.address}/{file}", folder / file
         if not local.exists():
             local = retrieve(url, sha256, file, source=name, progress=progress)
-        elif (found := pooch.file_hash(local)) != sha256:
+        elif (found := file_hash(local)) != sha256:
             raise DataError(
                 f"source {name!r}: {local} has SHA-256 {found}, expected {sha256}. It is not "
                 f"the published file; remove it, so that it is fetched from {url}."

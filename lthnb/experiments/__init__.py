@@ -16,12 +16,12 @@ import pandas as pd
 from lthnb.config import one_of
 from lthnb.experiments.grid import SETTINGS, TAGS, Grid, Search
 from lthnb.experiments.selection import best_of
-from lthnb.store.records import ONE_SHOT
+from lthnb.store.records import ONE_SHOT, path_of
 from lthnb.store.results import results
 from lthnb.store.runs import Store
 
 DENSE_MATCH = ["dataset", "backbone", *SETTINGS, "split_seed", "noise", "seed"]
-MATCH = [*DENSE_MATCH, *TAGS, "by_density", "place"]
+MATCH = [*DENSE_MATCH, *TAGS, "path", "place"]
 
 
 def chapters() -> list[str]:
@@ -39,7 +39,7 @@ def table(
     one's own runs. frame: what :func:`results` gave, where it is at hand. Raises ConfigError for a
     chapter or a column that there is not.
     """
-    frame = results(live=live) if frame is None else frame
+    frame = _rows(live) if frame is None else frame
     rows, wanted = _beside(tuned(Grid.read().recorded(chapter), frame), frame, where)
     rows.attrs["missing"] = int(wanted["to_train"].sum())
     return rows
@@ -50,7 +50,7 @@ def missing(
 ) -> pd.DataFrame:
     """What the grid wants of a chapter and is not recorded, a row a training: its settings, seed,
     round and density. Arguments as of :func:`table`."""
-    frame = results(live=live) if frame is None else frame
+    frame = _rows(live) if frame is None else frame
     _, wanted = _beside(tuned(Grid.read().recorded(chapter), frame), frame, where)
     shown = ["dataset", "backbone", *SETTINGS, *TAGS, "seed", "round", "density"]
     return wanted.loc[wanted["to_train"], shown].reset_index(drop=True)
@@ -133,12 +133,24 @@ def at_best_l2(rows: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     return pd.concat([rows[:0], *(one[one["l2"] == best_l2(one)] for one in groups)])
 
 
+def _rows(live: bool) -> pd.DataFrame:
+    """The recorded rows, and if `live` one's own on the same data: not those of other data by the
+    same name, as with another threshold, or without some of the pairs."""
+    frame = results(live=live)
+    if not live:
+        return frame
+    base = frame[frame["round"] == 0].drop_duplicates("search").set_index("search")
+    known = base.loc[~base["live"], "data_digest"]
+    same = frame["search"].map(base["data_digest"]).isin(known)
+    return frame[~frame["live"] | same | ~frame["dataset"].isin(base.loc[known.index, "dataset"])]
+
+
 def _beside(
     searches: Sequence[Search], frame: pd.DataFrame, where: dict[str, Any]
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The rows of some searches that a frame has; and all of their rows, `to_train` where the run
     is in none."""
-    placed = _placed(frame)
+    placed = _placed(frame).drop_duplicates(MATCH)  # two tables of one's own may share a name
     wanted = pd.DataFrame([row for one in searches for row in one.rows()]).drop_duplicates(MATCH)
     wanted = wanted.astype(placed[MATCH].dtypes)  # a merge takes empty for empty
     for name, value in where.items():
@@ -159,10 +171,11 @@ def _placed(frame: pd.DataFrame) -> pd.DataFrame:
     """The rows of a frame as :meth:`Search.rows` has them. Round 0 of an LCM search is its teacher,
     whose settings are its own."""
     frame = frame[(frame["method"] != "lcm") | (frame["round"] > 0)]
+    frame = frame[frame["scope"].fillna("join") == "join"]  # the grid has no other
     once = frame["method"].isin([*ONE_SHOT, "lcm"]) & (frame["round"] > 0)
     place = frame["density"].map("{:.3g}".format).where(once, frame["round"].astype(str))
-    by_density = frame["densities"].notna()
-    return frame.assign(split_seed=_split_seeds, place=place.astype(str), by_density=by_density)
+    path = frame["densities"].fillna("").map(path_of)
+    return frame.assign(split_seed=_split_seeds, place=place.astype(str), path=path)
 
 
 def _split_seeds(frame: pd.DataFrame) -> pd.Series:

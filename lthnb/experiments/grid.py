@@ -79,7 +79,7 @@ class Search:
     def rows(self) -> list[dict[str, Any]]:
         """One row a run, with what the recorded tables tell it by; `place` tells the rounds of a
         search apart: IMP's by number, since densities are rounded to whole entries; what is pruned
-        once by density, to three digits."""
+        once by density, to three digits. `path`: the densities of a search that was told them."""
         given = {**vars(self), "scope": "join", "basis": self.basis or None}
         given["policy"] = canonical(dict(self.policy)) if self.policy else None
         given = {name: given[name] for name in records.TAGS}
@@ -87,7 +87,7 @@ class Search:
         about = {"dataset": self.dataset, "backbone": self.backbone, **self.settings}
         about |= {"seed": self.seed, "split_seed": self.split_seed, "noise": self.noise or None}
         about |= {name: tags[name] for name in TAGS}
-        about["by_density"] = tags["densities"] is not None
+        about["path"] = records.path_of(tags["densities"])
         found = []
         for number, density in self._places():
             by_density = self.method in (*records.ONE_SHOT, "lcm")

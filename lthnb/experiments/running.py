@@ -14,7 +14,7 @@ import pandas as pd
 from joblib import Parallel, cpu_count, delayed, parallel_config
 from tqdm import tqdm
 
-from lthnb.config import Compressed, ConfigError, Dynamic, Schedule, Seeded, one_of
+from lthnb.config import BACKBONES, Compressed, ConfigError, Dynamic, Schedule, Seeded, one_of
 from lthnb.control import Control, Stopped
 from lthnb.cutting import carried, cuts, dynamic, early, learned, turning_search
 from lthnb.data import DataError, Interactions
@@ -51,6 +51,8 @@ def chapter_rows(chapter: str, p: Any) -> pd.DataFrame:
     """
     grid = Grid.read()
     one_of("profile", p.profile, [RECORDED, *grid.profiles])
+    for name in p.backbone:
+        one_of("backbone", name, BACKBONES)
     profile = p.profile
     if profile == RECORDED:
         recorded = results()

@@ -20,12 +20,14 @@ from lthnb.experiments.names import batches
 from lthnb.experiments.selection import SETTING
 
 SUPPORTED, CONTRADICTED, UNDECIDED = "supported", "contradicted", "undecided"
+DECIDED = (SUPPORTED, CONTRADICTED, UNDECIDED)
 ONE_RUN, TOO_FEW = "one run only", "cannot be tested with {} seeds"
 NOT_APPLICABLE, NOT_RUN, NO_DATA = "does not apply", "not run", "no data"
 COLUMNS = ["claim", *SETTING, "about", "density", "unit"]
 COLUMNS += ["estimate", "low", "high", "n", "verdict", "keys"]
 Read = Callable[[str], pd.DataFrame]  # chapter → its rows, with the smallest batches
 DIFFERENCE, POINTS, RATIO = "relative difference", "difference in points", "ratio"  # units
+SHARE = "difference in points of the seeds"
 
 
 def verdict(values: pd.Series, bound: float = 0.0, at_least: bool = True) -> dict[str, Any]:
@@ -36,8 +38,19 @@ def verdict(values: pd.Series, bound: float = 0.0, at_least: bool = True) -> dic
         return {"n": 0, "verdict": NOT_RUN}
     found = stats.over_seeds(values)
     said = _judge(found, bound, at_least)
-    known = {"low": found["low"], "high": found["high"]} if len(values) >= stats.LEAST_SEEDS else {}
+    known = {"low": found["low"], "high": found["high"]} if said in DECIDED else {}
     return {"estimate": found["mean"], "n": len(values), **known, "verdict": said}
+
+
+def same(values: pd.Series, within: float) -> dict[str, Any]:
+    """The row's numbers for a claim that the mean of some signed values, one a seed, is at most so
+    far from 0: supported where the whole interval is, contradicted where none of it is."""
+    found = verdict(values)
+    if found["verdict"] in DECIDED:
+        low, high = found["low"], found["high"]
+        out = UNDECIDED if low < within and high > -within else CONTRADICTED
+        found["verdict"] = SUPPORTED if -within < low and high < within else out
+    return found
 
 
 def judged(found: pd.DataFrame, bound: float) -> pd.Series:

@@ -16,11 +16,12 @@ import pandas as pd
 from IPython.display import HTML
 
 from lthnb import paper, stats
-from lthnb.experiments.names import CLAIMS, named
+from lthnb.experiments.names import CLAIMS, DATA, named
 from lthnb.store.records import RUN_COLUMNS, SEARCH_COLUMNS
 
 RECORDED = {*RUN_COLUMNS, *SEARCH_COLUMNS}
 SEEDS = "Means over seeds (of initial table and order of triplets, not of splits), 95 % intervals."
+PUBLIC = DATA["yelp2018"]  # of the paper's data sets
 IN_CSV = {  # of the columns of recorded runs
     *("dataset", "backbone", "embedding_size", "batch_size", "protocol", "l2", "method", "rate"),
     *("rewind", "criterion", "basis", "policy", "split", "noise", "seed", "round", "density"),
@@ -68,8 +69,8 @@ def claims(
     found: pd.DataFrame, name: str, *, brief: bool = False, of: pd.DataFrame | None = None
 ) -> HTML:
     """Rows of the findings as a list: what the paper says, or what is said here, then data and
-    models by verdict, with estimates, or if `brief` their number; all numbers as CSV, or those of
-    the frame `of` which they are a part."""
+    models by verdict, with estimates, or if `brief` their number, and how many of them are of the
+    paper's public data; all numbers as CSV, or those of the frame `of` which they are a part."""
     found = named(found.assign(mean=found["estimate"], method="", rewind=""))
     said = {claim.id: f"{escape(claim.says)} ({claim.section})" for claim in paper.CLAIMS}
     items = []
@@ -79,12 +80,14 @@ def claims(
             where = ", ".join(word for word in (row.data, row.model) if isinstance(word, str))
             where += " on test" * (row.protocol == "paper" and row.n > 0)
             where += f" ({row.about})" if isinstance(row.about, str) else ""
+            if "points" in row.unit:
+                estimate = estimate.replace(" %", " points")
             if row.unit.startswith("ratio"):
                 estimate = f"{row.estimate:.2f}"
                 estimate += f" ({row.low:.2f} to {row.high:.2f})" * (row.low == row.low)
             verdicts[row.verdict].append(where + f" {estimate}" * (row.estimate == row.estimate))
         lines = [
-            f"<em>{word}</em>: {len(where) if brief else '; '.join(dict.fromkeys(where))}"
+            f"<em>{word}</em>: {_number(where) if brief else '; '.join(dict.fromkeys(where))}"
             for word, where in verdicts.items()
         ]
         about = said.get(claim) or f"{CLAIMS[claim]} (ours)"
@@ -95,3 +98,8 @@ def claims(
     return HTML(
         f"<ul>{''.join(items)}</ul><p>{bounds}{csv_link(found if of is None else of, name)}</p>"
     )
+
+
+def _number(where: list[str]) -> str:
+    public = sum(one.startswith(PUBLIC) for one in where)
+    return f"{len(where)}" + f" ({public} on {PUBLIC})" * (public > 0)

@@ -87,6 +87,11 @@ FOUND = ("noise_share", "noise_auc")  # how well a pruning of pairs finds plante
 GIVEN = ("digest", "entries", *FOUND)  # what a pruning gave
 
 
+def path_of(densities: str | None) -> str:
+    """The densities that a search was told, as its tags have them, to three digits; or empty."""
+    return ", ".join(f"{density:.3g}" for density in json.loads(densities or "[]"))
+
+
 def pruning_key(about: Mapping[str, Any]) -> str:
     """The key of a pruning: of what it depends on, not of the mask that it gave."""
     return digest_text(canonical({k: v for k, v in about.items() if k not in GIVEN}))
