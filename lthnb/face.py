@@ -419,6 +419,8 @@ class Ticket:
         is in it, where the data have a test part. Returns the path. Raises StoreError where the
         operating system refuses.
         """
+        if Path(path).is_dir():
+            raise DataError(f"{path}: found a folder, expected a file, such as ticket.safetensors.")
         about, usual = self.about, self.about.get("values", "float32")
         values = values or usual
         if values != usual and self.data.test.nnz:  # what is said of it is of what is in the file

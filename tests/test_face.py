@@ -164,19 +164,6 @@ def test_own_criterion_is_refused_where_masks_are_random(store):
     assert not list(store.glob("runs/*"))
 
 
-def test_own_criterion_is_keyed_by_its_source(store):
-    data, settings = toy_data(), {**SMALL, "rounds": 1, "seeds": 1}
-
-    def searched(criterion):
-        return lthnb.imp(data, **settings, criterion=criterion).table["criterion"].iloc[1]
-
-    def square(weights, seed):
-        return weights**2
-
-    names = {searched(square), searched(square), searched(lambda weights, seed: weights**4)}
-    assert len(names) == 2
-
-
 POWER = 2.0  # what a criterion reads from outside
 
 

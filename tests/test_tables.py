@@ -421,7 +421,7 @@ class TestOptions:
             ({"form": "list"}, "table.form: found 'list', expected 'lists' or 'rows'"),
             ({"core": -1}, "table.core: found -1, expected a number greater than or equal to 0"),
             ({"separator": "::"}, "separator: found '::', expected one character"),
-            ({"split": "lats"}, "Split.how: found 'lats', expected .*'last'"),
+            ({"split": "lats"}, "split.how: found 'lats', expected .*'last'"),
         ],
     )
     def test_one_that_cannot_be_is_refused_in_one_line(self, write, options, words):

@@ -44,7 +44,7 @@ class Raw:
     notes: list[str] = field(default_factory=list)
 
 
-class Split(Options):
+class Split(Options, title="split"):
     """How pairs that are not published in parts become train, valid and test."""
 
     how: Literal["random", "pooled", "last", "time"] = Field(

@@ -238,9 +238,9 @@ def _from_text(where: str, text: bytes, separator: str, options: TableOptions) -
         )
     except pa.ArrowInvalid as error:
         raise DataError(
-            f"{where}: {' '.join(str(error).split())[:200]}. Is there another separator, or a "
-            "value that holds one outside of quotation marks? If quotation marks are characters "
-            "like others: quote=none."
+            f"{where}: {' '.join(str(error).split())[:200]}. Is there another separator, a "
+            "column that columns= leaves out, or a value that holds one outside of quotation "
+            "marks? If these are characters like others: quote=none."
         ) from error
     lines = text.count(b"\n") + text.count(b"\r") - text.count(b"\r\n")
     lines += not text.endswith((b"\n", b"\r"))
