@@ -124,6 +124,7 @@ def rewind_stable(read: Read) -> Iterator[dict[str, Any]]:
     if apart:
         everywhere = {"dataset": "all", "backbone": "", "protocol": "validated"}
         said, about = verdict(pd.Series(apart)), f"{len(apart)} data sets and models"
+        said |= {name: np.clip(said[name], -1, 1) for name in ("low", "high") if name in said}
         yield row("rewind-stable", everywhere, pd.concat(of), said, about, unit=SHARE)
 
 
