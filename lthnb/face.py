@@ -400,7 +400,7 @@ class Ticket:
         """
         data = self.data
         row = data.user_row(user)
-        if not isinstance(n, int) or not 1 <= n <= data.items:
+        if not isinstance(n, int | np.integer) or not 1 <= n <= data.items:
             raise DataError(
                 f"n: found {n!r}, expected a whole number, 1 to {data.items}, the items there are."
             )
