@@ -86,12 +86,10 @@ def compress(
         found = f"{bases} for basis and {bytes!r} for bytes"
         raise ConfigError(f"compress: found {found}, expected axes, and a number above 0.")
     no_search("compress", settings)
-    with (
-        tqdm(unit="run", delay=1, disable=not settings.get("progress", True)) as bar,
-        stopped_in_order(),
-    ):
-        given = {"backbone": backbone, "l2s": l2s}
-        settings |= {name: value for name, value in given.items() if value is not None}
+    given = {"backbone": backbone, "l2s": l2s}
+    settings |= {name: value for name, value in given.items() if value is not None}
+    quiet = not settings.get("progress", True)
+    with tqdm(unit="run", delay=1, disable=quiet) as bar, stopped_in_order():
         dense = _dense(data, settings, bar)
         kinds = [values] if values else list(VALUES) if bytes is not None else ["float32"]
         chosen = _chosen(dense, kinds, bases, density, bytes)

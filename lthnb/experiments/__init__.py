@@ -6,7 +6,7 @@ recorded of them, and :func:`run` trains it on any data.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -133,16 +133,22 @@ def at_best_l2(rows: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     return pd.concat([rows[:0], *(one[one["l2"] == best_l2(one)] for one in groups)])
 
 
+def on_data(frame: pd.DataFrame, digests: Collection[str]) -> pd.DataFrame:
+    """The rows of the searches that begin on some data. Tables of one's own, other options and
+    fewer pairs may share a name; of pruned pairs the whole search is there."""
+    first = frame[frame["round"] == 0].drop_duplicates("search")
+    return frame[frame["search"].isin(first.loc[first["data_digest"].isin(digests), "search"])]
+
+
 def _rows(live: bool) -> pd.DataFrame:
-    """The recorded rows, and if `live` one's own on the same data: not those of other data by the
-    same name, as with another threshold, or without some of the pairs."""
+    """The recorded rows, and if `live` one's own on the same data, or on data of which nothing is
+    recorded."""
     frame = results(live=live)
     if not live:
         return frame
-    base = frame[frame["round"] == 0].drop_duplicates("search").set_index("search")
-    known = base.loc[~base["live"], "data_digest"]
-    same = frame["search"].map(base["data_digest"]).isin(known)
-    return frame[~frame["live"] | same | ~frame["dataset"].isin(base.loc[known.index, "dataset"])]
+    known = frame[~frame["live"] & (frame["round"] == 0)]
+    same = frame.index.isin(on_data(frame, known["data_digest"]).index)
+    return frame[~frame["live"] | same | ~frame["dataset"].isin(known["dataset"])]
 
 
 def _beside(

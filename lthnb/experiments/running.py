@@ -19,7 +19,7 @@ from lthnb.control import Control, Stopped
 from lthnb.cutting import carried, cuts, dynamic, early, learned, turning_search
 from lthnb.data import DataError, Interactions
 from lthnb.datasets import sources
-from lthnb.experiments import complete, rows_of, table, tuned
+from lthnb.experiments import complete, on_data, rows_of, table, tuned
 from lthnb.experiments.grid import AGAIN, RECORDED, Grid, Search
 from lthnb.experiments.replays import replay
 from lthnb.finders.interactions import UNTRAINED
@@ -113,7 +113,7 @@ def run(
     found: list[Search] = []
     for last in (False, True):
         group = {one: own[one] for one in own if (one.settings["l2"] == "tuned") == last}
-        frame = _of(digests)
+        frame = on_data(results(live=True), digests)
         named = dict(zip(group, tuned(list(group.values()), frame), strict=True))
         done = complete(list(named.values()), frame) if named else []
         todo = {a: b for (a, b), whole in zip(named.items(), done, strict=True) if not whole}
@@ -121,14 +121,7 @@ def run(
         work = [partial(train_search, one, data[_which(asked)]) for asked, one in todo.items()]
         _side_by_side(work, control, workers, scheduler)
         found += named.values()
-    return rows_of(found, _of(digests))
-
-
-def _of(digests: Sequence[str]) -> pd.DataFrame:
-    """The rows on some data, one's own too. Tables of one's own may share a name."""
-    frame = results(live=True)
-    here = frame["data_digest"].isin(digests)  # of pruned pairs the whole search has it
-    return frame[frame["search"].isin(frame.loc[here, "search"])]
+    return rows_of(found, on_data(results(live=True), digests))
 
 
 def _which(one: Search) -> tuple[str, str, int, str]:
