@@ -158,7 +158,7 @@ def _chosen(
                 recall = []
                 for run, table in zip(dense, tables, strict=True):
                     part = run.spec, run.data, table, _kept(table, run.data, at), kind, run.control
-                    recall.append(score_rounded(*part, "valid")[1][METRIC])
+                    recall.append(score_rounded(*part, "valid")[METRIC])
                 found.append((float(np.mean(recall)), at, kind, basis))
     if not found:
         raise ConfigError(
@@ -184,16 +184,7 @@ def _cut(run: TrainedRun, density: float, values: str, basis: str, finetune: boo
     """The ticket of one dense model."""
     seed, method = run.record.row["seed"], "finetune" if finetune else "cut"
     [trained] = cuts(run, method, [density], seed, basis)
-    ticket = Ticket.of(trained)
-    served = trained.spec, trained.data, ticket.table, ticket.kept, values, trained.control
-    table, scores = score_rounded(*served, "test")
-    valid = score_rounded(*served, "valid")[1]
-    scores |= {f"valid_{name}": value for name, value in valid.items()}
-    scores = {name: value for name, value in scores.items() if name in ticket.about}
-    size = table_bytes(ticket.table, ticket.kept, values)
-    return replace(
-        ticket, table=table, about={**ticket.about, **scores, "values": values, "bytes": size}
-    )
+    return Ticket.of(trained).rounded(values)
 
 
 def _best(tickets: Sequence[Ticket], dense: Sequence[TrainedRun], basis: str) -> Ticket:

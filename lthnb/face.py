@@ -421,18 +421,26 @@ class Ticket:
         """
         if Path(path).is_dir():
             raise DataError(f"{path}: found a folder, expected a file, such as ticket.safetensors.")
-        about, usual = self.about, self.about.get("values", "float32")
-        values = values or usual
-        if values != usual and self.data.test.nnz:  # what is said of it is of what is in the file
-            table = decode(encode(self.table, self.kept, values), self.kept)
-            rounded = replace(self, table=table).vectors
-            for part, before in (("test", ""), ("valid", "valid_")):
-                means = ranking.evaluate(rounded, self.data, part).means()
-                found = {before + name: value for name, value in means.items()}
-                about = about | {name: found[name] for name in found if name in about}
+        usual = self.about.get("values", "float32")
+        ticket = self if values in (None, usual) else self.rounded(values)
         labels = {"users": self.data.user_labels, "items": self.data.item_labels}
         known = {"train": self.data.train, "valid": self.data.known - self.data.train}
-        return bundle.save(Path(path), self.table, self.kept, known, labels, about, values)
+        contents = self.table, self.kept, known, labels, ticket.about, values or usual
+        return bundle.save(Path(path), *contents)
+
+    def rounded(self, values: str) -> Ticket:
+        """The ticket as a file with such `values` (see :meth:`save`) gives it back. Its `about` has
+        the Recall of that where the data have a test part, the kind of values, and the bytes of the
+        table in the file."""
+        table = decode(encode(self.table, self.kept, values), self.kept)
+        size = bundle.table_bytes(self.table, self.kept, values)
+        about, ticket = {**self.about, "values": values, "bytes": size}, replace(self, table=table)
+        if values != "float32" and self.data.test.nnz:
+            for part, before in (("test", ""), ("valid", "valid_")):
+                means = ranking.evaluate(ticket.vectors, self.data, part).means()
+                found = {before + name: value for name, value in means.items()}
+                about |= {name: found[name] for name in found if name in about}
+        return replace(ticket, about=about)
 
     def __repr__(self) -> str:
         about = self.about

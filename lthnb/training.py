@@ -163,7 +163,7 @@ def compute(
     hits = evaluate(outputs_of(spec, data, best, kept, control), data, "test")
     valid = {} if t.protocol == "paper" else at.best_metrics
     scores = {"best_epoch": at.best_epoch, "epochs": at.epoch, "test": hits.means(), "valid": valid}
-    scores["int8"] = score_rounded(spec, data, best, kept, "int8", control)[1]
+    scores["int8"] = score_rounded(spec, data, best, kept, "int8", control)
     seconds = spent + time.monotonic() - began
     made = provenance(seconds, device_of(t.step, control.device), torch.get_num_threads())
     nested = make_nested(at.losses, at.evaluations, hits)
@@ -195,13 +195,12 @@ def score_rounded(
     values: str,
     control: Control,
     part: str = "test",
-) -> tuple[np.ndarray, dict[str, float]]:
-    """A table of weights, (rows, F), as a file with such values (:data:`rounding.VALUES`) gives it
-    back, and its Recall@20 and NDCG@20 on a part. kept: bool, its mask."""
+) -> dict[str, float]:
+    """Recall@20 and NDCG@20 on a part, of a table of weights, (rows, F), as a file with such values
+    (:data:`rounding.VALUES`) gives it back. kept: bool, its mask."""
     rounded = decode(encode(table, kept, values), kept)
     hits = evaluate(outputs_of(spec, data, rounded, kept, control), data, part)
-    scores = {f"{name}@{SELECTION_K}": hits.mean(name, SELECTION_K) for name in ("recall", "ndcg")}
-    return rounded, scores
+    return {f"{name}@{SELECTION_K}": hits.mean(name, SELECTION_K) for name in ("recall", "ndcg")}
 
 
 def _resume(key: str, run: Epochs, store: Store) -> tuple[_Progress, np.ndarray | None]:
