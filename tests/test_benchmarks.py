@@ -120,12 +120,6 @@ def test_who_is_absent_is_said_and_the_run_goes_on(fake):
     assert order[-2:] == ["ours repeat 3", "slow repeat 3"]
 
 
-def test_without_ours_there_are_no_ratios(fake):
-    found, _ = fake("step", "--only", "slow")
-    assert list(found["rows"]["step"]["who"]) == ["slow"]
-    assert measured.frame([found])["ratio"].isna().all()
-
-
 def test_sweeps_move_one_setting_and_have_its_slope(fake):
     found, _ = fake("scaling", "--only", "ours")
     slopes = {(s["backbone"], s["over"]): s["slopes"]["epoch"] for s in found["scaling"]}

@@ -7,7 +7,7 @@ import re
 import pandas as pd
 import pytest
 
-from lthnb import plots
+from lthnb import plots, stats
 from lthnb.config import ConfigError
 from lthnb.experiments import claims
 
@@ -22,6 +22,16 @@ def test_a_csv_keeps_what_tells_its_rows_apart():
     assert csv_of(summary).columns.tolist() == ["criterion", "items", "mean"]
     runs = pd.DataFrame({"key": ["a1"], "criterion": ["loss"], "torch_version": ["2"], "own": [1]})
     assert csv_of(runs).columns.tolist() == ["key", "criterion", "own"]
+
+
+def test_a_comparison_has_a_column_for_each_model_and_all_numbers_in_its_csv():
+    rows = [("loss", kept, model, kept) for kept in (0.4, 0.8) for model in ("MF", "LightGCN")]
+    rows = pd.DataFrame(rows, columns=["way", "kept", "model", "difference"])
+    found = stats.summary(rows.assign(data="LastFM"), ["way", "kept", "data", "model"])
+    shown = plots.compared(found[found["kept"] == 0.8], ["way", "kept"], "A title", of=found)
+    page = shown.as_raw_html()
+    assert all(said in page for said in ("LastFM, LightGCN", "80.0 %", "pairs kept", "4 rows"))
+    assert (page.count("+80.0 %"), page.count("+40.0 %")) == (2, 0)
 
 
 def test_every_finding_has_words():

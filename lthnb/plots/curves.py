@@ -17,6 +17,7 @@ import pandas as pd
 import seaborn as sns
 from great_tables import GT, html
 from matplotlib.ticker import FuncFormatter, NullLocator
+from pandas.api.types import is_numeric_dtype
 
 from lthnb import stats
 from lthnb.config import ConfigError
@@ -34,6 +35,7 @@ FORMATS = {  # of numbers in tables; signed is a relative difference
 }
 PERCENT = FuncFormatter(lambda share, _: f"{100 * share:g} %".replace("-", "−"))  # of an axis
 TICKS = (1.0, 0.5, 0.2, 0.1, 0.05)
+SHARES = {"at": "density", "kept": "pairs kept", "share": "share"}  # columns → their headings
 WIDTH = 6.8  # inches, of every figure: the book's column on a screen
 
 
@@ -141,6 +143,25 @@ def cells(found: pd.DataFrame, by: str | list[str]) -> pd.DataFrame:
     said = stats.interval(found) + stars
     wide = found.assign(said=said, cell=found["data"] + ", " + found["model"])
     return wide.pivot(index=by, columns="cell", values="said").fillna("").reset_index()
+
+
+def compared(
+    found: pd.DataFrame,
+    by: str | Sequence[str],
+    title: str,
+    subtitle: str = "Relative difference in Recall@20 on test",
+    of: pd.DataFrame | None = None,
+) -> GT:
+    """A table of a :func:`stats.summary`: a line for each of `by`, the first of several heading
+    the lines that share it, and a column for each data set and model (:func:`cells`). of: all rows
+    of which `found` is a part, for the CSV."""
+    by = [by] if isinstance(by, str) else list(by)
+    wide = cells(found, by)
+    names = {name: heading for name, heading in SHARES.items() if name in by}
+    formats = {name: "percent" for name in names if is_numeric_dtype(wide[name])}
+    subtitle += ", 95 % interval over seeds; * p < 0.05, corrected."
+    groups, of = by[0] if len(by) > 1 else None, found if of is None else of
+    return table(wide, title, subtitle, formats=formats, groups=groups, names=names, of=of)
 
 
 def _density(ax: plt.Axes, values: pd.Series) -> None:
