@@ -153,7 +153,7 @@ class Training(Described):
     """How it is trained and how its best epoch is chosen (§4.1, and the authors' code)."""
 
     learning_rate: float = Field(1e-3, gt=0)
-    """Adam's step size (§4.1)."""
+    """The optimiser's step size (§4.1)."""
     l2: float = Field(1e-4, ge=0)
     """λ, weight of the L2 term (§4.1), which covers the batch's rows (the authors' code)."""
     batch_size: Count = 2048
@@ -173,10 +173,17 @@ class Training(Described):
     """What computes a step; `auto` is resolved before anything is keyed."""
     dtype: Literal["float32", "float64"] = "float32"
     """Type of the table and the moments."""
+    optimizer: Literal["adam", "rowwise-adam", "sgd"] = "adam"
+    """Adam (§4.1); the same with one second moment for a row of the table, so that a step does not
+    depend on the axes; or plain gradient descent."""
 
     def described(self) -> dict[str, Any]:
-        """With what all keys name since there was a choice: the rows that the L2 term covers."""
-        return {**super().described(), "l2_scope": "batch"}
+        """With what all keys name since there was a choice: the rows that the L2 term covers; and
+        without what came later, at its default."""
+        given = {**super().described(), "l2_scope": "batch"}
+        if self.optimizer == "adam":
+            del given["optimizer"]
+        return given
 
     @property
     def chosen_on(self) -> str:

@@ -56,7 +56,13 @@ def test_more_seeds_are_wanted_of_what_the_claims_on_axes_compare_alone():
 
 def test_tuned_l2_is_the_best_on_the_validation_set_and_not_on_test(frame):
     settings = {"protocol": "validated", "embedding_size": 32, "learning_rate": 1e-3}
-    settings |= {"batch_size": 2048, "max_epochs": 1000, "patience": 100, "evaluate_every": 1}
+    settings |= {
+        "optimizer": "adam",
+        "batch_size": 2048,
+        "max_epochs": 1000,
+        "patience": 100,
+        "evaluate_every": 1,
+    }
     one = Search("movielens", "mf", {**settings, "l2": "tuned"}, "imp", 0)
     rows = {"l2": [1e-4] * 3 + [1e-2] * 3 + [1.0], "valid_recall@20": [0.2] * 3 + [0.3] * 3 + [0.9]}
     rows |= {"recall@20": [0.9] * 3 + [0.1] * 4, "method": ["dense"] * 7}

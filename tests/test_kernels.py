@@ -16,6 +16,7 @@ from toys import half, toy_data, toy_spec
 from lthnb.config import BACKBONES, ConfigError, Model, Spec, Training
 from lthnb.data import Interactions, to_csr
 from lthnb.datasets import sources
+from lthnb.finders.bases import rotation
 from lthnb.kernels import WRITTEN_FOR, device_of, new_step, resolve
 from lthnb.kernels.mf import BETA_1, BETA_2, EPSILON, LONGEST, STEPWISE, Decay, _series
 from lthnb.sampling import initial_table
@@ -78,6 +79,21 @@ def test_a_state_goes_on_to_the_same_bits(name, backbone, dtype):
     for key, values in whole.state().items():
         assert np.array_equal(values, other.state()[key]), key
     assert torch.equal(whole.outputs(), other.outputs())
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "rowwise-adam", "sgd"])
+def test_which_optimizer_turns_with_the_table(optimizer):
+    """From X⁰Q one comes to XQ, unless entries have step sizes of their own."""
+    data, spec = toy_data(), toy_spec(optimizer=optimizer, dtype="float64")
+    start, mask = initial_table(0, data.rows, 4), np.ones((70, 4), bool)
+    turn = rotation("random", start, data)
+    one, other = (new_step(spec, data, table, mask) for table in (start, start @ turn))
+    losses = np.array([[step.run_epoch(epoch) for epoch in range(3)] for step in (one, other)])
+    apart = np.abs(one.weights() @ turn - other.weights()).max()
+    assert (apart < 1e-9) == (optimizer != "adam") == np.allclose(*losses, rtol=1e-9)
+    if optimizer != "adam":
+        with pytest.raises(ConfigError, match=f"found 'cpu' with '{optimizer}'"):
+            resolve(spec.with_training(step="cpu"))
 
 
 @pytest.mark.parametrize("name", STEPS)

@@ -93,6 +93,8 @@ CASES = {
     "float64": toy_spec(dtype="float64"),
     "every other epoch": toy_spec(evaluate_every=2, epochs=5, patience=5),
     "patience": toy_spec(learning_rate=0.5, epochs=9, patience=2),
+    "rowwise": toy_spec(optimizer="rowwise-adam"),
+    "descent": toy_spec(optimizer="sgd", learning_rate=1.0),
     "thresholds": toy_spec().with_model(compression="threshold"),
     "moving mask": replace(toy_spec("lightgcn"), policy=Dynamic(0.5, every=1, until=3)),
     "moving mask by hand": replace(toy_spec(step="cpu"), policy=Dynamic(0.5, every=1, until=3)),

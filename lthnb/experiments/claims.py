@@ -251,6 +251,7 @@ CLAIMS: tuple[Callable[[Read], Iterator[dict[str, Any]]], ...] = (
     beyond.sparse,
     beyond.narrow,
     beyond.axes,
+    beyond.optimizers,
     beyond.fewer_pairs,
     unanswered,
 )

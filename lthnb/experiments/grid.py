@@ -17,7 +17,7 @@ from lthnb.store import records
 GRID = Path(__file__).with_name("grid.yaml")
 # Settings by which runs are told apart, as the tables call them.
 SETTINGS = ("protocol", "embedding_size", "l2", "learning_rate", "batch_size", "max_epochs")
-SETTINGS += ("patience", "evaluate_every")
+SETTINGS += ("patience", "evaluate_every", "optimizer")
 TAGS = ("method", "rate", "rewind", "rewind_epoch", "prune_from", "basis", "criterion", "policy")
 AGAIN = ("other_start", "other_order")  # tickets trained again with half of their seed changed
 METHOD_NAMES = {"random": "rp", "random_x0": "rp_x0"}  # method → what `config.Schedule` calls it

@@ -34,13 +34,15 @@ COMPRESSED = {"linear": LinearStep, "threshold": ThresholdStep}
 
 def resolve(spec: Spec, device: str = "auto") -> Spec:
     """The same spec with ``auto`` replaced by a step: `cpu`, or `reference` on a GPU, and where
-    `cpu` is not written for the backbone or a compression; raises ConfigError where that is named
-    for a compression. device: ``auto`` (the CPU), ``cpu``, ``cuda`` or ``cuda:1``."""
-    if spec.model.compression != "none":
-        if spec.training.step not in ("auto", "reference"):
-            found = f"Training.step: found {spec.training.step!r} with {spec.model.compression!r}"
+    `cpu` is not written for the backbone, a compression or an optimiser; raises ConfigError where
+    that is named for one of the latter two. device: ``auto`` (the CPU), ``cpu``, ``cuda`` or
+    ``cuda:1``."""
+    for found, written in ((spec.model.compression, "none"), (spec.training.optimizer, "adam")):
+        if found != written and spec.training.step not in ("auto", "reference"):
+            found = f"Training.step: found {spec.training.step!r} with {found!r}"
             raise ConfigError(f"{found}, expected 'auto' or 'reference'.")
-        return spec.with_training(step="reference")
+        if found != written:
+            return spec.with_training(step="reference")
     if spec.training.step != "auto":
         return spec
     fast = device in ("auto", "cpu") and spec.model.backbone in WRITTEN_FOR

@@ -1,22 +1,58 @@
-"""The reference step: autograd and torch's Adam, in the plainest form, on any device."""
+"""The reference step: autograd and an optimiser, in the plainest form, on any device."""
 
 from __future__ import annotations
+
+from functools import partial
 
 import numpy as np
 import torch
 
 from lthnb.config import ConfigError, Spec
 from lthnb.data import Interactions
+from lthnb.kernels.mf import BETA_1, BETA_2, EPSILON
 from lthnb.models import BACKBONES, DTYPES, bpr_loss
 from lthnb.sampling import Sampler
+
+
+class RowwiseAdam(torch.optim.Optimizer):
+    """Adam whose second moment is the mean over a row, as embedding tables in production have it:
+    a step divides each row by one number, and so turns with the table."""
+
+    def __init__(self, parameters, lr: float) -> None:
+        super().__init__(parameters, {"lr": lr})
+
+    @torch.no_grad()
+    def step(self) -> None:
+        [group] = self.param_groups
+        for one in group["params"]:
+            state = self.state[one]
+            if not state:
+                moments = {name: torch.zeros_like(one) for name in ("exp_avg", "exp_avg_sq")}
+                state.update(moments, step=torch.tensor(0.0))
+            state["step"] += 1
+            first = state["exp_avg"].lerp_(one.grad, 1 - BETA_1)
+            squares = one.grad.square().mean(1, keepdim=True).expand_as(one)
+            second = state["exp_avg_sq"].lerp_(squares, 1 - BETA_2)
+            first, second = (
+                moment / (1 - beta ** state["step"].item())
+                for moment, beta in ((first, BETA_1), (second, BETA_2))
+            )
+            one.addcdiv_(first, second.sqrt() + EPSILON, value=-group["lr"])
+
+
+OPTIMIZERS = {
+    "adam": partial(torch.optim.Adam, fused=True),
+    "rowwise-adam": RowwiseAdam,
+    "sgd": torch.optim.SGD,
+}
 
 
 class ReferenceStep:
     """One table, trained by autograd.
 
-    table: a start, (rows, F); mask: bool (rows, F). The gradient is masked before Adam sees it, so
-    that a pruned entry gets no moment. Raises ConfigError where `device` is a GPU and there is
-    none. What is trained is `parameter`, called `trained` in the state.
+    table: a start, (rows, F); mask: bool (rows, F). The gradient is masked before the optimiser
+    sees it, so that a pruned entry gets no moment. Raises ConfigError where `device` is a GPU and
+    there is none. What is trained is `parameter`, called `trained` in the state.
     """
 
     trained = "table"
@@ -39,7 +75,7 @@ class ReferenceStep:
         start = torch.from_numpy(self._start(table, mask, dtype)).to(device, dtype)
         self.parameter = torch.nn.Parameter(start)
         self.backbone = BACKBONES[spec.model.backbone](spec.model, data, dtype, device)
-        self.adam = torch.optim.Adam([self.parameter], lr=t.learning_rate, fused=True)
+        self.optimizer = OPTIMIZERS[t.optimizer]([self.parameter], lr=t.learning_rate)
         self.sampler = Sampler.of(data.train, t.order_seed, data.positives)
 
     def _start(self, table: np.ndarray, mask: np.ndarray, dtype: torch.dtype) -> np.ndarray:
@@ -58,11 +94,11 @@ class ReferenceStep:
         for at in range(first, end, t.batch_size):
             count = min(t.batch_size, end - at)
             loss = self._loss(torch.from_numpy(self.sampler.draw(at, count)).to(self.device))
-            self.adam.zero_grad(set_to_none=True)
+            self.optimizer.zero_grad(set_to_none=True)
             loss.backward()
             if self.mask is not None:
                 self.parameter.grad.mul_(self.mask)
-            self.adam.step()
+            self.optimizer.step()
             total += loss.detach().double() * count
         return float(total) / self.triplets
 
@@ -87,7 +123,7 @@ class ReferenceStep:
 
     def state(self) -> dict[str, np.ndarray]:
         """Parameter, moments and step count, as copies."""
-        moments = self.adam.state[self.parameter]
+        moments = self.optimizer.state[self.parameter]
         zero = torch.zeros_like(self.parameter)
         return {
             self.trained: self.parameter.detach().cpu().numpy().copy(),
@@ -102,7 +138,7 @@ class ReferenceStep:
         with torch.no_grad():
             self.parameter.copy_(torch.from_numpy(state[self.trained]).to(**to))
         if state["steps"] > 0:
-            self.adam.state[self.parameter] = {
+            self.optimizer.state[self.parameter] = {
                 "step": torch.tensor(float(state["steps"]), device=self.device),
                 "exp_avg": torch.from_numpy(state["first"].copy()).to(**to),
                 "exp_avg_sq": torch.from_numpy(state["second"].copy()).to(**to),

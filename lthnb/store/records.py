@@ -123,6 +123,7 @@ def make_row(
     pruning = dict(pruning or {})
     found = {
         "compression": "none",
+        "optimizer": "adam",
         **model,
         **training,
         **{f"{part}_pairs": data[part] for part in ("train", "valid", "test")},

@@ -242,7 +242,8 @@ def to_frame(table: pa.Table) -> pd.DataFrame:
     """A table of runs or searches as pandas has it; whole numbers that may be empty stay exact."""
     exact = table.select([name for name in MAY_BE_EMPTY if name in table.column_names])
     exact = exact.to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get)
-    return table.to_pandas().assign(**exact)
+    frame = table.to_pandas().assign(**exact)
+    return frame.fillna({"optimizer": "adam"})  # rows from before there was a choice
 
 
 def results(
