@@ -94,6 +94,8 @@ def test_which_optimizer_turns_with_the_table(optimizer):
     if optimizer != "adam":
         with pytest.raises(ConfigError, match=f"found 'cpu' with '{optimizer}'"):
             resolve(spec.with_training(step="cpu"))
+        with pytest.raises(ConfigError, match="expected 'adam'"):
+            resolve(spec.with_model(compression="linear"))
 
 
 @pytest.mark.parametrize("name", STEPS)

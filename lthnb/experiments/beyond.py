@@ -116,15 +116,17 @@ def axes(read: Read) -> Iterator[dict[str, Any]]:
 
 
 def optimizers(read: Read) -> Iterator[dict[str, Any]]:
-    """Cut to a fifth in its own axes, a table keeps more of its Recall where it was trained by
-    steps that turn with it than where Adam trained it."""
+    """Cut to a fifth in its own axes, a table keeps more of what it keeps in random ones where
+    steps that turn with it trained it than where Adam did."""
     for names, rows in by_setting(read("optimizers")):
-        cut = rows[(rows["method"] == "cut") & rows["basis"].isna()]
-        cut = cut[cut["density"].round(2) == FIFTH]
-        cut = cut.assign(left=1 + cut["difference"])
+        cut = rows[(rows["method"] == "cut") & (rows["density"].round(2) == FIFTH)]
+        cut = cut.assign(basis=cut["basis"].fillna("own"))
+        own, random = (cut[cut["basis"] == basis] for basis in ("own", "random"))
+        ratio = stats.beside(own, random, ["optimizer", "seed"])
+        ratio["kept"] = 1 + ratio["difference"]
         for name in ("rowwise-adam", "sgd"):
-            both = (cut[cut["optimizer"] == one] for one in (name, "adam"))
-            found = stats.beside(*both, ["seed"], "left")
+            both = (ratio[ratio["optimizer"] == one] for one in (name, "adam"))
+            found = stats.beside(*(one.drop(columns="beside") for one in both), ["seed"], "kept")
             if len(found):
                 said, about = verdict(found["difference"]), OPTIMIZERS[name]
                 yield row("axes-adam", names, found, said, about, found["density"])

@@ -108,7 +108,7 @@ CLAIMS = {  # in a few words; to match is to be non-inferior
     "axes-half": "a cut to half in other axes matches IMP",
     "axes-finetuned": "a cut to a third in principal axes, fine-tuned, matches IMP",
     "axes-rival": "a cut to a third in other axes matches PEP and dynamic",
-    "axes-adam": "own axes are better where steps turn with the table",
+    "axes-adam": "own axes are better, beside random ones, without Adam",
     "pairs-fewer": "four fifths of the training pairs match all",
     "pairs-noise": "dropping as many pairs as were planted helps",
 }

@@ -35,8 +35,11 @@ COMPRESSED = {"linear": LinearStep, "threshold": ThresholdStep}
 def resolve(spec: Spec, device: str = "auto") -> Spec:
     """The same spec with ``auto`` replaced by a step: `cpu`, or `reference` on a GPU, and where
     `cpu` is not written for the backbone, a compression or an optimiser; raises ConfigError where
-    that is named for one of the latter two. device: ``auto`` (the CPU), ``cpu``, ``cuda`` or
-    ``cuda:1``."""
+    that is named for one of the latter two, or these two go together. device: ``auto`` (the CPU),
+    ``cpu``, ``cuda`` or ``cuda:1``."""
+    if spec.model.compression != "none" and spec.training.optimizer != "adam":
+        found = f"{spec.training.optimizer!r} with {spec.model.compression!r}"
+        raise ConfigError(f"Training.optimizer: found {found}, expected 'adam'.")
     for found, written in ((spec.model.compression, "none"), (spec.training.optimizer, "adam")):
         if found != written and spec.training.step not in ("auto", "reference"):
             found = f"Training.step: found {spec.training.step!r} with {found!r}"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import numpy as np
 import torch
 
@@ -15,11 +13,13 @@ from lthnb.sampling import Sampler
 
 
 class RowwiseAdam(torch.optim.Optimizer):
-    """Adam whose second moment is the mean over a row, as embedding tables in production have it:
-    a step divides each row by one number, and so turns with the table."""
+    """Adam whose second moment is the mean over a row's kept entries, so that a step divides the
+    row by one number: without pruned entries it turns with the table. kept: entries of each row,
+    (rows, 1)."""
 
-    def __init__(self, parameters, lr: float) -> None:
+    def __init__(self, parameters, lr: float, kept: torch.Tensor) -> None:
         super().__init__(parameters, {"lr": lr})
+        self.kept = kept.clamp(min=1)
 
     @torch.no_grad()
     def step(self) -> None:
@@ -31,7 +31,7 @@ class RowwiseAdam(torch.optim.Optimizer):
                 state.update(moments, step=torch.tensor(0.0))
             state["step"] += 1
             first = state["exp_avg"].lerp_(one.grad, 1 - BETA_1)
-            squares = one.grad.square().mean(1, keepdim=True).expand_as(one)
+            squares = (one.grad.square().sum(1, keepdim=True) / self.kept).expand_as(one)
             second = state["exp_avg_sq"].lerp_(squares, 1 - BETA_2)
             first, second = (
                 moment / (1 - beta ** state["step"].item())
@@ -41,9 +41,9 @@ class RowwiseAdam(torch.optim.Optimizer):
 
 
 OPTIMIZERS = {
-    "adam": partial(torch.optim.Adam, fused=True),
-    "rowwise-adam": RowwiseAdam,
-    "sgd": torch.optim.SGD,
+    "adam": lambda parameter, lr, kept: torch.optim.Adam([parameter], lr=lr, fused=True),
+    "rowwise-adam": lambda parameter, lr, kept: RowwiseAdam([parameter], lr, kept),
+    "sgd": lambda parameter, lr, kept: torch.optim.SGD([parameter], lr=lr),
 }
 
 
@@ -75,7 +75,8 @@ class ReferenceStep:
         start = torch.from_numpy(self._start(table, mask, dtype)).to(device, dtype)
         self.parameter = torch.nn.Parameter(start)
         self.backbone = BACKBONES[spec.model.backbone](spec.model, data, dtype, device)
-        self.optimizer = OPTIMIZERS[t.optimizer]([self.parameter], lr=t.learning_rate)
+        kept = torch.from_numpy(mask.sum(1, keepdims=True)).to(device, dtype)
+        self.optimizer = OPTIMIZERS[t.optimizer](self.parameter, t.learning_rate, kept)
         self.sampler = Sampler.of(data.train, t.order_seed, data.positives)
 
     def _start(self, table: np.ndarray, mask: np.ndarray, dtype: torch.dtype) -> np.ndarray:
