@@ -174,8 +174,8 @@ class Training(Described):
     dtype: Literal["float32", "float64"] = "float32"
     """Type of the table and the moments."""
     optimizer: Literal["adam", "rowwise-adam", "sgd"] = "adam"
-    """Adam (§4.1); the same with one second moment for a row of the table, so that a step does not
-    depend on the axes; or plain gradient descent."""
+    """Adam (§4.1); the same with one second moment for a row of the table, so that steps turn with
+    it; or plain gradient descent, whose learning rate should be far larger (30 on our data)."""
 
     def described(self) -> dict[str, Any]:
         """With what all keys name since there was a choice: the rows that the L2 term covers; and
