@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from lthnb import stats
 from lthnb.config import ConfigError, one_of
+from lthnb.control import stopped_in_order
 from lthnb.cutting import cuts
 from lthnb.data import Interactions
 from lthnb.face import (
@@ -24,7 +25,6 @@ from lthnb.face import (
     prepared,
     settings_of,
     shown,
-    stopped_in_order,
 )
 from lthnb.finders.bases import BASES, rotation
 from lthnb.kept import TrainedRun

@@ -105,3 +105,12 @@ class Control:
 
         lock = self.store.lock(key, check)
         return lock if self.cluster is None else self.cluster.alone(key, lock)
+
+
+@contextlib.contextmanager
+def stopped_in_order() -> Iterator[None]:
+    """A Ctrl-C between two trainings, which stop in order themselves, is a :class:`Stopped`."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise Stopped("interrupted", "", None) from None

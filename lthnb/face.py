@@ -6,11 +6,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import html
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -25,7 +24,7 @@ from tqdm import tqdm
 
 from lthnb import stats
 from lthnb.config import ConfigError, Model, Schedule, Spec, Training, one_of
-from lthnb.control import Control, Stopped
+from lthnb.control import Control, stopped_in_order
 from lthnb.data import DataError, Interactions
 from lthnb.datasets import sources
 from lthnb.experiments.selection import chosen_on, sparsest
@@ -223,15 +222,6 @@ def prepared(data: Any, spec: Spec, own: dict[str, Any]) -> tuple[Interactions, 
     if not seeds or len(set(seeds)) != len(seeds):
         raise ConfigError(f"seeds: found {own['seeds']!r}, expected one or more, each once.")
     return data, seeds, replace(own["control"] or Control(Store(own["store"])), progress=False)
-
-
-@contextlib.contextmanager
-def stopped_in_order() -> Iterator[None]:
-    """A Ctrl-C between two trainings, which stop in order themselves, is a :class:`Stopped`."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        raise Stopped("interrupted", "", None) from None
 
 
 def shown(bar: tqdm, where: str, done: list[Round]) -> Callable[[str], None]:
