@@ -24,20 +24,17 @@ class RowwiseAdam(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self) -> None:
         [group] = self.param_groups
-        for one in group["params"]:
-            state = self.state[one]
-            if not state:
-                moments = {name: torch.zeros_like(one) for name in ("exp_avg", "exp_avg_sq")}
-                state.update(moments, step=torch.tensor(0.0))
-            state["step"] += 1
-            first = state["exp_avg"].lerp_(one.grad, 1 - BETA_1)
-            squares = (one.grad.square().sum(1, keepdim=True) / self.kept).expand_as(one)
-            second = state["exp_avg_sq"].lerp_(squares, 1 - BETA_2)
-            first, second = (
-                moment / (1 - beta ** state["step"].item())
-                for moment, beta in ((first, BETA_1), (second, BETA_2))
-            )
-            one.addcdiv_(first, second.sqrt() + EPSILON, value=-group["lr"])
+        [table] = group["params"]
+        state = self.state[table]
+        if not state:
+            moments = {name: torch.zeros_like(table) for name in ("exp_avg", "exp_avg_sq")}
+            state.update(moments, step=torch.tensor(0.0))
+        state["step"] += 1
+        steps = state["step"].item()
+        squares = (table.grad.square().sum(1, keepdim=True) / self.kept).expand_as(table)
+        first = state["exp_avg"].lerp_(table.grad, 1 - BETA_1) / (1 - BETA_1**steps)
+        second = state["exp_avg_sq"].lerp_(squares, 1 - BETA_2) / (1 - BETA_2**steps)
+        table.addcdiv_(first, second.sqrt() + EPSILON, value=-group["lr"])
 
 
 OPTIMIZERS = {
