@@ -120,6 +120,12 @@ def test_who_is_absent_is_said_and_the_run_goes_on(fake):
     assert order[-2:] == ["ours repeat 3", "slow repeat 3"]
 
 
+def test_without_ours_there_are_no_ratios(fake):
+    found, _ = fake("step", "--only", "slow")
+    assert list(found["rows"]["step"]["who"]) == ["slow"]
+    assert measured.frame([found])["ratio"].isna().all()
+
+
 def test_sweeps_move_one_setting_and_have_its_slope(fake):
     found, _ = fake("scaling", "--only", "ours")
     slopes = {(s["backbone"], s["over"]): s["slopes"]["epoch"] for s in found["scaling"]}
@@ -178,6 +184,17 @@ def test_unknown_words_are_refused(capsys, words, says):
     with pytest.raises(SystemExit):
         command.main(words)
     assert says in capsys.readouterr().err
+
+
+def test_settings_go_before_those_of_a_quick_run_and_a_source_has_options_of_its_own():
+    def settings(*words):
+        return command.settings_from(command.parser().parse_args(words))
+
+    found = settings("--quick", "--set", "source=movielens", "--set", "size=4")
+    assert (found["source"], found["options"], found["size"]) == ("movielens", {}, 4)
+    assert (found["repeats"], settings()["repeats"]) == (2, 5)
+    given = settings("--quick", "--set", 'options={"users": 50}')
+    assert (given["source"], given["options"]) == ("synthetic", {"users": 50})
 
 
 # A peer that does what the authors' code does, written with torch's autograd and Adam: it hides
@@ -294,6 +311,17 @@ def test_only_kept_entries_count():
         "kept": {"ours": 2, "lth-mrs": 1},
         "only": {"ours": 1, "lth-mrs": 0},
     }
+
+
+def test_ties_among_the_first_21():
+    scores = np.arange(40.0)
+    table = np.concatenate(([1.0, 0.0, 1.0], scores))[:, None]
+    none = np.zeros((2, 0), np.int64)
+    assert agreement.ties(table, none, np.array([0, 2]), 3) == 0
+    assert agreement.ties(table, none, np.array([0, 1]), 3) == 1  # an empty row
+    table[3 + 38] = 39.0
+    assert agreement.ties(table, none, np.array([0]), 3) == 1
+    assert agreement.ties(table, np.array([[0], [39]]), np.array([0, 2]), 3) == 1
 
 
 def test_fetch_and_its_commit(tmp_path, monkeypatch):
