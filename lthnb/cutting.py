@@ -108,7 +108,8 @@ def dynamic(
 
 def learned(dense: TrainedRun, densities: Sequence[float], seed: int) -> Iterator[TrainedRun]:
     """PEP: a training with learnt thresholds down to each density, and a ticket from X⁰ under the
-    mask that it ends with. Both have rows of searches, `thresholds` and `pep`."""
+    mask that it ends with; where its epochs end before it is as sparse, of the largest entries that
+    it left. Both have rows of searches: `thresholds`, with the density that was left, and `pep`."""
     store, shape, spec = dense.control.store, dense.mask.shape, dense.spec
     whole, patience = StoredMask(None, shape, store), spec.training.epochs
     control, tags = replace(dense.control, keep=("last",)), search_tags("thresholds", seed)
@@ -123,7 +124,7 @@ def learned(dense: TrainedRun, densities: Sequence[float], seed: int) -> Iterato
         about = pruning_of(schedule, dense.data, shape[1], found.key, DENSE, keep)
         ticket = pruned_mask(found, about)
         store.put_search(search_row(tags, dense.key, 0, 1.0, dense.key))
-        store.put_search(search_row(tags, dense.key, 1, ticket.density, found.key))
+        store.put_search(search_row(tags, dense.key, 1, left / whole.entries, found.key))
         return ticket
 
     yield from _each(dense, search_tags("pep", seed), densities, mask, Seeded(seed))

@@ -87,7 +87,7 @@ def axes(read: Read) -> Iterator[dict[str, Any]]:
     loses less than 1 % to what IMP finds there, and at half; and to masks that are learnt or moved
     in a training, whichever are better. Cut to two thirds it loses less than 1 % to itself. Cut to
     a third in principal axes and fine-tuned, it loses less than 1 % to what IMP finds."""
-    turned, rivals = ("principal axes", "varimax axes"), ("PEP", "dynamic")
+    turned, rivals = ("principal axes", "varimax axes"), ("PEP, then cut", "dynamic")
     finetuned = ("principal axes, fine-tuned",)
     both = pd.concat([read("bases"), read("finders")])
     both = both[both["method"] != "dense"]  # with any λ; searches have the tuned one as round 0

@@ -22,6 +22,7 @@ from lthnb.experiments.names import named
 from lthnb.experiments.selection import SETTING, best, by_setting, highest_sparsity, sparsest
 from lthnb.experiments.verdicts import (
     COLUMNS,
+    DIFFERENCE,
     NO_DATA,
     NOT_APPLICABLE,
     NOT_RUN,
@@ -258,8 +259,20 @@ CLAIMS: tuple[Callable[[Read], Iterator[dict[str, Any]]], ...] = (
 
 
 def findings() -> pd.DataFrame:
-    """All rows, in a fixed order: :data:`COLUMNS`."""
-    frame = results()
+    """All rows, in a fixed order: :data:`COLUMNS`. `by ndcg` is the verdict on the same runs by
+    NDCG@20 on test, where the validation set chose them and the estimate is a relative difference
+    in Recall@20."""
+    frame, ndcg = results(), "ndcg@20"
+    found, other = _judged(frame), _judged(frame.assign(**{stats.RECALL: frame[ndcg]}))
+    on = ["claim", *SETTING, "about"]
+    other = other[(other["unit"] == DIFFERENCE) & (other["protocol"] == "validated")]
+    other = other[[*on, "verdict"]].rename(columns={"verdict": "by ndcg"})
+    found = found.merge(other, on=on, how="left", validate="one_to_one")
+    return found[COLUMNS].sort_values(on, ignore_index=True)
+
+
+def _judged(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows of all claims, from rows as of :func:`results`."""
 
     @cache
     def read(chapter: str) -> pd.DataFrame:
@@ -269,8 +282,7 @@ def findings() -> pd.DataFrame:
         return smallest_batches(rows[~begun | (rows["method"] == "dense")])
 
     rows = [found for claim in CLAIMS for found in claim(read)]
-    frame = pd.DataFrame(rows, columns=COLUMNS)
-    return frame.sort_values(["claim", *SETTING, "about"], ignore_index=True)
+    return pd.DataFrame(rows).reindex(columns=[name for name in COLUMNS if name != "by ndcg"])
 
 
 def cells() -> pd.DataFrame:
@@ -346,10 +358,10 @@ def write(path: Path) -> pd.DataFrame:
 
 BEGIN, END = "<!-- findings: made by `python -m lthnb results findings` -->", "<!-- end -->"
 SHOWN = {  # claim → heading in the README
-    "existence": "selected ticket, to the dense model at λ = 1e−4",
-    "tuned-dense": "dense model with λ tuned, to it",
-    "ticket-to-tuned": "the ticket, to the tuned dense model",
-    "tuned-ticket": "ticket of the tuned model, to that",
+    "existence": "selected ticket against the dense model, both at λ = 1e−4",
+    "tuned-dense": "dense model with λ tuned against that at λ = 1e−4",
+    "ticket-to-tuned": "selected ticket at λ = 1e−4 against the tuned dense model",
+    "tuned-ticket": "selected ticket of the tuned model against that",
 }
 
 

@@ -29,7 +29,7 @@ METHODS = {
 }
 WAYS = {  # to a mask of a trained table, by method, basis and criterion, and what follows
     ("imp", "", "magnitude"): "IMP",
-    ("imp", "pca", "magnitude"): "IMP, turned at every round",
+    ("imp", "pca", "magnitude"): "IMP, rotated at every round",
     ("cut", "", "magnitude"): "own axes",
     ("cut", "", "row_floor"): "own axes, an entry a row",
     ("cut", "pca", "magnitude"): "principal axes",
@@ -49,14 +49,14 @@ WAYS = {  # to a mask of a trained table, by method, basis and criterion, and wh
     ("carried", "pca", ""): "another seed's mask, in principal axes",
     ("early", "", ""): "early-bird",
     ("dynamic", "", "random"): "dynamic",
-    ("pep", "", ""): "PEP",
+    ("pep", "", ""): "PEP, then cut",
 }
 MARKS = {  # of the ways that a figure of all of them shows
     "SVD mask": "o",
     "degree budgets": "X",
     "early-bird": "s",
     "dynamic": "^",
-    "PEP": "P",
+    "PEP, then cut": "P",
     "own axes": "D",
     "own axes, from X⁰": "o",
     "principal axes": "v",
@@ -107,8 +107,8 @@ CLAIMS = {  # in a few words; to match is to be non-inferior
     "axes-search": "a cut to a third in other axes matches IMP",
     "axes-half": "a cut to half in other axes matches IMP",
     "axes-finetuned": "a cut to a third in principal axes, fine-tuned, matches IMP",
-    "axes-rival": "a cut to a third in other axes matches PEP and dynamic",
-    "axes-adam": "own axes are better, beside random ones, without Adam",
+    "axes-rival": "a cut to a third in other axes matches dynamic and PEP, then cut",
+    "axes-adam": "without Adam, own axes come nearer to random ones",
     "pairs-fewer": "four fifths of the training pairs match all",
     "pairs-noise": "dropping as many pairs as were planted helps",
 }
