@@ -9,7 +9,9 @@ in a file never matters. Reading data is in :mod:`lthnb.datasets`.
 from __future__ import annotations
 
 import hashlib
+import html
 import itertools
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -20,7 +22,6 @@ import scipy.sparse as sp
 
 from lthnb.config import PROTOCOLS, LthnbError, nearest, one_of
 from lthnb.rng import stream_bits
-from lthnb.shown import card
 
 PARTS = ("train", "valid", "test")
 VALID_SHARE_OF_TRAIN = 1 / 8  # of a published train part, so that 8:2 becomes 7:1:2 (§4.1)
@@ -363,3 +364,14 @@ def popularity_groups(degree: np.ndarray) -> np.ndarray:
     group = np.empty(len(degree), np.int64)
     group[order] = np.minimum(middle * GROUPS // max(upto[-1], 1), GROUPS - 1)
     return group
+
+
+def card(title: str, rows: Mapping[str, str], remarks: Iterable[str] = ()) -> str:
+    """A title, its lines and remarks as HTML, for what JupyterLab shows at the end of a cell."""
+    lines = "".join(
+        f"<tr><th style='text-align:left'>{html.escape(name.replace('_', ' '))}</th>"
+        f"<td style='text-align:left'>{html.escape(text)}</td></tr>"
+        for name, text in rows.items()
+    )
+    listed = "".join(f"<li>{html.escape(remark)}</li>" for remark in remarks)
+    return f"<b>{html.escape(title)}</b><table>{lines}</table><ul>{listed}</ul>"

@@ -22,11 +22,10 @@ from lthnb.kept import Epochs, TrainedRun, ensure_mask, final_mask, initialise, 
 from lthnb.kernels import device_of, new_step, resolve
 from lthnb.kernels.ranking import evaluate
 from lthnb.models import LinearStart
+from lthnb.packing import decode, encode
 from lthnb.pruning import Mask
-from lthnb.rounding import decode, encode
 from lthnb.store.files import say
-from lthnb.store.machine import provenance
-from lthnb.store.records import Record, make_nested, make_row
+from lthnb.store.records import Record, make_nested, make_row, provenance
 from lthnb.store.runs import Store, StoredMask
 
 
@@ -197,7 +196,7 @@ def score_rounded(
     part: str = "test",
 ) -> dict[str, float]:
     """Recall@20 and NDCG@20 on a part, of a table of weights, (rows, F), as a file with such values
-    (:data:`rounding.VALUES`) gives it back. kept: bool, its mask."""
+    (:data:`packing.VALUES`) gives it back. kept: bool, its mask."""
     rounded = decode(encode(table, kept, values), kept)
     hits = evaluate(outputs_of(spec, data, rounded, kept, control), data, part)
     return {f"{name}@{SELECTION_K}": hits.mean(name, SELECTION_K) for name in ("recall", "ndcg")}

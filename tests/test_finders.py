@@ -19,15 +19,23 @@ from toys import (
 )
 
 from lthnb.config import ConfigError, Dynamic, Rotated, Schedule, Seeded, spec_from
-from lthnb.cutting import METHODS, carried, cuts, dynamic, early, learned, turning_search
+from lthnb.cutting import (
+    METHODS,
+    carried,
+    cuts,
+    dynamic,
+    early,
+    learned,
+    settled,
+    turning_search,
+)
 from lthnb.experiments.replays import replay
 from lthnb.experiments.spent import epochs_spent
 from lthnb.finders import bases
 from lthnb.finders.dynamic import gradient, moved
-from lthnb.finders.early import settled
 from lthnb.finders.interactions import degree, svd
 from lthnb.kept import TrainedRun, ensure_mask, final_mask, outputs_of
-from lthnb.kernels import new_step, threshold
+from lthnb.kernels import compressed, new_step
 from lthnb.lottery import rounds_of, train_dense
 from lthnb.sampling import Sampler
 from lthnb.store import adding
@@ -187,7 +195,7 @@ class TestThresholds:
     def test_training_ends_at_the_density_and_gives_a_mask_for_the_start(
         self, dense, store, monkeypatch
     ):
-        monkeypatch.setattr(threshold, "START", -3.0)
+        monkeypatch.setattr(compressed, "START", -3.0)
         dense = train_dense(
             toy_spec(epochs=200, patience=3, learning_rate=5e-2), DATA, 0, quiet(store)
         )

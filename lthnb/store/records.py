@@ -6,20 +6,27 @@ by epoch, evaluations, and the hits of each user.
 
 from __future__ import annotations
 
+import datetime
 import json
+import os
+import platform
+import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import yaml
 
+from lthnb import __version__
 from lthnb.config import ConfigError, Init, Spec, canonical, digest_text, init_from, spec_from
 from lthnb.metrics import KS, METRICS, TOP, Hits
-from lthnb.store.files import sha256
+from lthnb.store.files import project_folder, sha256
 
+PACKAGES = ("numpy", "scipy", "numba", "torch")  # whose versions a row has
 METRIC_NAMES = [f"{metric}@{k}" for k in KS for metric in METRICS]
 # Of either table: name → (type, meaning), in order. Types: str, int (may be empty), float.
 COLUMNS: dict[str, dict[str, tuple[str, str]]] = {
@@ -256,3 +263,44 @@ class Record:
             found = f"run {self.key[:8]}: found epoch {epoch!r}"
             raise ConfigError(f"{found}, expected 'best', 'last' or 1 … {self.epochs}.")
         return number
+
+
+def provenance(seconds: float, device: str, threads: int) -> dict[str, Any]:
+    """The machine, the versions and the moment: the columns of a row that may differ between two
+    computations of the same run."""
+    return {
+        "seconds": round(seconds, 3),
+        "device": device,
+        "threads": threads,
+        "written": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "processor": processor(),
+        "cores": os.cpu_count(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "commit": commit("lthnb"),
+        "lthnb_version": __version__,
+        "python_version": platform.python_version(),
+        **{f"{name}_version": metadata.version(name) for name in PACKAGES},
+    }
+
+
+def processor() -> str:
+    """The name of the processor, as Linux tells it; elsewhere what Python knows."""
+    told = Path("/proc/cpuinfo")
+    _, _, rest = (told.read_text() if told.exists() else "").partition("model name")
+    return rest.partition("\n")[0].strip("\t: ") or platform.processor()
+
+
+def commit(*folders: str) -> str | None:
+    """The checkout's commit, with a `+` behind it where one of its folders was changed since; None
+    outside a checkout, or without git."""
+    if not (project_folder() / ".git").exists():
+        return None
+    git = ["git", "-C", str(project_folder())]
+    try:
+        found = subprocess.check_output(
+            [*git, "rev-parse", "HEAD"], text=True, stderr=subprocess.DEVNULL
+        ).strip()
+        changed = subprocess.check_output([*git, "status", "--porcelain", "--", *folders])
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return found + ("+" if changed else "")
