@@ -13,7 +13,8 @@ import torch
 
 from lthnb.config import DENSE, Model, Seeded, Spec, Training, digest_text
 from lthnb.control import Control
-from lthnb.data import Interactions, pick_per_user, to_csr
+from lthnb.data import Interactions, to_csr
+from lthnb.datasets.assembling import pick_per_user
 from lthnb.kept import TrainedRun
 from lthnb.kernels.cpu import CpuStep
 from lthnb.kernels.reference import ReferenceStep
