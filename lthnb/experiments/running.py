@@ -20,7 +20,7 @@ from lthnb.cutting import carried, cuts, dynamic, early, learned, turning_search
 from lthnb.data import DataError, Interactions
 from lthnb.datasets import sources
 from lthnb.experiments import complete, on_data, rows_of, table, tuned
-from lthnb.experiments.grid import AGAIN, RECORDED, Grid, Search
+from lthnb.experiments.grid import AGAIN, GRID, RECORDED, Search, of_profile
 from lthnb.experiments.replays import replay
 from lthnb.finders.interactions import UNTRAINED
 from lthnb.finders.pairs import noisy
@@ -49,8 +49,7 @@ def chapter_rows(chapter: str, p: Any) -> pd.DataFrame:
     workers train; :data:`sources.PARAMETERS` and `split`, of your own table. Data that are not
     recorded are trained under ``quick``. Raises ConfigError for a wrong value.
     """
-    grid = Grid.read()
-    one_of("profile", p.profile, [RECORDED, *grid.profiles])
+    one_of("profile", p.profile, [RECORDED, *GRID["profiles"]])
     for name in p.backbone:
         one_of("backbone", name, BACKBONES)
     profile = p.profile
@@ -70,7 +69,7 @@ def chapter_rows(chapter: str, p: Any) -> pd.DataFrame:
         changes = {n: v for n, v in where.items() if n in ("embedding_size", "protocol")}
         changes |= {"seeds": p.seeds} if p.seeds else {}
         on = p.dataset or ["movielens"], p.backbone or ["mf"]
-        searches = grid.of_profile(chapter, profile, *on, **changes)
+        searches = of_profile(chapter, profile, *on, **changes)
         frame = run(searches, control, *_places(p.workers), p)
     if not len(frame):
         say(f"{chapter}: nothing is recorded of {', '.join(map(str, where.values()))}.")
