@@ -202,7 +202,7 @@ def complexity(read: Read) -> Iterator[dict[str, Any]]:
     tables = Recorded()
     for names, rows in by_setting(read("existence")):
         ticket = sparsest(rows).sort_values("seed")
-        held = ticket[[d in tables.masks for d in ticket["mask_digest"]]].head(1)
+        held = ticket[[d in tables.held("masks") for d in ticket["mask_digest"]]].head(1)
         for one in held.itertuples():
             model = Model(backbone=one.backbone)
             cost = masks.costs(tables.mask(one.mask_digest), one.users, model, one.train_pairs)
