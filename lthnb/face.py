@@ -356,8 +356,8 @@ class Ticket:
     @classmethod
     def of(cls, run: TrainedRun, chosen: str = "") -> Ticket:
         """The ticket of a finished run; weights and mask that are not kept are made again."""
-        mask, weights, row = run.ensure_mask(), run.ensure_weights(), run.record.row
-        kept = final_mask(run.spec, mask, weights)
+        weights, row = run.ensure_weights(), run.record.row
+        kept = final_mask(run.spec, run.ensure_mask().kept, weights)
         table = np.where(kept, weights, 0).astype(np.float32)
         names = ("key", "dataset", "density", "seed", "l2", METRIC, "ndcg@20", f"valid_{METRIC}")
         about = {name: row[name] for name in names}

@@ -186,7 +186,7 @@ def by_row(rows: pd.DataFrame, runs: Mapping[str, TrainedRun]) -> pd.DataFrame:
     for row in rows[rows["key"].isin(runs)].to_dict("records"):
         run = runs[row["key"]]
         data, hits = run.data, run.record.hits()
-        mask = run.mask.find()
+        mask = run.control.store.find_mask(run.record.pruning, run.record.shape)
         recall = np.zeros((2, data.users))
         recall[:, hits.users] = hits.per_user("recall", TOP), np.ones(len(hits.users))
         share = np.full(data.rows, np.nan) if mask is None else mask.kept.mean(1)
