@@ -206,9 +206,9 @@ def complexity(read: Read) -> Iterator[dict[str, Any]]:
         for one in held.itertuples():
             model = Model(backbone=one.backbone)
             cost = masks.costs(tables.mask(one.mask_digest), one.users, model, one.train_pairs)
-            needed = cost.work_needed
+            needed = cost["work_needed"]
             about = "" if np.isnan(needed) else f"{needed:.3f} needed; by the formula"
-            said = verdict(pd.Series([cost.work_paper]), 1.0, at_least=False)
+            said = verdict(pd.Series([cost["work_paper"]]), 1.0, at_least=False)
             unit = f"{RATIO} of multiply-adds"
             yield row("complexity", names, held, said, about, held["density"], unit)
 
