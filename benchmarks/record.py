@@ -14,7 +14,7 @@ import numpy as np
 from benchmarks.plan import ROOT
 from lthnb.config import canonical
 from lthnb.store.files import StoreError, sha256, write_file
-from lthnb.store.machine import processor
+from lthnb.store.records import processor
 
 FORMAT = 1
 

@@ -13,7 +13,7 @@ from benchmarks import peers, plan
 from benchmarks.pool import Lane, Worker, WorkerError, say
 from benchmarks.record import FORMAT, load_average, machine, short, write
 from lthnb.experiments.measured import frame
-from lthnb.store.machine import commit
+from lthnb.store.records import commit
 
 OURS = "ours"
 WORKER = plan.ROOT / "benchmarks" / "worker.py"

@@ -28,16 +28,15 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from lthnb.config import ConfigError, LthnbError, Spec, canonical, digest_text, init_from
+from lthnb.config import ConfigError, LthnbError, canonical, digest_text, init_from
 from lthnb.control import Control, Stopped
 from lthnb.data import Interactions
 from lthnb.kept import initialise
-from lthnb.models import LinearStart
 from lthnb.pruning import Mask
 from lthnb.store.files import say, sha256
 from lthnb.store.records import Record
 from lthnb.store.runs import Store
-from lthnb.training import compute
+from lthnb.training import Task, compute
 
 try:
     import distributed
@@ -176,23 +175,14 @@ class Cluster:
 
     # One training
 
-    def compute(
-        self,
-        text: str,
-        spec: Spec,
-        data: Interactions,
-        start: np.ndarray | LinearStart,
-        mask: Mask,
-        about: dict[str, Any] | None,
-        control: Control,
-        seed: int,
-    ) -> Record:
+    def compute(self, task: Task, control: Control) -> Record:
         """As :func:`training.compute`, on a worker. A worker or a scheduler that is lost costs the
         training it was at. Raises ClusterError where a training takes its workers down."""
-        init, key = json.loads(text)["init"], digest_text(text)
-        given = None if init["init"] == "seeded" else start  # which the worker draws itself
+        key, data, mask = task.key, task.data, task.mask
+        seeded = json.loads(task.text)["init"]["init"] == "seeded"  # the worker draws it itself
         bits = np.packbits(mask.kept), mask.shape
-        label = f"{data.name} {spec.model.backbone} {mask.density:.3f} seed {seed}"
+        sent = replace(task, data=None, mask=None, start=None if seeded else task.start)
+        label = f"{data.name} {task.spec.model.backbone} {mask.density:.3f} seed {task.seed}"
         with self.aside():
             while True:
                 self._check(key)
@@ -200,7 +190,7 @@ class Cluster:
                 try:
                     future = client.submit(
                         _train,
-                        *(text, spec, self._send(client, data), given, bits, about, seed),
+                        *(sent, self._send(client, data), bits),
                         *(control.keep, control.device, source()),
                         key=f"{label} {uuid.uuid4().hex}",
                         pure=False,
@@ -280,13 +270,9 @@ class Cluster:
 
 
 def _train(
-    text: str,
-    spec: Spec,
+    task: Task,
     name: str,
-    start: np.ndarray | LinearStart | None,
     bits: tuple[np.ndarray, tuple[int, int]],
-    about: dict[str, Any] | None,
-    seed: int,
     keep: tuple[int | str, ...],
     device: str,
     driver: str,
@@ -304,10 +290,11 @@ def _train(
     mask = Mask(np.unpackbits(packed, count=shape[0] * shape[1]).reshape(shape).astype(bool))
     with ONE, tempfile.TemporaryDirectory() as folder:
         control = Control(Store(folder, results=None), False, _checked(), keep=keep, device=device)
+        start = task.start
         if start is None:
-            init = init_from(json.loads(text)["init"])
-            start = initialise(init, data, spec.model.embedding_size, control)
-        record = compute(text, spec, data, start, mask, about, control, seed)
+            init = init_from(json.loads(task.text)["init"])
+            start = initialise(init, data, shape[1], control)
+        record = compute(replace(task, data=data, mask=mask, start=start), control)
         weights = {}
         for path in Path(folder).glob("runs/*/weights-*.safetensors"):
             epoch = path.stem.removeprefix("weights-")

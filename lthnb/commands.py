@@ -172,7 +172,7 @@ def missing(
     from lthnb.config import one_of
     from lthnb.datasets import sources
     from lthnb.experiments import running
-    from lthnb.experiments.grid import Grid
+    from lthnb.experiments.grid import recorded
 
     for name in dataset or ():
         one_of("dataset", name, sources.SOURCES)
@@ -190,7 +190,7 @@ def missing(
         if train:
             wanted = [
                 one
-                for one in Grid.read().recorded(name)
+                for one in recorded(name)
                 if all(getattr(one, n) in values for n, values in where.items())
             ]
             running.run(wanted, control, workers, scheduler=scheduler)

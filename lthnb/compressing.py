@@ -29,9 +29,8 @@ from lthnb.face import (
 from lthnb.finders.bases import BASES, rotation
 from lthnb.kept import TrainedRun
 from lthnb.lottery import train_dense
-from lthnb.packing.bundle import table_bytes
+from lthnb.packing import VALUES, table_bytes
 from lthnb.pruning import Mask, prune
-from lthnb.rounding import VALUES
 from lthnb.training import score_rounded
 
 VALID = f"valid_{METRIC}"

@@ -8,7 +8,8 @@ round. All of it is runs of the one training loop.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -28,17 +29,16 @@ from lthnb.config import (
 )
 from lthnb.data import Interactions
 from lthnb.finders.bases import aligned, rotation
-from lthnb.finders.early import settled
 from lthnb.finders.interactions import UNTRAINED
-from lthnb.kept import TrainedRun, pruned_mask, tables
+from lthnb.kept import TrainedRun, again, at_its_start, pruned_mask
 from lthnb.kernels import resolve
 from lthnb.lottery import Round, descend, mask_of, pruning_of
 from lthnb.pruning import CRITERIA, Mask, pruned_by, targets_by_rate
-from lthnb.store.records import pruning_key, search_row, search_tags
-from lthnb.store.runs import StoredMask
+from lthnb.store.records import Pruning, pruning_key, search_row, search_tags
 from lthnb.training import train
 
 METHODS = ("cut", "finetune", "omp")
+EARLIER, SHARE = 4, 0.1  # masks that one is compared with, and of its entries may not be in them
 
 
 def cuts(
@@ -58,15 +58,13 @@ def cuts(
     """
     one_of("method", method, METHODS)
     one_of("criterion", criterion, [*CRITERIA, *UNTRAINED])
-    settings = {"criterion": criterion, "prune_from": "best", "scope": "join", "rewind": "rewind"}
-    settings |= {"rewind_epoch": None, "basis": basis or None}
-    tags = search_tags(method, seed, **settings)
+    tags = search_tags(method, seed, criterion=criterion, basis=basis or None)
     spec = dense.spec.with_training(epochs=0) if method == "cut" else dense.spec
     start: Init = Seeded(seed) if method == "omp" else Snapshot(dense.key)
     turn = _turn(dense, basis)
     init = Rotated(start, turn) if turn else start
 
-    def mask(density: float) -> StoredMask:
+    def mask(density: float) -> Pruning:
         return _mask(dense, density, criterion, basis, turn)
 
     yield from _each(dense, tags, densities, mask, init, spec)
@@ -77,13 +75,10 @@ def turning_search(
 ) -> Iterator[Round]:
     """IMP in new axes at every round: the last round's table is turned by a basis of its own, so
     that pruned entries come back and as many others go, and X⁰ is turned with it."""
-    settings = {"criterion": "magnitude", "prune_from": "best", "scope": "join"}
-    settings |= {"rewind": "rewind", "rewind_epoch": None, "basis": basis}
-    tags = search_tags("imp", seed, **settings, rate=rate, densities=())
-    whole = dense.mask.entries
+    tags, whole = search_tags("imp", seed, rate=rate, basis=basis), dense.record.entries
     left = [keep for (keep,) in targets_by_rate((whole,), rate, rounds)]
 
-    def shrink(number: int, last: TrainedRun) -> tuple[Interactions, StoredMask, Init]:
+    def shrink(number: int, last: TrainedRun) -> tuple[Interactions, Pruning, Init]:
         turn = _turn(last, basis)
         mask = _mask(last, left[number - 1] / whole, "magnitude", basis, turn)
         return dense.data, mask, Rotated(Seeded(seed) if last is dense else last.init, turn)
@@ -96,12 +91,11 @@ def dynamic(
 ) -> Iterator[TrainedRun]:
     """Dynamic sparse training at each density, from X⁰ under a random mask. dense: the dense run
     that it is compared with, which gives spec and data."""
-    how = {"criterion": "random", "scope": "join", "policy": canonical(policy.described())}
-    tags = search_tags("dynamic", seed, **how)
+    tags = search_tags("dynamic", seed, policy=canonical(policy.described()))
     schedule, spec = Schedule("rp_x0", seed=seed), replace(dense.spec, policy=policy)
 
-    def mask(density: float) -> StoredMask:
-        return mask_of(schedule, dense, (round(density * dense.mask.entries),))
+    def mask(density: float) -> Pruning:
+        return mask_of(schedule, dense, (round(density * dense.record.entries),))
 
     yield from _each(dense, tags, densities, mask, Seeded(seed), spec)
 
@@ -110,44 +104,59 @@ def learned(dense: TrainedRun, densities: Sequence[float], seed: int) -> Iterato
     """PEP: a training with learnt thresholds down to each density, and a ticket from X⁰ under the
     mask that it ends with; where its epochs end before it is as sparse, of the largest entries that
     it left. Both have rows of searches: `thresholds`, with the density that was left, and `pep`."""
-    store, shape, spec = dense.control.store, dense.mask.shape, dense.spec
-    whole, patience = StoredMask(None, shape, store), spec.training.epochs
+    store, shape, spec = dense.control.store, dense.record.shape, dense.spec
+    whole, patience = dense.record.entries, spec.training.epochs
     control, tags = replace(dense.control, keep=("last",)), search_tags("thresholds", seed)
 
-    def mask(density: float) -> StoredMask:
+    def mask(density: float) -> Pruning:
         finder = spec.with_model(compression="threshold", target_density=density)
         finder = resolve(finder.with_training(patience=patience, step="auto"))
-        found = train(finder, dense.data, Seeded(seed), whole, control, seed)
+        found = train(finder, dense.data, Seeded(seed), None, control, seed)
         left = int(np.count_nonzero(found.ensure_weights("last")))
-        keep = (min(left, round(density * whole.entries)),)
+        keep = (min(left, round(density * whole)),)
         schedule = Schedule("omp", prune_from="last")
         about = pruning_of(schedule, dense.data, shape[1], found.key, DENSE, keep)
         ticket = pruned_mask(found, about)
         store.put_search(search_row(tags, dense.key, 0, 1.0, dense.key))
-        store.put_search(search_row(tags, dense.key, 1, left / whole.entries, found.key))
+        store.put_search(search_row(tags, dense.key, 1, left / whole, found.key))
         return ticket
 
     yield from _each(dense, search_tags("pep", seed), densities, mask, Seeded(seed))
 
 
 def early(dense: TrainedRun, densities: Sequence[float], seed: int) -> Iterator[TrainedRun]:
-    """Early-bird tickets (:mod:`finders.early`): X⁰ under the mask of the dense training's epoch at
-    which that mask has settled."""
-    store, shape, whole = dense.control.store, dense.mask.shape, dense.ensure_mask()
+    """Early-bird tickets (You et al., ICLR 2020): X⁰ under the mask of the dense training's epoch
+    at which that mask has settled."""
+    store, whole = dense.control.store, dense.ensure_mask()
 
-    def mask(density: float) -> StoredMask:
-        keep = (round(density * dense.mask.entries),)
-        about = pruning_of(Schedule("omp"), dense.data, shape[1], dense.key, DENSE, keep)
+    def mask(density: float) -> Pruning:
+        keep = (round(density * whole.entries),)
+        about = pruning_of(Schedule("omp"), dense.data, whole.shape[1], dense.key, DENSE, keep)
         # Under which epoch it is kept is not known beforehand; nothing else has a number there.
         epochs = ({**about, "weights": n} for n in range(1, dense.record.epochs + 1))
         known = next(filter(None, (store.find_pruning(pruning_key(one)) for one in epochs)), None)
         if known is None:
-            masks = (pruned_by(about, whole, np.abs(table)).kept for table in tables(dense))
-            epoch, kept = settled(masks)
+            at = at_its_start(dense)
+            tables = (at.step.weights() for _ in again(dense, at, dense.record.epochs))
+            epoch, kept = settled(pruned_by(about, whole, np.abs(t)).kept for t in tables)
             known = store.put_mask(Mask(kept), {**about, "weights": epoch})
-        return StoredMask(known, shape, store)
+        return known
 
     yield from _each(dense, search_tags("early", seed), densities, mask, Seeded(seed))
+
+
+def settled(masks: Iterable[np.ndarray]) -> tuple[int, np.ndarray]:
+    """The first of some masks, bool (rows, F) and one an epoch, of whose entries each of the four
+    before has nine tenths, and its number from 1; the last mask where none is so. You et al. allow
+    a tenth of all entries, which is the same at a density of one half and always met at 5 %."""
+    last: deque[np.ndarray] = deque(maxlen=EARLIER)
+    found = 0, np.zeros((0, 0), bool)
+    for found in enumerate(masks, start=1):
+        mask = found[1]
+        if len(last) == EARLIER and all((mask & ~m).sum() <= SHARE * mask.sum() for m in last):
+            break
+        last.append(mask)
+    return found
 
 
 def carried(
@@ -163,7 +172,7 @@ def carried(
     tags, there = search_tags("carried", seed, basis=basis or None), _turn(other, own)
     init = Rotated(start, turn) if turn else start
 
-    def mask(density: float) -> StoredMask:
+    def mask(density: float) -> Pruning:
         return _mask(other, density, "magnitude", own, there)
 
     yield from _each(dense, tags, densities, mask, init)
@@ -173,13 +182,13 @@ def _each(
     dense: TrainedRun,
     tags: dict[str, Any],
     densities: Sequence[float],
-    mask: Callable[[float], StoredMask],
+    mask: Callable[[float], Pruning],
     init: Init,
     spec: Spec | None = None,
 ) -> Iterator[TrainedRun]:
     """The trainings of a search whose masks do not depend on each other, all from one start."""
 
-    def shrink(number: int, last: TrainedRun) -> tuple[Interactions, StoredMask, Init]:
+    def shrink(number: int, last: TrainedRun) -> tuple[Interactions, Pruning, Init]:
         return dense.data, mask(densities[number - 1]), init
 
     rounds = descend(dense, tags, len(densities), shrink, spec)
@@ -193,14 +202,14 @@ def _turn(run: TrainedRun, basis: str) -> str:
     return run.control.store.put_array(rotation(basis, run.ensure_weights(), run.data))
 
 
-def _mask(run: TrainedRun, density: float, criterion: str, basis: str, turn: str) -> StoredMask:
+def _mask(run: TrainedRun, density: float, criterion: str, basis: str, turn: str) -> Pruning:
     """The mask of a density over all entries of a run's table in some axes, from the store where
     it is known."""
-    store, data, shape = run.control.store, run.data, run.mask.shape
+    data, (rows, size) = run.data, run.record.shape
     if density == 1:
-        return StoredMask(None, shape, store)
-    keep = (round(density * shape[0] * shape[1]),)
-    about = pruning_of(Schedule("omp"), data, shape[1], run.key, DENSE, keep)
+        return None
+    keep = (round(density * rows * size),)
+    about = pruning_of(Schedule("omp"), data, size, run.key, DENSE, keep)
     about["criterion"] = criterion
     if criterion in UNTRAINED:
         del about["run"], about["weights"], about["mask"]

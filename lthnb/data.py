@@ -9,7 +9,9 @@ in a file never matters. Reading data is in :mod:`lthnb.datasets`.
 from __future__ import annotations
 
 import hashlib
+import html
 import itertools
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -19,12 +21,8 @@ import pandas as pd
 import scipy.sparse as sp
 
 from lthnb.config import PROTOCOLS, LthnbError, nearest, one_of
-from lthnb.rng import stream_bits
-from lthnb.shown import card
 
 PARTS = ("train", "valid", "test")
-VALID_SHARE_OF_TRAIN = 1 / 8  # of a published train part, so that 8:2 becomes 7:1:2 (§4.1)
-RAW_SHARES = (0.1, 0.2)  # valid and test of each user's items, where nothing is published (§4.1)
 FEW = 100  # users tested, below which a mean says little
 GROUPS = 10  # of rows with about equally many interactions, as in the authors' code
 
@@ -252,21 +250,9 @@ def to_csr(users: np.ndarray, items: np.ndarray, shape: tuple[int, int]) -> sp.c
     return matrix
 
 
-def _in_parts(matrix: sp.csr_matrix, part: np.ndarray, parts: int) -> list[sp.csr_matrix]:
-    """The entries of a matrix in several, by a number for each."""
-    users = users_of(matrix)
-    return [to_csr(users[part == k], matrix.indices[part == k], matrix.shape) for k in range(parts)]
-
-
 def users_of(matrix: sp.csr_matrix) -> np.ndarray:
     """The row of each entry, int64."""
     return np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
-
-
-def _chance(matrix: sp.csr_matrix, seed: int) -> np.ndarray:
-    """Random bits of each entry: the hash of (seed, user, item)."""
-    pair = users_of(matrix).astype(np.int64) * matrix.shape[1] + matrix.indices
-    return stream_bits(seed, "split", pair)
 
 
 def places(matrix: sp.csr_matrix, *keys: np.ndarray) -> np.ndarray:
@@ -277,62 +263,6 @@ def places(matrix: sp.csr_matrix, *keys: np.ndarray) -> np.ndarray:
     place = np.empty(len(users), np.int64)
     place[order] = np.arange(len(users)) - matrix.indptr[:-1].astype(np.int64)[users]
     return place
-
-
-def pick_per_user(matrix: sp.csr_matrix, seed: int, *shares: float) -> list[sp.csr_matrix]:
-    """Split each user's items at random into ``len(shares) + 1`` parts: the rest, then the shares.
-
-    Of a user with n items, share s gets ⌊n·s + ½⌋ of them; where that would leave the rest empty,
-    the user's items stay in the rest, so that a user with one interaction is kept for training.
-    """
-    users, count = users_of(matrix), np.diff(matrix.indptr)
-    place = places(matrix, _chance(matrix, seed))
-    sizes = [np.floor(count * share + 0.5).astype(np.int64) for share in shares]
-    too_few = count - sum(sizes) < 1
-    part = np.zeros(len(users), np.int64)
-    start = np.zeros_like(count)
-    for number, size in enumerate(sizes, start=1):
-        size = np.where(too_few, 0, size)
-        part[(place >= start[users]) & (place < (start + size)[users])] = number
-        start = start + size
-    return _in_parts(matrix, part, len(shares) + 1)
-
-
-def last_per_user(
-    matrix: sp.csr_matrix, times: np.ndarray, seed: int = 0
-) -> tuple[list[sp.csr_matrix], int]:
-    """Each user's last item as test, the one before as valid, the rest as train; and of how many
-    users the test item happened at the same time as one before.
-
-    times: float64, one an entry of the matrix, in its order. Equal times are put in order by a hash
-    of (seed, user, item). A user with two items or fewer is kept for training alone.
-    """
-    users, count = users_of(matrix), np.diff(matrix.indptr)
-    from_end = count[users] - 1 - places(matrix, _chance(matrix, seed), times)
-    part = np.maximum(2 - from_end, 0)
-    part[(count <= 2)[users]] = 0
-    tied = times[part == 2] == times[part == 1]  # one of either for each user that is split
-    return _in_parts(matrix, part, 3), int(tied.sum())
-
-
-def by_time(where: str, matrix: sp.csr_matrix, times: np.ndarray) -> list[sp.csr_matrix]:
-    """What happened before one moment as train, before another as valid, the rest as test: about
-    7:1:2 of all pairs; what happened at one time stays together.
-
-    times: float64, one an entry of the matrix, in its order. Raises DataError where so much
-    happened at one time that a part would be empty.
-    """
-    n, (valid, test) = len(times), RAW_SHARES
-    places = [min(round(n * share), n - 1) for share in (1 - valid - test, 1 - test)]
-    valid_from, test_from = np.partition(times, places)[places]
-    part = (times >= valid_from).astype(np.int64) + (times >= test_from)
-    sizes = np.bincount(part, minlength=3)
-    if not sizes.all():
-        raise DataError(
-            f"{where}: split by time, the parts have {', '.join(map(str, sizes))} pairs, expected "
-            "some in each; too many share one moment. Split at random, or bring finer times."
-        )
-    return _in_parts(matrix, part, 3)
 
 
 def k_core(users: np.ndarray, items: np.ndarray, k: int) -> np.ndarray:
@@ -363,3 +293,14 @@ def popularity_groups(degree: np.ndarray) -> np.ndarray:
     group = np.empty(len(degree), np.int64)
     group[order] = np.minimum(middle * GROUPS // max(upto[-1], 1), GROUPS - 1)
     return group
+
+
+def card(title: str, rows: Mapping[str, str], remarks: Iterable[str] = ()) -> str:
+    """A title, its lines and remarks as HTML, for what JupyterLab shows at the end of a cell."""
+    lines = "".join(
+        f"<tr><th style='text-align:left'>{html.escape(name.replace('_', ' '))}</th>"
+        f"<td style='text-align:left'>{html.escape(text)}</td></tr>"
+        for name, text in rows.items()
+    )
+    listed = "".join(f"<li>{html.escape(remark)}</li>" for remark in remarks)
+    return f"<b>{html.escape(title)}</b><table>{lines}</table><ul>{listed}</ul>"

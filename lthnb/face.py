@@ -22,19 +22,16 @@ import scipy.sparse as sp
 import torch
 from tqdm import tqdm
 
-from lthnb import stats
+from lthnb import packing, stats
 from lthnb.config import ConfigError, Model, Schedule, Spec, Training, one_of
 from lthnb.control import Control, stopped_in_order
-from lthnb.data import DataError, Interactions
+from lthnb.data import DataError, Interactions, card
 from lthnb.datasets import sources
 from lthnb.experiments.selection import chosen_on, sparsest
 from lthnb.kept import TrainedRun, final_mask
 from lthnb.kernels import ranking
 from lthnb.lottery import Criterion, Round, rounds_of, train_dense
 from lthnb.models import BACKBONES
-from lthnb.packing import bundle
-from lthnb.rounding import decode, encode
-from lthnb.shown import card
 from lthnb.store.results import SCHEMAS, join, to_frame
 from lthnb.store.runs import Store
 from lthnb.thinning import thinned_search
@@ -144,7 +141,7 @@ def evaluate(
 
 def open_ticket(path: Path | str) -> Ticket:
     """A ticket from the file that :meth:`Ticket.save` wrote. Raises PackingError for another."""
-    found = bundle.load(Path(path))
+    found = packing.load(Path(path))
     about, known, labels = found["about"], found["known"], found["labels"]
     none = sp.csr_matrix(known["train"].shape, dtype=np.int8)
     data = Interactions(
@@ -359,8 +356,8 @@ class Ticket:
     @classmethod
     def of(cls, run: TrainedRun, chosen: str = "") -> Ticket:
         """The ticket of a finished run; weights and mask that are not kept are made again."""
-        mask, weights, row = run.ensure_mask(), run.ensure_weights(), run.record.row
-        kept = final_mask(run.spec, mask, weights)
+        weights, row = run.ensure_weights(), run.record.row
+        kept = final_mask(run.spec, run.ensure_mask().kept, weights)
         table = np.where(kept, weights, 0).astype(np.float32)
         names = ("key", "dataset", "density", "seed", "l2", METRIC, "ndcg@20", f"valid_{METRIC}")
         about = {name: row[name] for name in names}
@@ -416,14 +413,14 @@ class Ticket:
         labels = {"users": self.data.user_labels, "items": self.data.item_labels}
         known = {"train": self.data.train, "valid": self.data.known - self.data.train}
         contents = self.table, self.kept, known, labels, ticket.about, values or usual
-        return bundle.save(Path(path), *contents)
+        return packing.save(Path(path), *contents)
 
     def rounded(self, values: str) -> Ticket:
         """The ticket as a file with such `values` (see :meth:`save`) gives it back. Its `about` has
         the Recall of that where the data have a test part, the kind of values, and the bytes of the
         table in the file."""
-        table = decode(encode(self.table, self.kept, values), self.kept)
-        size = bundle.table_bytes(self.table, self.kept, values)
+        table = packing.decode(packing.encode(self.table, self.kept, values), self.kept)
+        size = packing.table_bytes(self.table, self.kept, values)
         about, ticket = {**self.about, "values": values, "bytes": size}, replace(self, table=table)
         if values != "float32" and self.data.test.nnz:
             for part, before in (("test", ""), ("valid", "valid_")):

@@ -23,8 +23,7 @@ from lthnb.models import LinearStart
 from lthnb.pruning import CRITERIA, Mask, Score, drawn, pruned_by
 from lthnb.sampling import initial_maps, initial_table
 from lthnb.store.files import StoreError
-from lthnb.store.records import Record, pruning_key
-from lthnb.store.runs import StoredMask
+from lthnb.store.records import Pruning, Record, pruning_key
 
 REPLAY_TOLERANCE = 1e-3  # relative, on each epoch's mean loss: other machines round otherwise
 
@@ -79,14 +78,9 @@ class TrainedRun:
     def init(self) -> Init:
         return self.record.init
 
-    @property
-    def mask(self) -> StoredMask:
-        """Which entries are kept."""
-        return StoredMask(self.record.pruning, self.record.shape, self.control.store)
-
     def ensure_mask(self) -> Mask:
-        """The mask with its bits: see :func:`ensure_mask`."""
-        return ensure_mask(self.mask, self.data, self.control)
+        """Its mask: see :func:`ensure_mask`."""
+        return ensure_mask(self.record.pruning, self.record.shape, self.data, self.control)
 
     def weights(self, epoch: int | str = "best") -> np.ndarray:
         """The table after an epoch: ``best``, ``last``, or a number from 1; (rows, F). Raises
@@ -102,27 +96,29 @@ class TrainedRun:
         table = store.find_weights(self.key, epoch)
         if table is not None:
             return table
-        at = again(self)
+        at = at_its_start(self)
         with control.locked(self.key):
             table = store.find_weights(self.key, epoch)  # another process may have been faster
             if table is None:
-                _replay(record, at, record.best_epoch if epoch == "best" else epoch, control)
+                last = record.best_epoch if epoch == "best" else epoch
+                for _ in again(self, at, last):
+                    pass
                 table = at.step.weights()
                 store.put_weights(self.key, epoch, table)
         return table
 
     def outputs(self) -> torch.Tensor:
-        """Rows to score with, from the best epoch's weights, which are trained again where they are
-        not kept: (users + items, F), users first."""
+        """Rows to score with, from the best epoch's weights; what is not kept is made again:
+        (users + items, F), users first."""
         table = self.ensure_weights()
-        kept = final_mask(self.spec, self.mask, table)
+        kept = final_mask(self.spec, self.ensure_mask().kept, table)
         return outputs_of(self.spec, self.data, table, kept, self.control)
 
 
-def final_mask(spec: Spec, mask: Mask | StoredMask, table: np.ndarray) -> np.ndarray:
+def final_mask(spec: Spec, kept: np.ndarray, table: np.ndarray) -> np.ndarray:
     """Which entries of a trained table (rows, F) are kept, bool: those of the mask that it was
     trained under, or where a policy moved that, those that are not zero."""
-    return mask.kept if spec.policy is None else table != 0
+    return kept if spec.policy is None else table != 0
 
 
 def outputs_of(
@@ -134,28 +130,31 @@ def outputs_of(
     return new_step(plain, data, table, kept, control.device).outputs()
 
 
-def ensure_mask(mask: StoredMask, data: Interactions, control: Control) -> Mask:
-    """A mask with its bits; pruned again where they are not kept, from weights that are trained
-    again where they are not kept either. Raises StoreError where a run that it comes from is not
-    recorded, or the mask comes out otherwise here."""
-    about, store, found = mask.about, control.store, mask.find()
+def ensure_mask(
+    about: Pruning, shape: tuple[int, int], data: Interactions, control: Control
+) -> Mask:
+    """A mask (rows, F), from the store; pruned again where its bits are not kept, from weights that
+    are trained again where they are not kept either. Raises StoreError where a run that it comes
+    from is not recorded, or the mask comes out otherwise here."""
+    store, found = control.store, control.store.find_mask(about, shape)
     if found is not None:
         return found
+    which = f"mask {about['digest'][:8]}"
     source, whence = store.find(about.get("run", "")), "the interactions"
     if about["criterion"] in UNTRAINED:
         found = make_mask(about, data, None)
     elif source is None or about["criterion"] not in CRITERIA:
         whence = f"criterion {about['criterion']!r}, from run {about.get('run', '')[:8] or 'none'}"
-        raise StoreError(f"mask {mask.digest[:8]}: not kept, and cannot be pruned again: {whence}.")
+        raise StoreError(f"{which}: not kept, and cannot be pruned again: {whence}.")
     else:
         # A ticket may be trained on fewer pairs than those that gave its mask.
         data = data if data.digest == source.row["data_digest"] else data.whole
         found = make_mask(about, data, TrainedRun(source, data, control))
         whence = f"run {source.key[:8]}"
-    if found.digest != mask.digest:
+    if found.digest != about["digest"]:
         # Going on would train one mask under the key of another.
         raise StoreError(
-            f"mask {mask.digest[:8]}: pruned again from {whence} it is "
+            f"{which}: pruned again from {whence} it is "
             f"{found.digest[:8]}: weights come out in other bits on this processor. Replay a run "
             "whose mask is kept, or search in an empty store."
         )
@@ -165,13 +164,11 @@ def ensure_mask(mask: StoredMask, data: Interactions, control: Control) -> Mask:
 
 def pruned_mask(
     run: TrainedRun, about: dict[str, Any], score: Score | None = None, seed: int = 0
-) -> StoredMask:
-    """The mask of a pruning, from the store or made (:func:`make_mask`) and kept there."""
+) -> Pruning:
+    """The mask of a pruning, known to the store or made (:func:`make_mask`) and kept there."""
     store = run.control.store
     known = store.find_pruning(pruning_key(about))
-    if known is None:
-        known = store.put_mask(make_mask(about, run.data, run, score, seed), about)
-    return StoredMask(known, run.mask.shape, store)
+    return known or store.put_mask(make_mask(about, run.data, run, score, seed), about)
 
 
 def make_mask(
@@ -235,7 +232,7 @@ class Epochs:
         self.step.restore(state)
 
 
-def again(run: TrainedRun) -> Epochs:
+def at_its_start(run: TrainedRun) -> Epochs:
     """A run's training, at its start; what it comes from is trained again where it is not kept."""
     kept = run.ensure_mask().kept
     start = initialise(run.init, run.data, kept.shape[1], run.control)
@@ -243,16 +240,10 @@ def again(run: TrainedRun) -> Epochs:
     return Epochs(run.spec, run.data, step, kept, run.control.device)
 
 
-def tables(run: TrainedRun) -> Iterator[np.ndarray]:
-    """The table of a run, (rows, F), after each of its epochs, as it is trained again."""
-    at = again(run)
-    for number in range(run.record.epochs):
-        at.run(number)
-        yield at.step.weights()
-
-
-def _replay(record: Record, at: Epochs, count: int, control: Control) -> None:
-    """The first epochs of a run again, compared with its losses; nothing is evaluated."""
+def again(run: TrainedRun, at: Epochs, count: int) -> Iterator[int]:
+    """The numbers, from 1, of the first epochs of a run, each once it is trained again and its loss
+    compared with the run's; nothing is evaluated."""
+    record, control = run.record, run.control
     # Not at the deadline: nothing of a replay is kept, so it would never come to its end.
     bar = control.bar(f"again: {record.key[:8]}", count)
     with bar, replace(control, deadline=None).stopping() as why_stop:
@@ -265,5 +256,6 @@ def _replay(record: Record, at: Epochs, count: int, control: Control) -> None:
                     f"{control.store.folder / 'runs'} and train again."
                 )
             bar.update()
+            yield number + 1
             if reason := why_stop():
                 raise Stopped(reason, record.key, number + 1)

@@ -21,12 +21,11 @@ from lthnb.kept import TrainedRun, pruned_mask
 from lthnb.kernels import resolve
 from lthnb.pruning import SCOPES, Score, targets_by_rate
 from lthnb.rng import stream_start
-from lthnb.store.records import search_row, search_tags
-from lthnb.store.runs import StoredMask
+from lthnb.store.records import Pruning, search_row, search_tags
 from lthnb.training import train
 
 Keep = tuple[int, ...]  # entries to keep, in each row range of a scope
-Shrink = Callable[[int, TrainedRun], tuple[Interactions, StoredMask, Init]]
+Shrink = Callable[[int, TrainedRun], tuple[Interactions, Pruning, Init]]
 PLAIN = (bool, int, float, str, type(None))  # values whose text says all of them
 RANDOM = {"rp": "random", "rp_x0": "random_x0"}  # methods that read no weights: what rows call them
 
@@ -99,7 +98,7 @@ def rounds_of(
     dense = train_dense(spec, data, schedule.seed, control)
     keep = targets(schedule, data, size)
 
-    def shrink(number: int, last: TrainedRun) -> tuple[Interactions, StoredMask, Init]:
+    def shrink(number: int, last: TrainedRun) -> tuple[Interactions, Pruning, Init]:
         source = dense if schedule.method == "omp" else last
         mask = mask_of(schedule, source, keep[number - 1], criterion)
         return data, mask, start_of(schedule, number, dense.key, last.key)
@@ -123,15 +122,14 @@ def descend(
         if number:
             data, mask, init = shrink(number, last)
             last = train(spec, data, init, mask, dense.control, tags["seed"])
-        row = search_row(tags, dense.key, number, last.mask.density, last.key)
+        row = search_row(tags, dense.key, number, last.record.density, last.key)
         dense.control.store.put_search(row)
         yield Round(number, last, row)
 
 
 def train_dense(spec: Spec, data: Interactions, seed: int, control: Control) -> TrainedRun:
     """The dense model of a spec with a seed, and its row as a search of its own."""
-    whole = StoredMask(None, (data.rows, spec.model.embedding_size), control.store)
-    run = train(spec, data, Seeded(seed), whole, control, seed)
+    run = train(spec, data, Seeded(seed), None, control, seed)
     control.store.put_search(search_row(search_tags("dense", seed), run.key, 0, 1.0, run.key))
     return run
 
@@ -210,9 +208,9 @@ def pruning_of(
 
 def mask_of(
     schedule: Schedule, source: TrainedRun, keep: Keep, criterion: Criterion | None = None
-) -> StoredMask:
+) -> Pruning:
     """Line 5 of Algorithm 1: the next round's mask, from the store or of a run's weights."""
-    size, before = source.mask.shape[1], source.mask.digest
+    size, before = source.record.shape[1], source.record.mask_digest
     about = pruning_of(schedule, source.data, size, source.key, before, keep)
     if criterion is not None:
         about["criterion"] = criterion.name

@@ -19,12 +19,11 @@ from lthnb.control import Control
 from lthnb.data import DataError, Interactions
 from lthnb.datasets.sources import load
 from lthnb.finders import pairs
-from lthnb.kept import TrainedRun, outputs_of, tables
+from lthnb.kept import TrainedRun, again, at_its_start, outputs_of
 from lthnb.lottery import Round, descend
 from lthnb.pruning import Mask
 from lthnb.store.files import StoreError
-from lthnb.store.records import FOUND, Record, pruning_key, search_tags
-from lthnb.store.runs import StoredMask
+from lthnb.store.records import FOUND, Pruning, Record, pruning_key, search_tags
 from lthnb.training import train
 
 SIBLINGS = 2  # further seeds that `agreement` asks
@@ -46,7 +45,7 @@ def agreement(run: TrainedRun, seed: int) -> np.ndarray:
     """The mean of :func:`user_loss` over this run and those of further seeds on the same pairs."""
     specs = {n: run.spec.with_training(order_seed=n) for n in range(seed + 1, seed + 1 + SIBLINGS)}
     others = (
-        train(spec, run.data, Seeded(other), run.mask, run.control, other)
+        train(spec, run.data, Seeded(other), run.record.pruning, run.control, other)
         for other, spec in specs.items()
     )
     return np.mean([user_loss(one, seed) for one in (run, *others)], axis=0)
@@ -55,14 +54,12 @@ def agreement(run: TrainedRun, seed: int) -> np.ndarray:
 def learning(run: TrainedRun, seed: int) -> np.ndarray:
     """The loss averaged over the epochs up to the best one, as a place among the user's pairs: what
     is learnt late goes first."""
-    found, count = np.zeros(run.data.train.nnz), 0
-    for number, table in enumerate(tables(run), start=1):
+    found, count, at = np.zeros(run.data.train.nnz), 0, at_its_start(run)
+    for number in again(run, at, run.record.best_epoch):
         if number % EVERY == 0 or number == run.record.best_epoch:
-            outputs = outputs_of(run.spec, run.data, table, run.mask.kept, run.control)
+            outputs = outputs_of(run.spec, run.data, at.step.weights(), at.kept, run.control)
             losses = pairs.losses(run.data, outputs.cpu().numpy(), seed)
             found, count = found + losses, count + 1
-        if number == run.record.best_epoch:
-            break
     return pairs.in_user(run.data, found / count)
 
 
@@ -103,12 +100,12 @@ def thinned_search(
     named = {"criterion": criterion, "densities": tuple(shares)}
     tags = search_tags("pairs", seed, policy=canonical(policy) if policy else None, **named)
 
-    def shrink(number: int, last: TrainedRun) -> tuple[Interactions, StoredMask, Init]:
+    def shrink(number: int, last: TrainedRun) -> tuple[Interactions, Pruning, Init]:
         keep = round(shares[number - 1] * dense.data.train.nnz)
         about = {"pairs": criterion, "run": last.key, "seed": seed, "keep": [keep]}
         about |= {"data": dense.data.digest}
         about |= {"negatives": True} if policy.get("negatives") else {}
-        return thinned(dense.data, about, dense.control), dense.mask, dense.init
+        return thinned(dense.data, about, dense.control), dense.record.pruning, dense.init
 
     yield from descend(dense, tags, len(shares), shrink)
 
@@ -123,7 +120,7 @@ def thinned(base: Interactions, about: dict[str, Any], control: Control) -> Inte
         raise DataError(f"{found}, expected {about['data'][:8]}, of which pairs were dropped.")
     store, shape = control.store, (1, base.train.nnz)
     known = store.find_pruning(pruning_key(about))
-    mask = StoredMask(known, shape, store).find() if known else None
+    mask = store.find_mask(known, shape) if known else None
     if mask is not None:
         about = about | {name: known[name] for name in FOUND if name in known}
     else:

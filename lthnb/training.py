@@ -15,63 +15,85 @@ from typing import Any
 import numpy as np
 import torch
 
-from lthnb.config import SELECTION_K, Init, LthnbError, Spec, digest_text, run_text
+from lthnb.config import DENSE, SELECTION_K, Init, LthnbError, Spec, digest_text, run_text
 from lthnb.control import Control, Stopped
 from lthnb.data import DataError, Interactions
 from lthnb.kept import Epochs, TrainedRun, ensure_mask, final_mask, initialise, outputs_of
 from lthnb.kernels import device_of, new_step, resolve
 from lthnb.kernels.ranking import evaluate
 from lthnb.models import LinearStart
+from lthnb.packing import decode, encode
 from lthnb.pruning import Mask
-from lthnb.rounding import decode, encode
 from lthnb.store.files import say
-from lthnb.store.machine import provenance
-from lthnb.store.records import Record, make_nested, make_row
-from lthnb.store.runs import Store, StoredMask
+from lthnb.store.records import Pruning, Record, make_nested, make_row, provenance
+from lthnb.store.runs import Store
 
 
 class Diverged(LthnbError, ArithmeticError):
     """The loss is no number any more."""
 
 
+@dataclass(frozen=True, eq=False)
+class Task:
+    """A training that is to be done, and all that it depends on.
+
+    text: of its key. start: see :func:`kept.initialise`. seed: the replicate that its row names.
+    """
+
+    text: str
+    spec: Spec
+    data: Interactions
+    start: np.ndarray | LinearStart
+    mask: Mask
+    pruning: Pruning
+    seed: int
+
+    @property
+    def key(self) -> str:
+        return digest_text(self.text)
+
+
 def train(
     spec: Spec,
     data: Interactions,
     init: Init,
-    mask: StoredMask,
+    pruning: Pruning,
     control: Control,
     seed: int | None = None,
 ) -> TrainedRun:
     """Train a table, or return the run that did; test is scored once, with the best weights.
 
     spec: what and how. data: as the spec's protocol wants it (:meth:`Interactions.for_protocol`).
-    init: where the table starts. mask: which entries are kept, (users + items, F). seed: the
-    replicate that the row names (default: the data-order seed).
+    init: where the table starts. pruning: what gave the mask. seed: the replicate that the row
+    names (default: the data-order seed).
 
     Raises DataError where the data do not fit protocol or mask, Diverged where the loss is no
     number, and Stopped where the training was stopped in order.
     """
     spec = resolve(spec, control.device)
-    _check(spec, data, mask)
+    _check(spec, data, pruning)
     store, device = control.store, device_of(spec.training.step, control.device)
-    text = run_text(spec, data.digest, init, mask.digest, device)
+    mask_digest = DENSE if pruning is None else pruning["digest"]
+    text = run_text(spec, data.digest, init, mask_digest, device)
     key = digest_text(text)
     record = store.find(key)
     if record is None:
-        bits = ensure_mask(mask, data, control)
-        start = initialise(init, data, spec.model.embedding_size, control)
+        size = spec.model.embedding_size
+        mask = ensure_mask(pruning, (data.rows, size), data, control)
+        start = initialise(init, data, size, control)
+        seed = spec.training.order_seed if seed is None else seed
+        task = Task(text, spec, data, start, mask, pruning, seed)
         with control.locked(key):
             record = store.find(key)  # another process may have finished it meanwhile
             if record is None:
-                seed = spec.training.order_seed if seed is None else seed
                 here = compute if control.cluster is None else control.cluster.compute
-                record = here(text, spec, data, start, bits, mask.about, control, seed)
+                record = here(task, control)
     else:
         store.drop_checkpoint(key)  # that of a process killed just after it wrote the record
     return TrainedRun(record, data, control)
 
 
-def _check(spec: Spec, data: Interactions, mask: StoredMask) -> None:
+def _check(spec: Spec, data: Interactions, pruning: Pruning) -> None:
     """Refuse what does not go together; see :func:`train`."""
     protocol = spec.training.protocol
     if protocol == "paper" and data.valid.nnz:
@@ -86,8 +108,9 @@ def _check(spec: Spec, data: Interactions, mask: StoredMask) -> None:
     if protocol == "paper" and data.test.nnz == 0:
         raise DataError(f"{data.name}: protocol 'paper' chooses epochs on test, and test is empty.")
     shape = (data.rows, spec.model.embedding_size)
-    if mask.shape != shape:
-        raise DataError(f"mask: found shape {mask.shape}, expected {shape}, rows × embedding size.")
+    found = shape if pruning is None else tuple(pruning["shape"])
+    if found != shape:
+        raise DataError(f"mask: found shape {found}, expected {shape}, rows × embedding size.")
 
 
 @dataclass
@@ -103,24 +126,12 @@ class _Progress:
     seconds: float = 0.0
 
 
-def compute(
-    text: str,
-    spec: Spec,
-    data: Interactions,
-    start: np.ndarray | LinearStart,
-    mask: Mask,
-    about: dict[str, Any] | None,
-    control: Control,
-    seed: int,
-) -> Record:
-    """The loop of Algorithm 1, line 4, from the checkpoint where there is one, to the record.
-
-    text: of the key. start: see :func:`kept.initialise`. about: how the mask was made, None for the
-    dense one. The others are those of :func:`train`.
-    """
-    key, store, t = digest_text(text), control.store, spec.training
+def compute(task: Task, control: Control) -> Record:
+    """The loop of Algorithm 1, line 4, from the checkpoint where there is one, to the record."""
+    key, store, spec, data, mask = task.key, control.store, task.spec, task.data, task.mask
+    t = spec.training
     began = saved = time.monotonic()
-    step = new_step(spec, data, start, mask.kept, control.device)
+    step = new_step(spec, data, task.start, mask.kept, control.device)
     run = Epochs(spec, data, step, mask.kept, control.device)
     at, best = _resume(key, run, store)
     spent = at.seconds
@@ -159,7 +170,7 @@ def compute(
                 raise Stopped(reason, key, at.epoch)
     if "last" in control.keep:
         store.put_weights(key, at.epoch, run.step.weights())
-    kept = final_mask(spec, mask, best)
+    kept = final_mask(spec, mask.kept, best)
     hits = evaluate(outputs_of(spec, data, best, kept, control), data, "test")
     valid = {} if t.protocol == "paper" else at.best_metrics
     scores = {"best_epoch": at.best_epoch, "epochs": at.epoch, "test": hits.means(), "valid": valid}
@@ -167,7 +178,8 @@ def compute(
     seconds = spent + time.monotonic() - began
     made = provenance(seconds, device_of(t.step, control.device), torch.get_num_threads())
     nested = make_nested(at.losses, at.evaluations, hits)
-    row = make_row(text, data.summary(), mask.entries, about, seed, scores, made, nested)
+    about = task.text, data.summary(), mask.entries, task.pruning, task.seed
+    row = make_row(*about, scores, made, nested)
     store.put_weights(key, "best", best)
     store.put(row, nested)  # last, so that a row means a finished training
     store.drop_checkpoint(key)
@@ -197,7 +209,7 @@ def score_rounded(
     part: str = "test",
 ) -> dict[str, float]:
     """Recall@20 and NDCG@20 on a part, of a table of weights, (rows, F), as a file with such values
-    (:data:`rounding.VALUES`) gives it back. kept: bool, its mask."""
+    (:data:`packing.VALUES`) gives it back. kept: bool, its mask."""
     rounded = decode(encode(table, kept, values), kept)
     hits = evaluate(outputs_of(spec, data, rounded, kept, control), data, part)
     return {f"{name}@{SELECTION_K}": hits.mean(name, SELECTION_K) for name in ("recall", "ndcg")}

@@ -5,7 +5,7 @@ from lthnb.control import Control
 from lthnb.datasets import sources
 from lthnb.lottery import rounds_of
 from lthnb.store.records import METRIC_NAMES
-from lthnb.store.runs import Store, StoredMask
+from lthnb.store.runs import Store
 from lthnb.training import train
 
 NOW = {"pruning_rate": "rate", "rungs": "rounds"}  # what is called otherwise than in the cases
@@ -25,12 +25,10 @@ def runs(case, data, folder):
         search = {NOW.get(name, name): value for name, value in case["search"].items()}
         schedule = Schedule(case["method"], seed=case["seed"], **search)
         return [values(one.run.record) for one in rounds_of(schedule, spec, data, control)]
-    whole = StoredMask(None, (data.rows, case["size"]), control.store)
-    teacher = train(spec, data, Seeded(case["seed"]), whole, control)
+    teacher = train(spec, data, Seeded(case["seed"]), None, control)
     small = spec.with_model(embedding_size=case["to"], compression="linear")
-    mask = StoredMask(None, (data.rows, case["to"]), control.store)
     start = Compressed(teacher.key, case["seed"])
-    return [values(r.record) for r in (teacher, train(small, data, start, mask, control))]
+    return [values(r.record) for r in (teacher, train(small, data, start, None, control))]
 
 
 def values(record):

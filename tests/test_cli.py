@@ -1,7 +1,6 @@
 """The command line: help, exit codes, and every verb on tiny planted data."""
 
 import re
-from dataclasses import replace
 from unittest.mock import Mock
 
 import pytest
@@ -10,7 +9,7 @@ from toys import BRIEF, TINY
 import lthnb
 from lthnb.__main__ import EXIT, main
 from lthnb.control import Stopped
-from lthnb.experiments.grid import Grid
+from lthnb.experiments.grid import GRID
 from lthnb.store.runs import Store
 
 COMMANDS = [
@@ -214,8 +213,8 @@ class TestMissing:
     def test_lists_what_is_missing_and_trains_it(self, cli, monkeypatch):
         about = {"compare": [{"method": "imp"}], "recorded": ["tiny"]}
         group = {"dataset": "movielens", "backbone": "mf", "settings": "smoke", "seeds": [0]}
-        tiny = replace(Grid.read(), groups={"tiny": group}, chapters={"existence": about})
-        monkeypatch.setattr(Grid, "read", classmethod(lambda cls: tiny))
+        monkeypatch.setitem(GRID, "groups", {"tiny": group})
+        monkeypatch.setitem(GRID, "chapters", {"existence": about})
         words = ("results", "missing", "existence", "--quiet")
         first, header, *rows = cli(*words)[1].splitlines()
         assert first == "existence: 3 trainings"

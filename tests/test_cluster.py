@@ -235,4 +235,4 @@ def test_what_is_missing_is_said(monkeypatch):
 
 def test_a_worker_of_another_version_is_refused():
     with pytest.raises(ClusterError, match=r"expected the driver's.*install the same there"):
-        cluster._train(*["{}", None, None, None, None, None, 0, (), "cpu", "0" * 64])
+        cluster._train(*[None, None, None, (), "cpu", "0" * 64])

@@ -7,7 +7,7 @@ from toys import count_trainings, toy_data
 import lthnb
 from lthnb.compressing import VALID
 from lthnb.config import ConfigError
-from lthnb.packing.bundle import table_bytes
+from lthnb.packing import table_bytes
 from lthnb.store.runs import Store
 
 DATA = toy_data()

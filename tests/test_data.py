@@ -12,15 +12,13 @@ from toys import interactions
 
 from lthnb.data import (
     GROUPS,
-    RAW_SHARES,
     DataError,
     Interactions,
     k_core,
-    last_per_user,
-    pick_per_user,
     popularity_groups,
     to_csr,
 )
+from lthnb.datasets.assembling import RAW_SHARES, last_per_user, pick_per_user
 
 MATRICES = hnp.arrays(
     np.int8, st.tuples(st.integers(1, 12), st.integers(1, 40)), elements=st.integers(0, 1)

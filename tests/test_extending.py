@@ -136,12 +136,12 @@ def test_a_criterion(extended):
         "rounds = list(rounds_of(Schedule('imp', 0.3, 2, criterion='row_share'), *given))\n"
         "w = rounds[0].run.weights()\n"
         "share = np.abs(w) / np.linalg.norm(w, axis=1, keepdims=True)\n"
-        "kept = rounds[1].run.mask.kept\n"
+        "kept = rounds[1].run.ensure_mask().kept\n"
         "left = [one.row['density'] for one in rounds]\n"
         "print(share[kept].min() > share[~kept].max(), left[2] < left[1])\n"
         "plain = list(rounds_of(Schedule('imp', 0.3, 2), *given))\n"
         "print(plain[0].run.key == rounds[0].run.key)\n"
-        "print(plain[1].run.mask.digest != rounds[1].run.mask.digest)"
+        "print(plain[1].run.record.mask_digest != rounds[1].run.record.mask_digest)"
     )
     assert said.split() == ["True"] * 4
 

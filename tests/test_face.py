@@ -21,7 +21,7 @@ from lthnb.control import Control
 from lthnb.data import DataError
 from lthnb.kernels.ranking import evaluate
 from lthnb.lottery import Criterion
-from lthnb.packing.bundle import PackingError, pack_labels, unpack_labels
+from lthnb.packing import PackingError, pack_labels, unpack_labels
 from lthnb.store.runs import Store
 
 SMALL = {"rounds": 2, "rate": 0.5, "seeds": 2, "epochs": 4, "patience": 4, "embedding_size": 8}

@@ -19,15 +19,23 @@ from toys import (
 )
 
 from lthnb.config import ConfigError, Dynamic, Rotated, Schedule, Seeded, spec_from
-from lthnb.cutting import METHODS, carried, cuts, dynamic, early, learned, turning_search
+from lthnb.cutting import (
+    METHODS,
+    carried,
+    cuts,
+    dynamic,
+    early,
+    learned,
+    settled,
+    turning_search,
+)
 from lthnb.experiments.replays import replay
 from lthnb.experiments.spent import epochs_spent
 from lthnb.finders import bases
 from lthnb.finders.dynamic import gradient, moved
-from lthnb.finders.early import settled
 from lthnb.finders.interactions import degree, svd
-from lthnb.kept import TrainedRun, ensure_mask, final_mask, outputs_of
-from lthnb.kernels import new_step, threshold
+from lthnb.kept import TrainedRun, final_mask, outputs_of
+from lthnb.kernels import compressed, new_step
 from lthnb.lottery import rounds_of, train_dense
 from lthnb.sampling import Sampler
 from lthnb.store import adding
@@ -150,7 +158,7 @@ class TestDynamic:
     def test_trained_it_has_as_many_entries_elsewhere_and_is_trained_again(self, store):
         spec, mask = replace(SPEC, policy=Dynamic(0.5, every=1, until=4)), half(DATA, SPEC)
         run = trained(store, DATA, spec, mask)
-        final = final_mask(spec, run.mask, run.weights())
+        final = final_mask(spec, run.ensure_mask().kept, run.weights())
         assert final.sum() <= mask.entries
         assert (final & ~mask.kept).any()
         assert run.key != trained(store, DATA, SPEC, mask).key
@@ -187,7 +195,7 @@ class TestThresholds:
     def test_training_ends_at_the_density_and_gives_a_mask_for_the_start(
         self, dense, store, monkeypatch
     ):
-        monkeypatch.setattr(threshold, "START", -3.0)
+        monkeypatch.setattr(compressed, "START", -3.0)
         dense = train_dense(
             toy_spec(epochs=200, patience=3, learning_rate=5e-2), DATA, 0, quiet(store)
         )
@@ -195,7 +203,7 @@ class TestThresholds:
         finder = store.find(ticket.record.row["mask_from"])
         assert 0 < finder.epochs < 200
         assert (store.get_weights(finder.key, finder.epochs) != 0).mean() <= 0.6
-        assert ticket.mask.density <= 0.6
+        assert ticket.record.density <= 0.6
         assert ticket.init == Seeded(0)
         assert {row["method"] for row in store.searches()} == {"dense", "thresholds", "pep"}
         assert replay(finder, DATA, quiet(store)).same_bits
@@ -232,11 +240,11 @@ class TestInteractions:
     def test_their_masks_are_of_the_data_alone_and_made_again(self, dense, store, criterion):
         [run] = cuts(dense, "omp", [0.5], 0, criterion=criterion)
         assert run.record.row["mask_from"] is None
-        assert run.mask.density == 0.5
-        kept = run.mask.kept
+        assert run.record.density == 0.5
+        kept = run.ensure_mask().kept
         for file in (store.folder / "masks").rglob("*.safetensors"):
             file.unlink()
-        assert (ensure_mask(run.mask, DATA, quiet(store)).kept == kept).all()
+        assert (run.ensure_mask().kept == kept).all()
 
 
 class TestEarly:
@@ -255,7 +263,7 @@ class TestEarly:
         epoch = run.record.pruning["weights"]
         assert 5 <= epoch < 40
         table = np.abs(dense.ensure_weights(epoch))
-        assert table[run.mask.kept].min() >= table[~run.mask.kept].max()
+        assert table[run.ensure_mask().kept].min() >= table[~run.ensure_mask().kept].max()
         assert epochs_spent(rows_of(run)).item() == run.record.epochs + epoch
         ran = count_epochs(monkeypatch)
         [again] = early(dense, [0.5], 0)
@@ -270,7 +278,7 @@ class TestCarried:
     def test_the_mask_is_the_others_and_the_start_ones_own(self, dense, other):
         [plain] = carried(dense, other, [0.5], 0)
         [own] = cuts(other, "omp", [0.5], 1)
-        assert plain.mask.digest == own.mask.digest
+        assert plain.record.mask_digest == own.record.mask_digest
         assert plain.init == Seeded(0)
 
     def test_aligned_the_start_is_turned_towards_the_other(self, dense, other, store):
@@ -282,7 +290,7 @@ class TestCarried:
     def test_in_principal_axes_both_are_turned(self, dense, other, store):
         [run] = carried(dense, other, [0.5], 0, "pca")
         [own] = cuts(other, "omp", [0.5], 1, "pca")
-        assert run.mask.digest == own.mask.digest
+        assert run.record.mask_digest == own.record.mask_digest
         q = bases.rotation("pca", dense.weights(), DATA)
         assert np.array_equal(store.get_array(run.init.rotation), q)
 
@@ -307,15 +315,15 @@ class TestCuts:
         assert epochs == []
         assert (cut.record.epochs, cut.record.best_epoch) == (0, 0)
         q = bases.rotation("pca", dense.weights(), DATA)
-        kept = np.where(cut.mask.kept, dense.weights() @ q, 0)
+        kept = np.where(cut.ensure_mask().kept, dense.weights() @ q, 0)
         assert np.allclose(cut.weights(), kept, atol=1e-6)
-        assert cut.mask.density == 0.5
-        gone = (dense.weights() @ q)[~cut.mask.kept]
-        assert np.abs(kept[cut.mask.kept]).min() >= np.abs(gone).max()
+        assert cut.record.density == 0.5
+        gone = (dense.weights() @ q)[~cut.ensure_mask().kept]
+        assert np.abs(kept[cut.ensure_mask().kept]).min() >= np.abs(gone).max()
 
     def test_each_method_starts_where_it_says(self, dense):
         runs = {m: next(cuts(dense, m, [0.5], 0, "pca")) for m in METHODS}
-        assert len({run.mask.digest for run in runs.values()}) == 1
+        assert len({run.record.mask_digest for run in runs.values()}) == 1
         turn = runs["omp"].init.rotation
         assert runs["omp"].init == Rotated(Seeded(0), turn)
         assert runs["finetune"].init == runs["cut"].init != runs["omp"].init
@@ -337,13 +345,13 @@ class TestCuts:
 
     def test_columns_go_from_the_right(self, dense):
         [cut] = cuts(dense, "cut", [0.5], 0, "pca", "columns")
-        assert cut.mask.kept.all(0).tolist() == [True, True, False, False]
+        assert cut.ensure_mask().kept.all(0).tolist() == [True, True, False, False]
 
     def test_turned_at_every_round_each_mask_is_of_all_entries(self, dense):
         runs = [one.run for one in turning_search(dense, 0.5, 2, 0, "pca")][1:]
-        assert [round(run.mask.density, 3) for run in runs] == [0.5, 0.25]
+        assert [round(run.record.density, 3) for run in runs] == [0.5, 0.25]
         assert runs[1].init.of == runs[0].init
-        assert not (runs[1].mask.kept <= runs[0].mask.kept).all()
+        assert not (runs[1].ensure_mask().kept <= runs[0].ensure_mask().kept).all()
 
     def test_recorded_it_is_trained_again_to_the_same_bits(self, dense, store, tmp_path):
         """The rotation is recorded with the run; masks are cut again in its axes."""

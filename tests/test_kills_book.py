@@ -48,7 +48,7 @@ spec = toy_spec(size=64, batch_size=2048, step="cpu", epochs=30, patience=30)
 control = quiet(Store(), checkpoint_seconds=checkpoint_seconds)
 rounds = list(rounds_of(Schedule("imp", 0.3, 3), spec, data, control))
 """
-SHOW = "[(run.key, run.mask.digest, run.record.results_digest) for _, run, _ in rounds]"
+SHOW = "[(run.key, run.record.mask_digest, run.record.results_digest) for _, run, _ in rounds]"
 
 
 class Project:

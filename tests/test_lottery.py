@@ -33,9 +33,9 @@ class TestSharing:
         assert len(keys) == 4
         assert epochs == []
         assert [r.record for r in again] == [r.record for r in first]
-        assert [r.mask.digest for r in again] == [r.mask.digest for r in first]
+        assert [r.record.mask_digest for r in again] == [r.record.mask_digest for r in first]
         for one, other in zip(first, again, strict=True):
-            assert np.array_equal(one.mask.kept, other.mask.kept)
+            assert np.array_equal(one.ensure_mask().kept, other.ensure_mask().kept)
 
     def test_a_longer_search_goes_on_where_a_shorter_one_ended(self, store, monkeypatch):
         searched(store)
@@ -63,12 +63,12 @@ class TestSharing:
 
     def test_a_search_can_be_walked_without_weights_and_masks(self, store, monkeypatch):
         first = searched(store)
-        kept = first[3].mask.kept
+        kept = first[3].ensure_mask().kept
         bare, epochs = record_all(store, masks=False), count_epochs(monkeypatch)
         again = searched(bare)
         assert epochs == []
         assert [r.record.row for r in again] == [r.record.row for r in first]
-        assert again[3].mask.density == first[3].mask.density
+        assert again[3].record.density == first[3].record.density
         # Whoever needs the bits gets them, by replaying what they come from.
         assert np.array_equal(again[3].ensure_mask().kept, kept)
         assert len(epochs) == sum(r.record.best_epoch for r in first[:3])
@@ -85,7 +85,7 @@ class TestSharing:
         """Its mask is the dense table, or the one before."""
         share = 1 - 0.4 / DATA.rows / SPEC.model.embedding_size
         rounds = searched(store, Schedule(densities=(share, 0.5, 0.5 * share, 0.3)))
-        same = [r.mask.digest == s.mask.digest for r, s in itertools.pairwise(rounds)]
+        same = [r.record.mask_digest == s.record.mask_digest for r, s in itertools.pairwise(rounds)]
         assert same == [True, False, True, False]
         there = record_all(store)
         assert list(adding.verify(there.results)) == []
@@ -94,7 +94,7 @@ class TestSharing:
         ]
         assert len(made) == 4
         for about in made:
-            here, found = (one.find_mask(about, rounds[0].mask.shape) for one in (store, there))
+            here, found = (one.find_mask(about, rounds[0].record.shape) for one in (store, there))
             assert np.array_equal(found.kept, here.kept)
 
     @pytest.mark.parametrize("scope", ["join", "user_item"])
@@ -103,10 +103,11 @@ class TestSharing:
         there = record_all(store)
         assert there.recorded_tables.parts("masks") == []
         for round_ in rounds[1:]:
-            found = there.find_mask(round_.mask.about, round_.mask.shape)
-            assert np.array_equal(found.kept, round_.mask.kept)
+            found = there.find_mask(round_.record.pruning, round_.record.shape)
+            assert np.array_equal(found.kept, round_.ensure_mask().kept)
         # One drawn otherwise than its row says is none.
-        assert there.find_mask({**round_.mask.about, "digest": "0" * 32}, round_.mask.shape) is None
+        about = {**round_.record.pruning, "digest": "0" * 32}
+        assert there.find_mask(about, round_.record.shape) is None
 
 
 USERS, ITEMS = slice(0, DATA.users), slice(DATA.users, None)
@@ -122,12 +123,13 @@ class TestMasks:
         schedule, spec = Schedule(method, 0.3, 3, scope=scope), toy_spec(epochs=1)
         found = list(rounds_of(schedule, spec, DATA, quiet(store)))
         rounds = [one.run for one in found]
-        for before, after in itertools.pairwise(one.mask.kept for one in rounds):
+        for before, after in itertools.pairwise(one.ensure_mask().kept for one in rounds):
             lost = [round(0.3 * before[side].sum()) for side in SIDES[scope]]
             assert [before[side].sum() - after[side].sum() for side in SIDES[scope]] == lost
             assert before.sum() - after.sum() == sum(lost)
-        assert [one.mask.entries for one in rounds] == [one.mask.kept.sum() for one in rounds]
-        assert [one.row["density"] for one in found] == [one.mask.kept.mean() for one in rounds]
+        masks = [one.ensure_mask().kept for one in rounds]
+        assert [one.record.entries for one in rounds] == [kept.sum() for kept in masks]
+        assert [one.row["density"] for one in found] == [kept.mean() for kept in masks]
 
     def test_of_densities_each_side_keeps_its_share(self):
         """Halves to even. There are 40 users and 30 items; 3 entries a row."""
@@ -139,22 +141,22 @@ class TestMasks:
 
     def test_imp_prunes_the_last_rounds_best_weights(self, store):
         for before, after in zip(*(searched(store)[k:] for k in (0, 1)), strict=False):
-            alive = before.mask.kept
+            alive = before.ensure_mask().kept
             weights = abs(before.weights())
-            gone = alive & ~after.mask.kept
-            assert weights[gone].max() <= weights[after.mask.kept].min()
+            gone = alive & ~after.ensure_mask().kept
+            assert weights[gone].max() <= weights[after.ensure_mask().kept].min()
             assert gone.sum() == round(0.3 * alive.sum())
 
     def test_omp_prunes_the_dense_models_and_has_imps_densities(self, store):
         imp, omp = searched(store), searched(store, replace(IMP, method="omp"))
-        assert [r.mask.entries for r in omp] == [r.mask.entries for r in imp]
+        assert [r.record.entries for r in omp] == [r.record.entries for r in imp]
         for round_ in omp[1:]:
             scores = abs(omp[0].weights())
-            keep = (round_.mask.entries,)
+            keep = (round_.record.entries,)
             expected = prune(Mask.dense(DATA.rows, 4), scores, keep, users=DATA.users)
-            assert expected.digest == round_.mask.digest
+            assert expected.digest == round_.record.mask_digest
             assert round_.record.init == Seeded(0)
-        assert imp[3].mask.digest != omp[3].mask.digest
+        assert imp[3].record.mask_digest != omp[3].record.mask_digest
 
     @pytest.mark.parametrize("method", ["imp", "omp"])
     def test_another_criterion_prunes_otherwise(self, store, method, monkeypatch):
@@ -165,9 +167,9 @@ class TestMasks:
         assert even[0].key == plain[0].key
         assert len(trained) == 3
         for ours, other in zip(even[1:], plain[1:], strict=True):
-            assert ours.mask.entries == other.mask.entries
-            assert ours.mask.digest != other.mask.digest
-            assert np.ptp(ours.mask.kept.sum(1)) <= 1
+            assert ours.record.entries == other.record.entries
+            assert ours.record.mask_digest != other.record.mask_digest
+            assert np.ptp(ours.ensure_mask().kept.sum(1)) <= 1
         searched(store, replace(schedule, criterion="row_rank"))
         assert len(trained) == 3
 
@@ -178,9 +180,9 @@ class TestMasks:
         assert run.record.best_epoch < run.record.epochs, "choose another toy"
         assert (store.folder / "runs" / run.key / "weights-6.safetensors").exists()
         for epoch, same in (("last", True), ("best", False)):
-            scores, keep = abs(run.ensure_weights(epoch)), (rounds[1].mask.entries,)
+            scores, keep = abs(run.ensure_weights(epoch)), (rounds[1].record.entries,)
             mask = prune(Mask.dense(DATA.rows, 4), scores, keep, users=DATA.users)
-            assert (mask.digest == rounds[1].mask.digest) is same
+            assert (mask.digest == rounds[1].record.mask_digest) is same
 
     def test_random_masks_know_nothing_of_the_data(self, store):
         schedule, other = replace(IMP, method="rp"), toy_data(seed=1)
@@ -188,23 +190,23 @@ class TestMasks:
         there = searched(store, schedule, data=other)
         longer = searched(store, schedule, toy_spec(epochs=2))
         for rounds in (there, longer):
-            assert [r.mask.digest for r in rounds] == [r.mask.digest for r in here]
+            assert [r.record.mask_digest for r in rounds] == [r.record.mask_digest for r in here]
             assert not {r.key for r in rounds} & {r.key for r in here}
         reseeded = searched(store, replace(schedule, seed=1))
-        assert reseeded[1].mask.digest != here[1].mask.digest
+        assert reseeded[1].record.mask_digest != here[1].record.mask_digest
 
 
 class TestStarts:
     def test_rp_has_a_start_of_its_own_and_rp_x0_has_not(self, store):
         rp, x0 = (searched(store, replace(IMP, method=method)) for method in ("rp", "rp_x0"))
-        assert [r.mask.digest for r in rp] == [r.mask.digest for r in x0]
+        assert [r.record.mask_digest for r in rp] == [r.record.mask_digest for r in x0]
         [own] = {r.record.init.seed for r in rp[1:]}
         assert own not in (0, 1, 2)
         assert {r.record.init.seed for r in x0} == {0}
 
     def test_reinit_differs_from_rewind_in_its_start_alone(self, store):
         rewind, reinit = searched(store), searched(store, replace(IMP, rewind="reinit"))
-        assert reinit[1].mask.digest == rewind[1].mask.digest
+        assert reinit[1].record.mask_digest == rewind[1].record.mask_digest
         a, b = rewind[1].record, reinit[1].record
         assert (a.spec, a.row["data_digest"]) == (b.spec, b.row["data_digest"])
         assert a.init != b.init
@@ -215,7 +217,7 @@ class TestStarts:
         rounds = searched(store, replace(IMP, rewind="continue"), toy_spec(learning_rate=1e-30))
         for before, after in itertools.pairwise(rounds):
             assert after.record.init == Snapshot(before.key, "best")
-            kept = np.where(after.mask.kept, before.weights(), 0)
+            kept = np.where(after.ensure_mask().kept, before.weights(), 0)
             assert np.array_equal(after.weights(), kept)  # nothing moves at such a rate
 
     def test_omp_continues_from_the_dense_model(self, store):

@@ -45,7 +45,7 @@ def test_runs_whose_masks_and_weights_are_not_kept_are_made_again_to_the_same_bi
     rounds, only = searched(schedule, store), bare(store)
     last = rounds[-1]
     if schedule.method != "rp":
-        assert only.find_mask(last.run.mask.about, last.run.mask.shape) is None
+        assert only.find_mask(last.run.record.pruning, last.run.record.shape) is None
     for one in reversed(rounds):
         done = replay(only.find(one.run.key), DATA, quiet(only))
         assert (done.same_bits, done.agrees, done.loss, done.users) == (True, True, 0.0, 0)
@@ -72,22 +72,22 @@ def test_weights_and_masks_that_are_not_kept_are_said_and_made_on_demand(store):
     last = searched(Schedule("imp", 0.4, 2), store)[-1]
     only = bare(store)
     run = TrainedRun(only.find(last.run.key), DATA, quiet(only))
-    assert (run.mask.density, run.mask.find()) == (last.row["density"], None)
+    about, shape = run.record.pruning, run.record.shape
+    assert (run.record.density, only.find_mask(about, shape)) == (last.row["density"], None)
     with pytest.raises(StoreError, match=r"\.ensure_weights\('best'\)"):
         run.weights()
-    with pytest.raises(StoreError, match="ensure_mask"):
-        _ = run.mask.kept
     assert np.array_equal(run.ensure_weights(), last.run.weights())
     assert run.ensure_weights(1).shape == run.weights().shape
-    for mask in (run.ensure_mask(), run.mask):
-        assert np.array_equal(mask.kept, last.run.mask.kept)
+    for mask in (run.ensure_mask(), only.find_mask(about, shape)):
+        assert np.array_equal(mask.kept, last.run.ensure_mask().kept)
 
 
 def test_a_mask_that_comes_out_otherwise_is_not_trained(store, monkeypatch):
     last = searched(Schedule("imp", 0.4, 1), store)[-1]
     only = bare(store)
     monkeypatch.setattr(TrainedRun, "ensure_weights", lambda *a: initial_table(3, 70, 4))
-    with pytest.raises(StoreError, match=f"mask {last.run.mask.digest[:8]}: pruned again from run"):
+    says = f"mask {last.run.record.mask_digest[:8]}: pruned again from run"
+    with pytest.raises(StoreError, match=says):
         replay(only.find(last.run.key), DATA, quiet(only))
 
 

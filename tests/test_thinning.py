@@ -52,7 +52,7 @@ def test_of_a_ticket_the_mask_stays(store):
     [_, ticket] = rounds_of(Schedule(rate=0.5, rounds=1), SPEC, DATA, quiet(store))
     rounds = list(thinned_search(ticket.run, "random", (0.8,), 0, {"rate": 0.5, "round": 1}))
     assert [one.row["density"] for one in rounds] == [0.5, 0.5]
-    assert (rounds[1].run.mask.kept == ticket.run.mask.kept).all()
+    assert (rounds[1].run.ensure_mask().kept == ticket.run.ensure_mask().kept).all()
     assert rounds[1].run.init == ticket.run.init
     rows = [row for row in store.searches() if row["method"] == "pairs"]
     assert {(row["density"], row["policy"]) for row in rows} == {(0.5, '{"rate":0.5,"round":1}')}

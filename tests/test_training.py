@@ -292,7 +292,7 @@ class TestEpochs:
         assert run.record.best_epoch == next(e for e, value in history if value == best)
         assert 1 < run.record.best_epoch < 8, "choose another toy: the best must lie in between"
         # Trained anew up to that epoch, by the step alone:
-        step = new_step(spec, data, initial_table(0, data.rows, 4), run.mask.kept)
+        step = new_step(spec, data, initial_table(0, data.rows, 4), run.ensure_mask().kept)
         for epoch in range(run.record.best_epoch):
             loss = step.run_epoch(epoch)
             assert loss == run.record.nested["losses"][epoch]

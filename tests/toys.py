@@ -11,15 +11,17 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
-from lthnb.config import DENSE, Model, Seeded, Spec, Training, digest_text
+from lthnb.config import DENSE, Model, Seeded, Spec, Training
 from lthnb.control import Control
-from lthnb.data import Interactions, pick_per_user, to_csr
+from lthnb.data import Interactions, to_csr
+from lthnb.datasets.assembling import pick_per_user
 from lthnb.kept import TrainedRun
 from lthnb.kernels.cpu import CpuStep
 from lthnb.kernels.reference import ReferenceStep
 from lthnb.pruning import Mask
 from lthnb.store import adding
-from lthnb.store.runs import Store, StoredMask
+from lthnb.store.records import Pruning
+from lthnb.store.runs import Store
 from lthnb.training import train
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -88,11 +90,10 @@ def trained(store: Store, data: Interactions, spec: Spec, mask=None, init=None, 
     return train(spec, data, Seeded(0) if init is None else init, mask, quiet(store, **s))
 
 
-def stored(mask: Mask, store: Store) -> StoredMask:
+def stored(mask: Mask, store: Store) -> Pruning:
     """A mask that comes from no pruning, kept so that its run can be trained again."""
     about = {"criterion": "given", "given": mask.digest, "shape": list(mask.shape)}
-    known = None if mask.digest == DENSE else store.put_mask(mask, about)
-    return StoredMask(known, mask.shape, store)
+    return None if mask.digest == DENSE else store.put_mask(mask, about)
 
 
 def record_all(store: Store, **how) -> Store:
@@ -148,9 +149,9 @@ def count_trainings(monkeypatch) -> list[str]:
 
     keys, original = [], training.compute
 
-    def counted(text, *rest):
-        keys.append(digest_text(text))
-        return original(text, *rest)
+    def counted(task, *rest):
+        keys.append(task.key)
+        return original(task, *rest)
 
     monkeypatch.setattr(training, "compute", counted)
     return keys

@@ -190,7 +190,7 @@ def pruning(job):
     run, folder = _run(job), _with_pairs(job, _data(job))
     source = TrainedRun(run.control.store.find(run.record.pruning["run"]), run.data, run.control)
     weights, before = source.ensure_weights(), source.ensure_mask()  # OMP's source is dense
-    kept = prune(before, magnitude(weights, 0), (run.mask.entries,), users=run.data.users)
+    kept = prune(before, magnitude(weights, 0), (run.record.entries,), users=run.data.users)
     np.save(folder / "weights.npy", weights)
     np.save(folder / "before.npy", before.kept)
     np.save(folder / "ours-kept.npy", kept.kept)
@@ -198,7 +198,7 @@ def pruning(job):
         "run": source.key,
         "before": before.entries,
         "percent": job.rate if job.method == "imp" else 1 - (1 - job.rate) ** job.prunings,
-        "as recorded": kept.digest == run.mask.digest,
+        "as recorded": kept.digest == run.record.mask_digest,
     }
     return _facts(run, folder) | facts, dict
 

@@ -30,18 +30,10 @@ def read_matrix(path: Path) -> sp.coo_matrix:
     return sp.coo_matrix((state["data"], (row, column)), shape=state.get("_shape"))
 
 
-# What a pickled matrix may name, under old and new names. An inert object stands in for a matrix.
-_MATRIX = "a stand-in"
+# What a pickled matrix may name, beside scipy's matrices, for which an inert object stands in.
+MATRICES = ("coo_matrix", "coo_array", "csr_matrix", "csr_array")
 ALLOWED_IN_PICKLE = {
-    ("scipy.sparse.coo", "coo_matrix"): _MATRIX,
-    ("scipy.sparse._coo", "coo_matrix"): _MATRIX,
-    ("scipy.sparse._coo", "coo_array"): _MATRIX,
-    ("scipy.sparse.csr", "csr_matrix"): _MATRIX,
-    ("scipy.sparse._csr", "csr_matrix"): _MATRIX,
-    ("scipy.sparse._csr", "csr_array"): _MATRIX,
-    ("numpy.core.multiarray", "_reconstruct"): np._core.multiarray._reconstruct,
     ("numpy._core.multiarray", "_reconstruct"): np._core.multiarray._reconstruct,
-    ("numpy.core.numeric", "_frombuffer"): np._core.numeric._frombuffer,
     ("numpy._core.numeric", "_frombuffer"): np._core.numeric._frombuffer,
     ("numpy", "ndarray"): np.ndarray,
     ("numpy", "dtype"): np.dtype,
@@ -58,10 +50,12 @@ class _MatrixUnpickler(pickle.Unpickler):
         self.stand_in = type("matrix", (), {})
 
     def find_class(self, module: str, name: str) -> Any:
-        found = ALLOWED_IN_PICKLE.get((module, name))
+        if module.startswith("scipy.sparse.") and name in MATRICES:
+            return self.stand_in
+        found = ALLOWED_IN_PICKLE.get((module.replace("numpy.core", "numpy._core"), name))
         if found is None:
             raise DataError(
                 f"{self.file}: the pickle asks for {module}.{name}, which a matrix does not need; "
                 "refused, and nothing of it was run. Use the published file."
             )
-        return self.stand_in if found is _MATRIX else found
+        return found

@@ -17,27 +17,10 @@ import pandas as pd
 
 from lthnb import paper, stats
 from lthnb.config import Model
-from lthnb.experiments import beyond, masks, smallest_batches, table
+from lthnb.experiments import beyond, masks, smallest_batches, table, verdicts
 from lthnb.experiments.names import named
 from lthnb.experiments.selection import SETTING, best, by_setting, highest_sparsity, sparsest
-from lthnb.experiments.verdicts import (
-    COLUMNS,
-    DIFFERENCE,
-    NO_DATA,
-    NOT_APPLICABLE,
-    NOT_RUN,
-    ONE_RUN,
-    POINTS,
-    RATIO,
-    SHARE,
-    SUPPORTED,
-    TOO_FEW,
-    Read,
-    keys,
-    row,
-    same,
-    verdict,
-)
+from lthnb.experiments.verdicts import COLUMNS, POINTS, RATIO, Read, keys, row, same, verdict
 from lthnb.store.files import results_folder, write_file
 from lthnb.store.results import Recorded, results
 
@@ -93,7 +76,7 @@ def rp_finds(read: Read) -> Iterator[dict[str, Any]]:
         ticket = sparsest(random)
         said = verdict(ticket["difference"], -stats.MARGIN, at_least=False)
         if names["dataset"] not in PAPER_SETS:
-            said["verdict"] = NOT_APPLICABLE
+            said["verdict"] = verdicts.NOT_APPLICABLE
         yield row("rp-finds", names, ticket, said, density=ticket["density"])
 
 
@@ -118,15 +101,15 @@ def rewind_stable(read: Read) -> Iterator[dict[str, Any]]:
         if "reinit" in shares:
             n = rows.loc[rows["rewind"] == "reinit", "seed"].nunique()
             said = {"estimate": shares["rewind"] - shares["reinit"], "n": n}
-            said["verdict"] = ONE_RUN if n == 1 else TOO_FEW.format(n)
-            yield row("rewind-stable", names, rows, said, "to reinit", unit=SHARE)
+            said["verdict"] = verdicts.ONE_RUN if n == 1 else verdicts.TOO_FEW.format(n)
+            yield row("rewind-stable", names, rows, said, "to reinit", unit=verdicts.SHARE)
             apart.append(said["estimate"])
             of.append(rows[rows["rewind"].isin(["rewind", "reinit"])])
     if apart:
         everywhere = {"dataset": "all", "backbone": "", "protocol": "validated"}
         said, about = verdict(pd.Series(apart)), f"{len(apart)} data sets and models"
         said |= {name: np.clip(said[name], -1, 1) for name in ("low", "high") if name in said}
-        yield row("rewind-stable", everywhere, pd.concat(of), said, about, unit=SHARE)
+        yield row("rewind-stable", everywhere, pd.concat(of), said, about, unit=verdicts.SHARE)
 
 
 def size_trend(read: Read) -> Iterator[dict[str, Any]]:
@@ -203,13 +186,13 @@ def complexity(read: Read) -> Iterator[dict[str, Any]]:
     tables = Recorded()
     for names, rows in by_setting(read("existence")):
         ticket = sparsest(rows).sort_values("seed")
-        held = ticket[[d in tables.masks for d in ticket["mask_digest"]]].head(1)
+        held = ticket[[d in tables.held("masks") for d in ticket["mask_digest"]]].head(1)
         for one in held.itertuples():
             model = Model(backbone=one.backbone)
             cost = masks.costs(tables.mask(one.mask_digest), one.users, model, one.train_pairs)
-            needed = cost.work_needed
+            needed = cost["work_needed"]
             about = "" if np.isnan(needed) else f"{needed:.3f} needed; by the formula"
-            said = verdict(pd.Series([cost.work_paper]), 1.0, at_least=False)
+            said = verdict(pd.Series([cost["work_paper"]]), 1.0, at_least=False)
             unit = f"{RATIO} of multiply-adds"
             yield row("complexity", names, held, said, about, held["density"], unit)
 
@@ -223,17 +206,19 @@ def unanswered(_: Read) -> Iterator[dict[str, Any]]:
     """Claims for which there is nothing: data that are not public, runs that are owed, and
     what is true by construction: a mask that keeps the largest entries keeps the largest."""
     everywhere = {"dataset": "all", "backbone": "", "protocol": ""}
-    said = {"n": 0, "verdict": NOT_APPLICABLE}
+    said = {"n": 0, "verdict": verdicts.NOT_APPLICABLE}
     yield row("magnitude", everywhere, None, said, "true by construction")
     names = {"dataset": "kwai", "backbone": "", "protocol": "paper"}
     for claim in ("kwai-mf", "kwai-lightgcn"):
-        yield row(claim, names, None, {"n": 0, "verdict": NO_DATA})
-    yield row("rp-falls", {**names, "dataset": "tiktok"}, None, {"n": 0, "verdict": NO_DATA})
+        yield row(claim, names, None, {"n": 0, "verdict": verdicts.NO_DATA})
+    yield row(
+        "rp-falls", {**names, "dataset": "tiktok"}, None, {"n": 0, "verdict": verdicts.NO_DATA}
+    )
     names = {"dataset": "yelp2018", "backbone": "lightgcn", "protocol": "paper"}
     for claim in ("lcm-50", "lcm-25"):
-        yield row(claim, names, None, {"n": 0, "verdict": NOT_RUN}, "embedding size 128")
+        yield row(claim, names, None, {"n": 0, "verdict": verdicts.NOT_RUN}, "embedding size 128")
     for claim in ("rate-sparsity", "rate-recall", "rate-steps"):
-        yield row(claim, names, None, {"n": 0, "verdict": NOT_RUN})
+        yield row(claim, names, None, {"n": 0, "verdict": verdicts.NOT_RUN})
 
 
 CLAIMS: tuple[Callable[[Read], Iterator[dict[str, Any]]], ...] = (
@@ -265,7 +250,7 @@ def findings() -> pd.DataFrame:
     frame, ndcg = results(), "ndcg@20"
     found, other = _judged(frame), _judged(frame.assign(**{stats.RECALL: frame[ndcg]}))
     on = ["claim", *SETTING, "about"]
-    other = other[(other["unit"] == DIFFERENCE) & (other["protocol"] == "validated")]
+    other = other[(other["unit"] == verdicts.DIFFERENCE) & (other["protocol"] == "validated")]
     other = other[[*on, "verdict"]].rename(columns={"verdict": "by ndcg"})
     found = found.merge(other, on=on, how="left", validate="one_to_one")
     return found[COLUMNS].sort_values(on, ignore_index=True)
@@ -302,7 +287,7 @@ def cells() -> pd.DataFrame:
         same &= ((ran["density"] - cell["density"]).abs() < 5e-4) & (cell["table"] == 2)
         here = ran[same]
         ours = here[cell["metric"]].mean()
-        missing = NOT_RUN if cell["dataset"] in PAPER_SETS else NO_DATA
+        missing = verdicts.NOT_RUN if cell["dataset"] in PAPER_SETS else verdicts.NO_DATA
         about = {n: cell[n] for n in ("table", "dataset", "backbone", "metric", "setting")}
         about |= {"density": round(cell["density"], 3), "printed": cell["value"], "ours": ours}
         about |= {"difference": ours - cell["value"], "n": len(here)}
@@ -330,7 +315,7 @@ def number(claim: str, dataset: str = "yelp2018", backbone: str = "mf", about: s
 def count(*names: str) -> str:
     """How often some claims are supported, of how many data sets and models with seeds enough."""
     ran = _in_words(recorded(*names)).dropna(subset="low")
-    return f"{(ran['verdict'] == SUPPORTED).sum()} of {len(ran)}"
+    return f"{(ran['verdict'] == verdicts.SUPPORTED).sum()} of {len(ran)}"
 
 
 def _in_words(found: pd.DataFrame) -> pd.DataFrame:

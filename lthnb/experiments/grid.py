@@ -14,7 +14,7 @@ import yaml
 from lthnb.config import Model, Schedule, Spec, Training, canonical, one_of
 from lthnb.store import records
 
-GRID = Path(__file__).with_name("grid.yaml")
+GRID = yaml.safe_load(Path(__file__).with_name("grid.yaml").read_text(encoding="utf-8"))
 # Settings by which runs are told apart, as the tables call them.
 SETTINGS = ("protocol", "embedding_size", "l2", "learning_rate", "batch_size", "max_epochs")
 SETTINGS += ("patience", "evaluate_every", "optimizer")
@@ -106,59 +106,41 @@ class Search:
         return [*dense, *((n, (1 - self.rate) ** n) for n in self.rounds)]
 
 
-@dataclass(frozen=True)
-class Grid:
-    """`grid.yaml`, read."""
+def named(kind: str, name: str) -> Mapping[str, Any]:
+    """One of the grid's settings, groups, profiles or chapters. Raises ConfigError, with the
+    nearest name, for another."""
+    one_of(kind.removesuffix("s"), name, GRID[kind])
+    return GRID[kind][name]
 
-    settings: Mapping[str, Any]
-    groups: Mapping[str, Any]
-    profiles: Mapping[str, Any]
-    chapters: Mapping[str, Any]
 
-    @classmethod
-    def read(cls) -> Grid:
-        """The grid as the file has it now."""
-        return cls(**yaml.safe_load(GRID.read_text(encoding="utf-8")))
+def setting(name: str) -> dict[str, Any]:
+    """Some settings, with those that they are `like`."""
+    own = dict(named("settings", name))
+    like = own.pop("like", None)
+    return {**(setting(like) if like else {}), **own}
 
-    def named(self, kind: str, name: str) -> Mapping[str, Any]:
-        """One of the settings, groups, profiles or chapters. Raises ConfigError, with the nearest
-        name, for another."""
-        known = getattr(self, kind)
-        one_of(kind.removesuffix("s"), name, known)
-        return known[name]
 
-    def setting(self, name: str) -> dict[str, Any]:
-        """Some settings, with those that they are `like`."""
-        own = dict(self.named("settings", name))
-        like = own.pop("like", None)
-        return {**(self.setting(like) if like else {}), **own}
+def recorded(chapter: str) -> list[Search]:
+    """The searches of a chapter that are to be recorded."""
+    about, found = named("chapters", chapter), []
+    for entry in about["recorded"]:
+        entry = {"group": entry} if isinstance(entry, str) else dict(entry)
+        group = {**named("groups", entry.pop("group")), **entry}
+        settings, compare = setting(group.pop("settings")), about["compare"]
+        found += expand(group.pop("compare", compare), {**settings, **group})
+    return found
 
-    def recorded(self, chapter: str) -> list[Search]:
-        """The searches of a chapter that are to be recorded."""
-        about, found = self.named("chapters", chapter), []
-        for entry in about["recorded"]:
-            entry = {"group": entry} if isinstance(entry, str) else dict(entry)
-            group = {**self.named("groups", entry.pop("group")), **entry}
-            settings, compare = self.setting(group.pop("settings")), about["compare"]
-            found += expand(group.pop("compare", compare), {**settings, **group})
-        return found
 
-    def of_profile(
-        self,
-        chapter: str,
-        profile: str,
-        datasets: Sequence[str],
-        backbones: Sequence[str],
-        **changes: Any,
-    ) -> list[Search]:
-        """The searches of a chapter under a profile, on any data. changes: settings, seeds."""
-        about, how = self.named("chapters", chapter), self.named("profiles", profile)
-        found = []
-        for backbone in backbones:
-            settings = self.setting(how[backbone]) | {"seeds": how["seeds"]}
-            where = {"dataset": list(datasets), "backbone": backbone}
-            found += expand(about["compare"], {**settings, **where, **changes})
-        return found
+def of_profile(
+    chapter: str, profile: str, datasets: Sequence[str], backbones: Sequence[str], **changes: Any
+) -> list[Search]:
+    """The searches of a chapter under a profile, on any data. changes: settings, seeds."""
+    about, how, found = named("chapters", chapter), named("profiles", profile), []
+    for backbone in backbones:
+        settings = setting(how[backbone]) | {"seeds": how["seeds"]}
+        where = {"dataset": list(datasets), "backbone": backbone}
+        found += expand(about["compare"], {**settings, **where, **changes})
+    return found
 
 
 def expand(compare: Iterable[Mapping[str, Any]], base: Mapping[str, Any]) -> list[Search]:

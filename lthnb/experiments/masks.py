@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -25,22 +25,13 @@ from lthnb.sampling import initial_table
 from lthnb.store.files import say
 from lthnb.store.runs import Store
 
-# --- Cost (§3.5) ---------------------------------------------------------------------------------
 
-
-class Rows(NamedTuple):
-    """Entries kept in the rows of one side. fullest: F*, the most in a row (§3.5). mean: entries a
-    row. empty: share of the rows that keep none."""
-
-    fullest: float
-    mean: float
-    empty: float
-
-
-def row_sizes(kept: np.ndarray) -> Rows:
-    """Of the users' or the items' part of a mask, bool (rows, F)."""
+def row_sizes(kept: np.ndarray) -> dict[str, float]:
+    """Of the users' or the items' part of a mask, bool (rows, F): `fullest`, F*, the most entries
+    kept in a row (§3.5); their `mean`; and the share of the rows that keep none (`empty`)."""
     sizes = kept.sum(1)
-    return Rows(float(sizes.max()), float(sizes.mean()), float((sizes == 0).mean()))
+    found = {"fullest": sizes.max(), "mean": sizes.mean(), "empty": (sizes == 0).mean()}
+    return {name: float(value) for name, value in found.items()}
 
 
 def nonzero_by_layer(table: np.ndarray, train: sp.csr_matrix, layers: int) -> list[np.ndarray]:
@@ -60,38 +51,26 @@ def nonzero_by_layer(table: np.ndarray, train: sp.csr_matrix, layers: int) -> li
     return [*out, total != 0]
 
 
-class Costs(NamedTuple):
-    """What serving a ticket costs, each as a share of what the dense model costs.
-
-    work_paper: multiply-adds by the formula of §3.5; work_needed: those in which both factors are
-    not zero, for all M·N scores and LightGCN's propagation (nan where that needs a graph that is
-    not at hand). memory_paper: numbers stored by §3.5's formula; memory_kept: the table's kept
-    entries; memory_served: entries, not zero, of the tables whose rows are multiplied (LightGCN's
-    are propagated; nan as above).
-    """
-
-    work_paper: float
-    work_needed: float
-    memory_paper: float
-    memory_kept: float
-    memory_served: float
-
-
 def costs(
     kept: np.ndarray,
     users: int,
     model: Model,
     pairs: int,
     train: sp.csr_matrix | None = None,
-) -> Costs:
-    """The costs of a mask, bool (users + items, F).
+) -> dict[str, float]:
+    """What serving a ticket costs, each as a share of what the dense model costs. `work_paper`:
+    multiply-adds by the formula of §3.5; `work_needed`: those in which both factors are not zero,
+    for all M·N scores and LightGCN's propagation (nan where that needs a graph that is not at
+    hand). `memory_paper`: numbers stored by §3.5's formula; `memory_kept`: the table's kept
+    entries; `memory_served`: entries, not zero, of the tables whose rows are multiplied
+    (LightGCN's are propagated; nan as above).
 
-    users: M, rows that are users'. pairs: training pairs, so that ‖A‖₀ = 2 · pairs. train: those
-    pairs, users × items, or None where they are not at hand.
+    kept: a mask, bool (users + items, F). users: M, rows that are users'. pairs: training pairs, so
+    that ‖A‖₀ = 2 · pairs. train: those pairs, users × items, or None where they are not at hand.
     """
     rows, size = kept.shape
     items = rows - users
-    fullest = [row_sizes(kept[:users]).fullest, row_sizes(kept[users:]).fullest]
+    fullest = [row_sizes(side)["fullest"] for side in (kept[:users], kept[users:])]
     layers = model.layers if model.backbone in PROPAGATING else 0
     graph = layers * 2 * pairs
     dense = (graph + users * items) * size
@@ -110,16 +89,13 @@ def costs(
         common = served[:users].sum(0).astype(float) @ served[users:].sum(0)
         needed = (propagation + float(common)) / dense
         memory = served.sum() / (rows * size)
-    return Costs(
-        work_paper=(graph + users * items) * min(fullest) / dense,
-        work_needed=needed,
-        memory_paper=(users * fullest[0] + items * fullest[1]) / (rows * size),
-        memory_kept=kept.sum() / (rows * size),
-        memory_served=float(memory),
-    )
-
-
-# --- What is at hand -----------------------------------------------------------------------------
+    return {
+        "work_paper": (graph + users * items) * min(fullest) / dense,
+        "work_needed": needed,
+        "memory_paper": (users * fullest[0] + items * fullest[1]) / (rows * size),
+        "memory_kept": kept.sum() / (rows * size),
+        "memory_served": float(memory),
+    }
 
 
 ORDER, UP = ["dataset", "backbone", "seed"], [True, False, True]  # MF before LightGCN
@@ -168,9 +144,6 @@ def _has_table(run: TrainedRun | None) -> bool:
     return run is not None and run.control.store.find_weights(run.key, "best") is not None
 
 
-# --- Whose entries -------------------------------------------------------------------------------
-
-
 LINE = ("side", "pairs", "share", "found", "wanted", "group")
 
 
@@ -186,7 +159,7 @@ def by_row(rows: pd.DataFrame, runs: Mapping[str, TrainedRun]) -> pd.DataFrame:
     for row in rows[rows["key"].isin(runs)].to_dict("records"):
         run = runs[row["key"]]
         data, hits = run.data, run.record.hits()
-        mask = run.mask.find()
+        mask = run.control.store.find_mask(run.record.pruning, run.record.shape)
         recall = np.zeros((2, data.users))
         recall[:, hits.users] = hits.per_user("recall", TOP), np.ones(len(hits.users))
         share = np.full(data.rows, np.nan) if mask is None else mask.kept.mean(1)
@@ -208,9 +181,6 @@ def found_items(run: TrainedRun) -> tuple[np.ndarray, np.ndarray]:
     hits = to_csr(user, best[user, place], data.test.shape).multiply(data.test).tocsr()
     hit, wanted = (np.bincount(m.indices, minlength=data.items) for m in (hits, data.test))
     return hit, wanted
-
-
-# --- Which entries -------------------------------------------------------------------------------
 
 
 def among_largest(kept: np.ndarray, table: np.ndarray) -> float:

@@ -18,7 +18,7 @@ from lthnb.kernels import device_of
 from lthnb.store.files import StoreError
 from lthnb.store.records import Record
 from lthnb.store.runs import Store
-from lthnb.training import compute
+from lthnb.training import Task, compute
 
 RECALL_TOLERANCE = 0.01  # relative, on test: about what another order of rounding can do
 
@@ -75,11 +75,11 @@ def replay(record: Record, data: Interactions, control: Control) -> Replay:
             f"run {record.key[:8]}: its record gives the key {digest_text(text)[:8]} now, since "
             "components compute otherwise or the device is another; there is nothing to compare."
         )
-    mask, about, seed = run.ensure_mask(), record.pruning, record.row["seed"]
-    start = initialise(run.init, data, mask.shape[1], control)
+    mask, start = run.ensure_mask(), initialise(run.init, data, record.shape[1], control)
+    task = Task(text, run.spec, data, start, mask, record.pruning, record.row["seed"])
     with tempfile.TemporaryDirectory() as folder:
         apart = replace(control, store=Store(folder, results=None))
-        again = compute(text, run.spec, data, start, mask, about, apart, seed)
+        again = compute(task, apart)
         found = compare(record, again)
         if found.same_bits:
             control.store.put_weights(

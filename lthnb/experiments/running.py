@@ -20,7 +20,7 @@ from lthnb.cutting import carried, cuts, dynamic, early, learned, turning_search
 from lthnb.data import DataError, Interactions
 from lthnb.datasets import sources
 from lthnb.experiments import complete, on_data, rows_of, table, tuned
-from lthnb.experiments.grid import AGAIN, RECORDED, Grid, Search
+from lthnb.experiments.grid import AGAIN, GRID, RECORDED, Search, of_profile
 from lthnb.experiments.replays import replay
 from lthnb.finders.interactions import UNTRAINED
 from lthnb.finders.pairs import noisy
@@ -29,7 +29,7 @@ from lthnb.lottery import derived_seed, rounds_of, start_of, tags_of, train_dens
 from lthnb.store.files import say
 from lthnb.store.records import search_row, search_tags
 from lthnb.store.results import results
-from lthnb.store.runs import Store, StoredMask
+from lthnb.store.runs import Store
 from lthnb.thinning import data_again, derived, thinned_search
 from lthnb.training import train
 
@@ -49,8 +49,7 @@ def chapter_rows(chapter: str, p: Any) -> pd.DataFrame:
     workers train; :data:`sources.PARAMETERS` and `split`, of your own table. Data that are not
     recorded are trained under ``quick``. Raises ConfigError for a wrong value.
     """
-    grid = Grid.read()
-    one_of("profile", p.profile, [RECORDED, *grid.profiles])
+    one_of("profile", p.profile, [RECORDED, *GRID["profiles"]])
     for name in p.backbone:
         one_of("backbone", name, BACKBONES)
     profile = p.profile
@@ -70,7 +69,7 @@ def chapter_rows(chapter: str, p: Any) -> pd.DataFrame:
         changes = {n: v for n, v in where.items() if n in ("embedding_size", "protocol")}
         changes |= {"seeds": p.seeds} if p.seeds else {}
         on = p.dataset or ["movielens"], p.backbone or ["mf"]
-        searches = grid.of_profile(chapter, profile, *on, **changes)
+        searches = of_profile(chapter, profile, *on, **changes)
         frame = run(searches, control, *_places(p.workers), p)
     if not len(frame):
         say(f"{chapter}: nothing is recorded of {', '.join(map(str, where.values()))}.")
@@ -188,9 +187,8 @@ def _train_lcm(one: Search, data: Interactions, control: Control) -> None:
     large = one.spec.with_model(embedding_size=one.of["embedding_size"])
     large = large.with_training(learning_rate=one.of["learning_rate"])
     teacher = train_dense(large, data, one.seed, control)
-    mask = StoredMask(None, (data.rows, one.settings["embedding_size"]), control.store)
     spec = one.spec.with_model(compression="linear")
-    lcm = train(spec, data, Compressed(teacher.key, one.seed), mask, control, one.seed)
+    lcm = train(spec, data, Compressed(teacher.key, one.seed), None, control, one.seed)
     tags, put = search_tags("lcm", one.seed), control.store.put_search
     put(search_row(tags, teacher.key, 0, 1.0, teacher.key))
     put(search_row(tags, teacher.key, 1, one.densities[0], lcm.key))
@@ -208,9 +206,9 @@ def _train_changed(one: Search, data: Interactions, control: Control) -> None:
             init = start_of(replace(one.schedule, rewind="reinit"), number, "", "")
         else:
             spec = spec.with_training(order_seed=derived_seed(one.seed, "another order"))
-        ticket = train(spec, data, init, run.mask, control, one.seed)
+        ticket = train(spec, data, init, run.record.pruning, control, one.seed)
         put(search_row(tags, dense.run.key, 0, 1.0, dense.run.key))
-        put(search_row(tags, dense.run.key, number, run.mask.density, ticket.key))
+        put(search_row(tags, dense.run.key, number, ticket.record.density, ticket.key))
 
 
 def data_of(rows: pd.DataFrame, p: Any) -> dict[str, Interactions]:
@@ -229,8 +227,8 @@ def data_of(rows: pd.DataFrame, p: Any) -> dict[str, Interactions]:
 
 
 def reopened(rows: pd.DataFrame, p: Any) -> list[TrainedRun]:
-    """The finished runs of some rows, one a row: `mask.kept` gives the mask of one, and
-    `ensure_mask()` and `ensure_weights()` train again what is not kept."""
+    """The finished runs of some rows, one a row: `ensure_mask()` and `ensure_weights()` train again
+    what is not kept."""
     control, data = Control(Store()), data_of(rows, p)
     both = zip(rows["key"], rows["data_digest"], strict=True)
     return [TrainedRun(control.store.find(key), data[digest], control) for key, digest in both]

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pandas as pd
 
 from lthnb.store.files import StoreError
-from lthnb.store.records import Record
 from lthnb.store.runs import Store
 
 
@@ -36,16 +33,9 @@ def _add(store: Store, key: str, until: int | None, needed: dict[str, int]) -> N
     epochs = record.epochs if until is None else until
     if epochs > needed.get(key, -1):
         needed[key] = epochs
-        for other, of in _from(record):
-            _add(store, other, of, needed)
-
-
-def _from(record: Record) -> Iterator[tuple[str, int | None]]:
-    """The runs that one comes from, and the epochs of each; None means all."""
-    row, pruning = record.row, record.pruning or {}
-    starts = (row["start_from"], row["start_epoch"])
-    asked = record.origin.get("pairs", {}).get("run")
-    masks = (row["mask_from"], pruning.get("weights"))
-    for key, epoch in (masks, starts, (row["teacher"], None), (asked, None)):
-        if key:
-            yield key, int(epoch) if str(epoch).isdigit() else None
+        row, asked = record.row, record.origin.get("pairs", {}).get("run")
+        mask = (row["mask_from"], (record.pruning or {}).get("weights"))
+        start = (row["start_from"], row["start_epoch"])
+        for other, epoch in (mask, start, (row["teacher"], None), (asked, None)):
+            if other:
+                _add(store, other, int(epoch) if str(epoch).isdigit() else None, needed)

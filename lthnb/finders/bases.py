@@ -20,19 +20,6 @@ from lthnb.rng import stream_start
 VARIMAX_STEPS, VARIMAX_GAIN = 200, 1e-7  # at most so many, and until a step gains less than this
 
 
-def gram(table: np.ndarray, data: Interactions, rows: str) -> np.ndarray:
-    """XᵀWX, float64 (F, F), of a table (users + items, F). rows: ``both``, ``users``, ``items``:
-    W is 1 for these and 0 for others; ``scored``: :func:`scored`."""
-    x, weight = np.asarray(table, np.float64), np.ones(data.rows)
-    if rows == "users":
-        weight[data.users :] = 0
-    elif rows == "items":
-        weight[: data.users] = 0
-    elif rows == "scored":
-        weight = scored(data)
-    return x.T @ (x * weight[:, None])
-
-
 def scored(data: Interactions) -> np.ndarray:
     """How often training scores a row, relative to a user; float64 (users + items,). A triplet has
     a user, all alike; one of the user's items; and one of the others (:mod:`sampling`)."""
@@ -43,10 +30,11 @@ def scored(data: Interactions) -> np.ndarray:
     return np.concatenate([np.full(data.users, 2.0), items])
 
 
-def principal(table: np.ndarray, data: Interactions, rows: str = "both") -> np.ndarray:
-    """Eigenvectors of :func:`gram`, the largest eigenvalue first; signs such that the largest
-    component of each is positive."""
-    vectors = scipy.linalg.eigh(gram(table, data, rows))[1][:, ::-1]
+def principal(table: np.ndarray, weight: np.ndarray | float = 1.0) -> np.ndarray:
+    """Eigenvectors of XᵀWX, the largest eigenvalue first; signs such that the largest component of
+    each is positive. table: X, (users + items, F). weight: of each row, the diagonal of W."""
+    x = np.asarray(table, np.float64)
+    vectors = scipy.linalg.eigh(x.T @ (x * np.reshape(weight, (-1, 1))))[1][:, ::-1]
     largest = vectors[np.abs(vectors).argmax(0), np.arange(len(vectors))]
     return vectors * np.sign(largest)
 
@@ -54,7 +42,7 @@ def principal(table: np.ndarray, data: Interactions, rows: str = "both") -> np.n
 def varimax(table: np.ndarray, data: Interactions) -> np.ndarray:
     """From the principal axes to those in which the variance of the squares of each column is
     largest (Kaiser 1958), by the usual iteration over singular values."""
-    first = principal(table, data)
+    first = principal(table)
     x = np.asarray(table, np.float64) @ first
     turn, before = np.eye(x.shape[1]), 0.0
     for _ in range(VARIMAX_STEPS):
@@ -73,7 +61,7 @@ def hadamard(table: np.ndarray, data: Interactions) -> np.ndarray:
     size = table.shape[1]
     if size & (size - 1):
         raise ConfigError(f"basis 'hadamard': found {size} dimensions, expected a power of two.")
-    return principal(table, data) @ (scipy.linalg.hadamard(size) / np.sqrt(size))
+    return principal(table) @ (scipy.linalg.hadamard(size) / np.sqrt(size))
 
 
 def random(table: np.ndarray, data: Interactions) -> np.ndarray:
@@ -85,10 +73,10 @@ def random(table: np.ndarray, data: Interactions) -> np.ndarray:
 
 
 BASES: dict[str, Callable[[np.ndarray, Interactions], np.ndarray]] = {
-    "pca": principal,
-    "pca-users": lambda table, data: principal(table, data, "users"),
-    "pca-items": lambda table, data: principal(table, data, "items"),
-    "pca-scored": lambda table, data: principal(table, data, "scored"),
+    "pca": lambda table, data: principal(table),
+    "pca-users": lambda table, data: principal(table, np.arange(data.rows) < data.users),
+    "pca-items": lambda table, data: principal(table, np.arange(data.rows) >= data.users),
+    "pca-scored": lambda table, data: principal(table, scored(data)),
     "varimax": varimax,
     "hadamard": hadamard,
     "random": random,

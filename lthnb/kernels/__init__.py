@@ -9,8 +9,7 @@ A step owns the table and Adam's moments, and is driven by the one loop in `trai
 - ``state()`` and ``restore(state)``: everything needed to go on to the same bits.
 
 `reference` is autograd in its plainest form, on any device; `cpu` computes the same, fast. For a
-compression a child of the reference step trains something else: maps (`linear`), or thresholds
-beside the table (`threshold`).
+compression a child of the reference step trains something else (`compressed`).
 """
 
 from __future__ import annotations
@@ -21,11 +20,10 @@ import numpy as np
 
 from lthnb.config import ConfigError, Spec
 from lthnb.data import Interactions
+from lthnb.kernels.compressed import LinearStep, ThresholdStep
 from lthnb.kernels.lightgcn import LightGCNStep
-from lthnb.kernels.linear import LinearStep
 from lthnb.kernels.mf import MFStep
 from lthnb.kernels.reference import ReferenceStep
-from lthnb.kernels.threshold import ThresholdStep
 from lthnb.models import LinearStart
 
 WRITTEN_FOR = {"mf": MFStep, "lightgcn": LightGCNStep}  # the backbones that `cpu` has kernels for

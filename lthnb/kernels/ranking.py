@@ -14,7 +14,6 @@ from lthnb.data import Interactions
 from lthnb.kernels.simd import fma, load, reaching, splat, store
 from lthnb.metrics import TOP, Hits
 
-GPU_BLOCK = 1024  # users scored at once on a GPU
 GROUP = 6  # users scored together: 6 × 16 sums fit in the registers
 TILE = 16  # items scored together, as two vectors of
 HALF = 8
@@ -27,22 +26,15 @@ def rank(
 ) -> np.ndarray:
     """The k best items of each user that are not in `known`: int64, shape (users, k).
 
-    user_vectors: (users, F), item_vectors: (items, F), of one dtype and device; known: CSR (users,
-    items), sorted indices. Equal scores rank by the lower item id; where candidates are fewer, −1.
+    user_vectors: (users, F), item_vectors: (items, F), of one dtype; known: CSR (users, items),
+    sorted indices. Equal scores rank by the lower item id; where candidates are fewer, −1.
 
-    On the CPU, items are met by falling norm, and a user is done with them when by Cauchy and
-    Schwarz none that is left can reach the k-th best score so far.
+    It is done on the CPU. Items are met by falling norm, and a user is done with them when by
+    Cauchy and Schwarz none that is left can reach the k-th best score so far.
     """
     best = np.full((user_vectors.shape[0], k), -1, np.int64)
     indptr = known.indptr.astype(np.int64)
-    if user_vectors.device.type != "cpu":
-        columns = item_vectors.T.contiguous()
-        for first in range(0, len(best), GPU_BLOCK):
-            scores = user_vectors[first : first + GPU_BLOCK] @ columns
-            end = first + len(scores)
-            best[first:end] = top_k_torch(scores, known[first:end], k)
-        return best
-    users, items = (np.ascontiguousarray(v.numpy()) for v in (user_vectors, item_vectors))
+    users, items = (np.ascontiguousarray(v.cpu().numpy()) for v in (user_vectors, item_vectors))
     norms = [np.sqrt(np.einsum("rf,rf->r", v, v, dtype=np.float64)) for v in (users, items)]
     order = np.argsort(-norms[1], kind="stable")
     # A computed score is at most F + 1 roundings above the product of the norms.
@@ -205,27 +197,6 @@ def _put(out, row, a, b):
     store(out, row * TILE + HALF, b)
 
 
-def top_k_torch(scores: torch.Tensor, known: sp.csr_matrix, k: int) -> np.ndarray:
-    """As :func:`rank` for one block of scores (users, items) on any device. float32 scores are
-    ordered with their item as one 64-bit integer, so that ties fall as on the CPU."""
-    owner = np.repeat(np.arange(known.shape[0]), np.diff(known.indptr))
-    place = torch.from_numpy(np.stack((owner, known.indices)).astype(np.int64)).to(scores.device)
-    scores[place[0], place[1]] = -torch.inf
-    items = scores.shape[1]
-    k_found = min(k, items)
-    if scores.dtype == torch.float32:
-        bits = (scores + 0.0).view(torch.int32).to(torch.int64)  # −0 becomes +0, its equal
-        ordered = torch.where(bits >= 0, bits, bits ^ 0x7FFFFFFF)
-        keys = (ordered << 32) | (0xFFFFFFFF - torch.arange(items, device=scores.device))
-        ids = 0xFFFFFFFF - (torch.topk(keys, k_found, dim=1).values & 0xFFFFFFFF)
-    else:
-        ids = torch.sort(scores, dim=1, descending=True, stable=True).indices[:, :k_found]
-    ids = torch.where(torch.isinf(scores.gather(1, ids)), -1, ids).cpu().numpy()
-    out = np.full((len(ids), k), -1, np.int64)
-    out[:, :k_found] = ids
-    return out
-
-
 def evaluate(outputs: torch.Tensor, data: Interactions, part: str) -> Hits:
     """Rank all items for every user and compare with a part.
 
@@ -236,7 +207,7 @@ def evaluate(outputs: torch.Tensor, data: Interactions, part: str) -> Hits:
     wanted = np.diff(target.indptr)
     users, vectors = np.flatnonzero(wanted), outputs[: data.users]
     if users.size < data.users:
-        vectors, known = vectors[torch.from_numpy(users).to(outputs.device)], known[users]
+        vectors, known = vectors[users], known[users]
     best = rank(vectors, outputs[data.users :], known, TOP)
     hits = np.zeros(best.shape, bool)
     _mark_hits(best, users, target.indptr, target.indices, hits)

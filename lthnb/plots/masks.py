@@ -24,7 +24,7 @@ def first_entries(dense: TrainedRun, ticket: TrainedRun) -> pd.DataFrame:
     ticket), `row` (a label), and a column for each dimension; pruned entries are empty."""
     data, parts = ticket.data, []
     labels = {"users": data.user_labels, "items": data.item_info.get("title", data.item_labels)}
-    pruned = np.where(ticket.mask.kept, ticket.weights(), np.nan)
+    pruned = np.where(ticket.ensure_mask().kept, ticket.weights(), np.nan)
     for side, start in (("users", 0), ("items", data.users)):
         for table, values in (("dense", dense.weights()), ("ticket", pruned)):
             part = pd.DataFrame(values[start : start + FIRST])

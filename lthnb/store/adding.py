@@ -97,7 +97,7 @@ def write_parts(
         tables[group_of(record.row), "searches"].append(row)
     tested: dict[tuple, dict[str, Any]] = {}
     for one in runs.values():
-        if one.row["data_digest"] not in recorded.splits:
+        if one.row["data_digest"] not in recorded.held("splits"):
             split = {part: one.nested[part] for part in SPLIT_PART}
             content = group_of(one.row), *(part.tobytes() for part in split.values())
             digests = tested.setdefault(content, {"digests": set(), **split})["digests"]
@@ -140,7 +140,7 @@ def add(store: Store, keys: Sequence[str], *, masks: bool = True) -> list[Path]:
 
 def _arrays_of(store: Store, found: Mapping[str, Record]) -> Iterator[tuple[str, dict[str, Any]]]:
     """Group and row of each array that some runs start with or were pruned in."""
-    known = set(store.recorded_tables.arrays)
+    known = set(store.recorded_tables.held("arrays"))
     for one in found.values():
         wanted, start = [(one.pruning or {}).get("rotation")], one.init
         while isinstance(start, Rotated):
@@ -163,7 +163,7 @@ def _masks_of(
     store: Store, found: Mapping[str, Record], searches: Sequence[Mapping[str, Any]]
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Group and nested masks of some runs, search by search."""
-    kept, known = defaultdict(dict), set(store.recorded_tables.masks)
+    kept, known = defaultdict(dict), set(store.recorded_tables.held("masks"))
     for row in searches:
         one = found.get(row["key"]) if row["seed"] == 0 and row["criterion"] != "random" else None
         if one is None or one.row["mask_digest"] in {DENSE, *known}:
@@ -238,10 +238,10 @@ def _contradictions(recorded: Recorded) -> Iterator[str]:
     """What does not fit together in tables whose files are all good."""
     for key in sorted(set(recorded.searches["key"].to_pylist()) ^ set(recorded.places)):
         yield f"{recorded.folder}: run {key} is not both recorded and in a search."
-    for digest, (name, *_) in recorded.masks.items():
+    for digest, (name, *_) in recorded.held("masks").items():
         if Mask(recorded.mask(digest)).digest != digest:
             yield f"{recorded.folder / name}: holds another mask than {digest}."
-    for digest, (name, *_) in recorded.arrays.items():
+    for digest, (name, *_) in recorded.held("arrays").items():
         if array_digest(recorded.array(digest)) != digest:
             yield f"{recorded.folder / name}: holds another array than {digest}."
     for key in recorded.places:

@@ -6,20 +6,29 @@ by epoch, evaluations, and the hits of each user.
 
 from __future__ import annotations
 
+import datetime
 import json
+import os
+import platform
+import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import yaml
 
+from lthnb import __version__
 from lthnb.config import ConfigError, Init, Spec, canonical, digest_text, init_from, spec_from
 from lthnb.metrics import KS, METRICS, TOP, Hits
-from lthnb.store.files import sha256
+from lthnb.store.files import project_folder, sha256
 
+# Of a mask: what its pruning depended on, its `digest` and `entries`; None for the dense one.
+Pruning = dict[str, Any] | None
+PACKAGES = ("numpy", "scipy", "numba", "torch")  # whose versions a row has
 METRIC_NAMES = [f"{metric}@{k}" for k in KS for metric in METRICS]
 # Of either table: name → (type, meaning), in order. Types: str, int (may be empty), float.
 COLUMNS: dict[str, dict[str, tuple[str, str]]] = {
@@ -35,6 +44,8 @@ RANDOM = ("random", "random_x0")  # methods with random masks
 ONE_SHOT = ("omp", "cut", "finetune", "early", "carried", "pep", "thresholds", "dynamic", *RANDOM)
 TAGS = ("rate", "densities", "rewind", "rewind_epoch", "criterion", "prune_from", "scope")
 TAGS += ("basis", "policy")
+USUAL = dict.fromkeys(TAGS) | {"rewind": "rewind", "criterion": "magnitude"}
+USUAL |= {"prune_from": "best", "scope": "join"}
 LATER = ("basis", "policy")  # no part of the name of a search that has none
 READ = {  # which of these a method reads, where it does not read all
     "omp": ("rewind", "rewind_epoch", "criterion", "prune_from", "scope", "basis"),
@@ -51,10 +62,9 @@ def search_tags(method: str, seed: int, **settings: Any) -> dict[str, Any]:
     """What all rows of a search have alike; what its method does not read is left empty, so that
     the same search bears the same tags however it was asked for.
 
-    settings: of :data:`TAGS`, by name; none is needed where the method reads none, and none of
-    `basis` means the table's own.
+    settings: of :data:`TAGS`, by name, where they are not :data:`USUAL`.
     """
-    read, settings = READ.get(method, TAGS), {**dict.fromkeys(LATER), **settings}
+    read, settings = READ.get(method, TAGS), {**USUAL, **settings}
     found = {name: settings[name] if name in read else None for name in TAGS}
     if method in ("dynamic", *RANDOM):
         found["criterion"] = "random"
@@ -212,6 +222,8 @@ class Record:
         return self.load()
 
     key = _column("key", "Of the run: see :func:`config.run_text`.")
+    mask_digest = _column("mask_digest", "Of the mask, as that of :class:`pruning.Mask`.")
+    entries = _column("entries", "Entries of the table that are kept.")
     density = _column("density", "Share of the table's entries that are kept.")
     best_epoch = _column("best_epoch", "The epoch whose weights count, from 1.")
     epochs = _column("epochs", "Epochs run.")
@@ -224,8 +236,8 @@ class Record:
         return self.row["users"] + self.row["items"], self.row["embedding_size"]
 
     @property
-    def pruning(self) -> dict[str, Any] | None:
-        """How the mask was made; None for the dense one."""
+    def pruning(self) -> Pruning:
+        """How the mask was made."""
         return json.loads(self.row["pruning"]) if self.row["pruning"] else None
 
     @property
@@ -256,3 +268,44 @@ class Record:
             found = f"run {self.key[:8]}: found epoch {epoch!r}"
             raise ConfigError(f"{found}, expected 'best', 'last' or 1 … {self.epochs}.")
         return number
+
+
+def provenance(seconds: float, device: str, threads: int) -> dict[str, Any]:
+    """The machine, the versions and the moment: the columns of a row that may differ between two
+    computations of the same run."""
+    return {
+        "seconds": round(seconds, 3),
+        "device": device,
+        "threads": threads,
+        "written": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "processor": processor(),
+        "cores": os.cpu_count(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "commit": commit("lthnb"),
+        "lthnb_version": __version__,
+        "python_version": platform.python_version(),
+        **{f"{name}_version": metadata.version(name) for name in PACKAGES},
+    }
+
+
+def processor() -> str:
+    """The name of the processor, as Linux tells it; elsewhere what Python knows."""
+    told = Path("/proc/cpuinfo")
+    _, _, rest = (told.read_text() if told.exists() else "").partition("model name")
+    return rest.partition("\n")[0].strip("\t: ") or platform.processor()
+
+
+def commit(*folders: str) -> str | None:
+    """The checkout's commit, with a `+` behind it where one of its folders was changed since; None
+    outside a checkout, or without git."""
+    if not (project_folder() / ".git").exists():
+        return None
+    git = ["git", "-C", str(project_folder())]
+    try:
+        found = subprocess.check_output(
+            [*git, "rev-parse", "HEAD"], text=True, stderr=subprocess.DEVNULL
+        ).strip()
+        changed = subprocess.check_output([*git, "status", "--porcelain", "--", *folders])
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return found + ("+" if changed else "")

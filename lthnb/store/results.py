@@ -83,9 +83,11 @@ class Recorded:
     def __init__(self, folder: Path | str | None = None) -> None:
         self.folder = Path(folder) if folder is not None else results_folder()
         self._parts: dict[str, pa.Table] = {}
+        self._held: dict[str, dict[str, tuple[str, int, int]]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"folder": self.folder, "_parts": {}}  # another process reads what it needs
+        # Another process reads what it needs.
+        return {"folder": self.folder, "_parts": {}, "_held": {}}
 
     @cached_property
     def sums(self) -> dict[str, str]:
@@ -152,34 +154,28 @@ class Recorded:
         [row] = self.runs.slice(self.places[key], 1).to_pylist()
         return Record(row, partial(self.nested, key, row["data_digest"]))
 
-    def _placed(self, kind: str, column: str) -> dict[str, tuple[str, int, int]]:
-        """What a column holds, one or several a row, and no two rows of a kind share → file, row,
-        and place among the row's from 1."""
-        return {
-            one: (name, row, place)
-            for name in self.parts(kind)
-            for row, held in enumerate(self.part(name)[column].to_pylist())
-            for place, one in enumerate([held] if isinstance(held, str) else held, start=1)
-        }
-
-    @cached_property
-    def _nested_in(self) -> dict[str, tuple[str, int, int]]:
-        """Key → where its nested part is."""
-        return self._placed("nested", "key")
+    def held(self, kind: str) -> dict[str, tuple[str, int, int]]:
+        """What is kept in the files of a kind, by its key or digest, of which a row has one or
+        several → file, row, and place among the row's from 1."""
+        if kind not in self._held:
+            column = SCHEMAS[kind].names[0]
+            self._held[kind] = {
+                one: (name, row, place)
+                for name in self.parts(kind)
+                for row, held in enumerate(self.part(name)[column].to_pylist())
+                for place, one in enumerate([held] if isinstance(held, str) else held, start=1)
+            }
+        return self._held[kind]
 
     def nested(self, key: str, data_digest: str) -> dict[str, np.ndarray]:
         """The nested part of a run, :data:`records.NESTED`."""
-        both = (self._nested_in[key], HISTORY), (self.splits[data_digest], SPLIT_PART)
+        places = self.held("nested")[key], self.held("splits")[data_digest]
+        both = zip(places, (HISTORY, SPLIT_PART), strict=True)
         return {
             n: np.asarray(self.part(name)[n][row].values, NESTED[n])
             for (name, row, _), names in both
             for n in names
         }
-
-    @cached_property
-    def splits(self) -> dict[str, tuple[str, int, int]]:
-        """Digest of data → where it is said who was tested."""
-        return self._placed("splits", "digests")
 
     @cached_property
     def prunings(self) -> dict[str, dict[str, Any]]:
@@ -192,30 +188,20 @@ class Recorded:
         """:func:`identity` of each row of the searches."""
         return {identity(row) for row in self.searches.select(IDENTITY).to_pylist()}
 
-    @cached_property
-    def masks(self) -> dict[str, tuple[str, int, int]]:
-        """Digest of a mask that is kept → where it is."""
-        return self._placed("masks", "digests")
-
     def mask(self, digest: str) -> np.ndarray | None:
         """The bits of a mask, bool (rows, F), or None where they are not kept."""
-        if digest not in self.masks:
+        if digest not in self.held("masks"):
             return None
-        name, row, place = self.masks[digest]
+        name, row, place = self.held("masks")[digest]
         [line] = self.part(name).slice(row, 1).to_pylist()
         fell = np.frombuffer(line["fell"], np.uint8).reshape(line["rows"], line["size"])
         return (fell == 0) | (fell > place)
 
-    @cached_property
-    def arrays(self) -> dict[str, tuple[str, int, int]]:
-        """Digest of an array that runs start with → where it is."""
-        return self._placed("arrays", "digest")
-
     def array(self, digest: str) -> np.ndarray | None:
         """An array that runs start with, float64 (rows, size), or None where it is not kept."""
-        if digest not in self.arrays:
+        if digest not in self.held("arrays"):
             return None
-        name, row, _ = self.arrays[digest]
+        name, row, _ = self.held("arrays")[digest]
         [line] = self.part(name).slice(row, 1).to_pylist()
         return np.frombuffer(line["values"], "<f8").reshape(line["rows"], line["size"])
 

@@ -11,9 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -261,44 +259,3 @@ def array_digest(values: np.ndarray) -> str:
     """By which an array is kept: SHA-256 over shape, type and values, first 128 bits."""
     shape = repr((values.shape, values.dtype.str)).encode()
     return sha256(shape + np.ascontiguousarray(values).tobytes())[:32]
-
-
-@dataclass(frozen=True, eq=False)
-class StoredMask:
-    """A mask in the store, whose bits may not be kept.
-
-    about: what the pruning depended on, and the mask's `digest` and `entries`; None for the dense
-    mask. shape: (rows, F).
-    """
-
-    about: dict[str, Any] | None
-    shape: tuple[int, int]
-    store: Store
-
-    @property
-    def digest(self) -> str:
-        """As that of :class:`pruning.Mask`."""
-        return DENSE if self.about is None else self.about["digest"]
-
-    @property
-    def entries(self) -> int:
-        """Entries that are kept."""
-        return math.prod(self.shape) if self.about is None else self.about["entries"]
-
-    @property
-    def density(self) -> float:
-        """Share of the entries that are kept."""
-        return self.entries / math.prod(self.shape)
-
-    def find(self) -> Mask | None:
-        """The mask with its bits, or None where they are not kept."""
-        return self.store.find_mask(self.about, self.shape)
-
-    @property
-    def kept(self) -> np.ndarray:
-        """bool (rows, F). Raises StoreError where the bits are not kept."""
-        mask = self.find()
-        if mask is None:
-            which = f"mask {self.digest[:8]}: its bits are not kept"
-            raise StoreError(f"{which}; `kept.ensure_mask` prunes again, which may train again.")
-        return mask.kept

@@ -19,12 +19,12 @@ import numpy as np
 import scipy.sparse as sp
 from safetensors import SafetensorError
 
-from lthnb.config import LthnbError, canonical
-from lthnb.rounding import decode, encode
+from lthnb.config import LthnbError, canonical, one_of
 from lthnb.store.files import pack, unpack, write_file
 
 FORMAT, VERSION = "lthnb ticket", "3"
 KNOWN = ("train", "valid")
+VALUES = ("float32", "float16", "int8")
 
 
 class PackingError(LthnbError, ValueError):
@@ -50,9 +50,32 @@ def unpack_labels(packed: np.ndarray) -> np.ndarray:
     return np.array(labels, dtype)
 
 
+def encode(table: np.ndarray, kept: np.ndarray, kind: str) -> dict[str, np.ndarray]:
+    """The kept values of a table (rows, F) as tensors: `values` (n,), and for int8, which is
+    rounded to 127 steps of the row's largest, `scales` (rows,). kept: bool (rows, F), the mask.
+    kind: of :data:`VALUES`; raises ConfigError for another."""
+    one_of("values", kind, VALUES)
+    values = table[kept]
+    if kind != "int8":
+        return {"values": values.astype(kind)}
+    largest = np.abs(table).max(1, where=kept, initial=0).astype(np.float32)
+    scales = np.where(largest > 0, largest / np.float32(127), np.float32(1))
+    rows = np.nonzero(kept)[0]
+    return {"values": np.rint(values / scales[rows]).astype(np.int8), "scales": scales}
+
+
+def decode(tensors: dict[str, np.ndarray], kept: np.ndarray) -> np.ndarray:
+    """The table, float32 (rows, F), whose kept values :func:`encode` made tensors of."""
+    table, values = np.zeros(kept.shape, np.float32), tensors["values"].astype(np.float32)
+    if "scales" in tensors:
+        values *= np.repeat(tensors["scales"], kept.sum(1))
+    table[kept] = values
+    return table
+
+
 def table_tensors(table: np.ndarray, kept: np.ndarray, values: str) -> dict[str, np.ndarray]:
     """A table and its mask, bool, both (rows, F), as tensors: `kept`, and those of
-    :func:`rounding.encode`."""
+    :func:`encode`."""
     bits = np.frombuffer(zlib.compress(np.packbits(kept).tobytes(), 9), np.uint8)
     return {"kept": bits, **encode(table, kept, values)}
 
@@ -74,7 +97,7 @@ def save(
     """Write a ticket, all or nothing.
 
     table: float32 (users + items, F), kept: bool, its mask. known: CSR `train` and `valid`. labels:
-    of `users` and `items`. about: plain data. values: one of :data:`rounding.VALUES`.
+    of `users` and `items`. about: plain data. values: one of :data:`VALUES`.
     """
     tensors = table_tensors(table, kept, values)
     for name in KNOWN:

@@ -1,1 +1,0 @@
-"""A ticket as one file."""
