@@ -172,7 +172,7 @@ def missing(
     from lthnb.config import one_of
     from lthnb.datasets import sources
     from lthnb.experiments import running
-    from lthnb.experiments.grid import recorded
+    from lthnb.experiments.grid import to_record
 
     for name in dataset or ():
         one_of("dataset", name, sources.SOURCES)
@@ -190,7 +190,7 @@ def missing(
         if train:
             wanted = [
                 one
-                for one in recorded(name)
+                for one in to_record(name)
                 if all(getattr(one, n) in values for n, values in where.items())
             ]
             running.run(wanted, control, workers, scheduler=scheduler)

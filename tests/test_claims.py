@@ -169,10 +169,37 @@ def test_findings_that_are_kept_follow_from_the_recorded_runs(root, found):
     """`python -m lthnb results findings` makes them; look at the difference before you commit."""
     text = (root / "results" / "findings.csv").read_text(encoding="utf-8")
     kept = pd.read_csv(io.StringIO(text))
-    for name in ("claim", "dataset", "backbone", "protocol", "about", "unit", "verdict", "keys"):
+    for name in (
+        "claim",
+        "dataset",
+        "backbone",
+        "protocol",
+        "about",
+        "unit",
+        "verdict",
+        "by ndcg",
+        "keys",
+    ):
         assert kept[name].fillna("").tolist() == found[name].fillna("").tolist(), name
     for name in ("density", "estimate", "low", "high", "n"):
         assert np.allclose(kept[name], found[name], atol=1e-6, equal_nan=True), name
+
+
+def test_where_ndcg_is_recall_the_verdicts_by_either_are_the_same(monkeypatch):
+    real = claims.table
+
+    def alike(chapter, **how):
+        rows = real(chapter, **how)
+        return rows.assign(**{"ndcg@20": rows["recall@20"]})
+
+    monkeypatch.setattr(claims, "table", alike)
+    monkeypatch.setattr(claims, "CLAIMS", (claims.existence, claims.omp))
+    found = claims.findings()
+    judged = (found["unit"] == verdicts.DIFFERENCE) & (found["protocol"] == "validated")
+    assert judged.any()
+    assert not judged.all()
+    assert (found["by ndcg"].notna() == judged).all()
+    assert (found.loc[judged, "by ndcg"] == found.loc[judged, "verdict"]).all()
 
 
 def test_no_verdict_comes_from_fewer_than_three_seeds(found):

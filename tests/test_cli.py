@@ -9,7 +9,7 @@ from toys import BRIEF, TINY
 import lthnb
 from lthnb.__main__ import EXIT, main
 from lthnb.control import Stopped
-from lthnb.experiments.grid import GRID
+from lthnb.experiments.grid import grid
 from lthnb.store.runs import Store
 
 COMMANDS = [
@@ -213,8 +213,8 @@ class TestMissing:
     def test_lists_what_is_missing_and_trains_it(self, cli, monkeypatch):
         about = {"compare": [{"method": "imp"}], "recorded": ["tiny"]}
         group = {"dataset": "movielens", "backbone": "mf", "settings": "smoke", "seeds": [0]}
-        monkeypatch.setitem(GRID, "groups", {"tiny": group})
-        monkeypatch.setitem(GRID, "chapters", {"existence": about})
+        monkeypatch.setitem(grid(), "groups", {"tiny": group})
+        monkeypatch.setitem(grid(), "chapters", {"existence": about})
         words = ("results", "missing", "existence", "--quiet")
         first, header, *rows = cli(*words)[1].splitlines()
         assert first == "existence: 3 trainings"

@@ -11,7 +11,7 @@ import lthnb
 from lthnb import experiments
 from lthnb.config import ConfigError
 from lthnb.experiments import names
-from lthnb.experiments.grid import SETTINGS, Search, recorded
+from lthnb.experiments.grid import SETTINGS, Search, to_record
 from lthnb.store.records import COLUMNS
 
 
@@ -48,7 +48,7 @@ def test_baselines_hold_each_method_at_the_same_densities():
 
 
 def test_more_seeds_are_wanted_of_what_the_claims_on_axes_compare_alone():
-    every = [one for one in recorded("bases") if one.backbone == "mf"]
+    every = [one for one in to_record("bases") if one.backbone == "mf"]
     methods = {seed: {one.method for one in every if one.seed == seed} for seed in (4, 9)}
     assert methods[9] == {"imp", "cut", "finetune"} < methods[4]
     assert max(one.seed for one in every) == 9
@@ -108,7 +108,7 @@ def test_every_run_but_one_stands_in_a_chapter(frame):
 
 
 def test_a_search_by_other_densities_is_another(frame):
-    pairs = [one for one in recorded("interactions") if one.method == "pairs"]
+    pairs = [one for one in to_record("interactions") if one.method == "pairs"]
     [one, *_] = experiments.tuned([pairs[0]], frame)
     assert len(experiments.rows_of([one], frame)) == 5
     less = replace(one, densities=one.densities[1:])

@@ -35,7 +35,7 @@ from tqdm import tqdm
 
 from lthnb.book.clean import written
 from lthnb.config import LthnbError, nearest
-from lthnb.experiments.grid import RECORDED, named
+from lthnb.experiments.grid import RECORDED, entry
 from lthnb.store.files import project_folder, results_folder, say
 from lthnb.store.results import MANIFEST
 
@@ -88,7 +88,7 @@ def run_notebooks(
     through, BookError for what has failed.
     """
     if profile != RECORDED:
-        named("profiles", profile)
+        entry("profiles", profile)
     root = (root or project_folder()).resolve()
     known, folder = notebook_names(root), root / "_executed" / profile
     if unknown := [name for name in names if name not in known]:

@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 
 from lthnb.config import one_of
-from lthnb.experiments.grid import GRID, SETTINGS, TAGS, Search, recorded
+from lthnb.experiments.grid import SETTINGS, TAGS, Search, grid, to_record
 from lthnb.experiments.selection import best_of
 from lthnb.store.records import ONE_SHOT, path_of
 from lthnb.store.results import results
@@ -26,7 +26,7 @@ MATCH = [*DENSE_MATCH, *TAGS, "path", "place"]
 
 def chapters() -> list[str]:
     """The chapters of the grid."""
-    return list(GRID["chapters"])
+    return list(grid()["chapters"])
 
 
 def table(
@@ -40,7 +40,7 @@ def table(
     chapter or a column that there is not.
     """
     frame = _rows(live) if frame is None else frame
-    rows, wanted = _beside(tuned(recorded(chapter), frame), frame, where)
+    rows, wanted = _beside(tuned(to_record(chapter), frame), frame, where)
     rows.attrs["missing"] = int(wanted["to_train"].sum())
     return rows
 
@@ -51,7 +51,7 @@ def missing(
     """What the grid wants of a chapter and is not recorded, a row a training: its settings, seed,
     round and density. Arguments as of :func:`table`."""
     frame = _rows(live) if frame is None else frame
-    _, wanted = _beside(tuned(recorded(chapter), frame), frame, where)
+    _, wanted = _beside(tuned(to_record(chapter), frame), frame, where)
     shown = ["dataset", "backbone", *SETTINGS, *TAGS, "seed", "round", "density"]
     return wanted.loc[wanted["to_train"], shown].reset_index(drop=True)
 

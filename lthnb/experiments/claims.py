@@ -247,17 +247,7 @@ def findings() -> pd.DataFrame:
     """All rows, in a fixed order: :data:`COLUMNS`. `by ndcg` is the verdict on the same runs by
     NDCG@20 on test, where the validation set chose them and the estimate is a relative difference
     in Recall@20."""
-    frame, ndcg = results(), "ndcg@20"
-    found, other = _judged(frame), _judged(frame.assign(**{stats.RECALL: frame[ndcg]}))
-    on = ["claim", *SETTING, "about"]
-    other = other[(other["unit"] == verdicts.DIFFERENCE) & (other["protocol"] == "validated")]
-    other = other[[*on, "verdict"]].rename(columns={"verdict": "by ndcg"})
-    found = found.merge(other, on=on, how="left", validate="one_to_one")
-    return found[COLUMNS].sort_values(on, ignore_index=True)
-
-
-def _judged(frame: pd.DataFrame) -> pd.DataFrame:
-    """The rows of all claims, from rows as of :func:`results`."""
+    frame = results()
 
     @cache
     def read(chapter: str) -> pd.DataFrame:
@@ -266,8 +256,18 @@ def _judged(frame: pd.DataFrame) -> pd.DataFrame:
         begun = rows.groupby("search")["round"].transform("max") == 0
         return smallest_batches(rows[~begun | (rows["method"] == "dense")])
 
-    rows = [found for claim in CLAIMS for found in claim(read)]
-    return pd.DataFrame(rows).reindex(columns=[name for name in COLUMNS if name != "by ndcg"])
+    def by_ndcg(chapter: str) -> pd.DataFrame:
+        rows = read(chapter)
+        return rows.assign(**{stats.RECALL: rows["ndcg@20"]})
+
+    found, other = (
+        pd.DataFrame([row for claim in CLAIMS for row in claim(one)]) for one in (read, by_ndcg)
+    )
+    on = ["claim", *SETTING, "about"]
+    other = other[(other["unit"] == verdicts.DIFFERENCE) & (other["protocol"] == "validated")]
+    other = other[[*on, "verdict"]].rename(columns={"verdict": "by ndcg"})
+    found = found.merge(other, on=on, how="left", validate="one_to_one").reindex(columns=COLUMNS)
+    return found.sort_values(on, ignore_index=True)
 
 
 def cells() -> pd.DataFrame:

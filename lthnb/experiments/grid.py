@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,6 @@ import yaml
 from lthnb.config import Model, Schedule, Spec, Training, canonical, one_of
 from lthnb.store import records
 
-GRID = yaml.safe_load(Path(__file__).with_name("grid.yaml").read_text(encoding="utf-8"))
 # Settings by which runs are told apart, as the tables call them.
 SETTINGS = ("protocol", "embedding_size", "l2", "learning_rate", "batch_size", "max_epochs")
 SETTINGS += ("patience", "evaluate_every", "optimizer")
@@ -106,26 +106,32 @@ class Search:
         return [*dense, *((n, (1 - self.rate) ** n) for n in self.rounds)]
 
 
-def named(kind: str, name: str) -> Mapping[str, Any]:
+@cache
+def grid() -> dict[str, Any]:
+    """`grid.yaml`, read once, when it is first asked for."""
+    return yaml.safe_load(Path(__file__).with_name("grid.yaml").read_text(encoding="utf-8"))
+
+
+def entry(kind: str, name: str) -> Mapping[str, Any]:
     """One of the grid's settings, groups, profiles or chapters. Raises ConfigError, with the
     nearest name, for another."""
-    one_of(kind.removesuffix("s"), name, GRID[kind])
-    return GRID[kind][name]
+    one_of(kind.removesuffix("s"), name, grid()[kind])
+    return grid()[kind][name]
 
 
 def setting(name: str) -> dict[str, Any]:
     """Some settings, with those that they are `like`."""
-    own = dict(named("settings", name))
+    own = dict(entry("settings", name))
     like = own.pop("like", None)
     return {**(setting(like) if like else {}), **own}
 
 
-def recorded(chapter: str) -> list[Search]:
+def to_record(chapter: str) -> list[Search]:
     """The searches of a chapter that are to be recorded."""
-    about, found = named("chapters", chapter), []
-    for entry in about["recorded"]:
-        entry = {"group": entry} if isinstance(entry, str) else dict(entry)
-        group = {**named("groups", entry.pop("group")), **entry}
+    about, found = entry("chapters", chapter), []
+    for one in about["recorded"]:
+        one = {"group": one} if isinstance(one, str) else dict(one)
+        group = {**entry("groups", one.pop("group")), **one}
         settings, compare = setting(group.pop("settings")), about["compare"]
         found += expand(group.pop("compare", compare), {**settings, **group})
     return found
@@ -135,7 +141,7 @@ def of_profile(
     chapter: str, profile: str, datasets: Sequence[str], backbones: Sequence[str], **changes: Any
 ) -> list[Search]:
     """The searches of a chapter under a profile, on any data. changes: settings, seeds."""
-    about, how, found = named("chapters", chapter), named("profiles", profile), []
+    about, how, found = entry("chapters", chapter), entry("profiles", profile), []
     for backbone in backbones:
         settings = setting(how[backbone]) | {"seeds": how["seeds"]}
         where = {"dataset": list(datasets), "backbone": backbone}

@@ -20,7 +20,7 @@ from lthnb.cutting import carried, cuts, dynamic, early, learned, turning_search
 from lthnb.data import DataError, Interactions
 from lthnb.datasets import sources
 from lthnb.experiments import complete, on_data, rows_of, table, tuned
-from lthnb.experiments.grid import AGAIN, GRID, RECORDED, Search, of_profile
+from lthnb.experiments.grid import AGAIN, RECORDED, Search, grid, of_profile
 from lthnb.experiments.replays import replay
 from lthnb.finders.interactions import UNTRAINED
 from lthnb.finders.pairs import noisy
@@ -49,7 +49,7 @@ def chapter_rows(chapter: str, p: Any) -> pd.DataFrame:
     workers train; :data:`sources.PARAMETERS` and `split`, of your own table. Data that are not
     recorded are trained under ``quick``. Raises ConfigError for a wrong value.
     """
-    one_of("profile", p.profile, [RECORDED, *GRID["profiles"]])
+    one_of("profile", p.profile, [RECORDED, *grid()["profiles"]])
     for name in p.backbone:
         one_of("backbone", name, BACKBONES)
     profile = p.profile
