@@ -33,9 +33,9 @@ def test_recorded_rows_are_shown_and_nothing_is_trained(store):
     assert not store.exists()
 
 
-@pytest.mark.parametrize("name", ["gowalla", "ratings.csv"])
+@pytest.mark.parametrize("name", ["synthetic", "ratings.csv"])
 def test_data_of_which_nothing_is_recorded_are_trained_under_quick(name, monkeypatch, capsys):
-    """And it says so; also where the grid wants them recorded."""
+    """And it says so."""
     asked = []
     monkeypatch.setattr(
         running, "run", lambda searches, *_: asked.extend(searches) or pd.DataFrame()

@@ -26,6 +26,7 @@ IN_CSV = {  # of the columns of recorded runs
     *("dataset", "backbone", "embedding_size", "batch_size", "protocol", "l2", "method", "rate"),
     *("rewind", "criterion", "basis", "policy", "split", "noise", "seed", "round", "density"),
     *("entries", "recall@20", "ndcg@20", "valid_recall@20", "best_epoch", "epochs", "key"),
+    "learning_rate",
 }
 
 
