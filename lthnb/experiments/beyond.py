@@ -59,6 +59,8 @@ def sparse(read: Read) -> Iterator[dict[str, Any]]:
     for names, rows in by_setting(every.drop_duplicates(["search", "key"])):
         whole = at_best_l2(rows[rows["round"] == 0].drop_duplicates(["l2", "seed"]), SETTING)
         small = rows[(rows["method"] == "imp") & rows["density"].round(1).between(0, HALF)]
+        if small.empty:  # no search came so far
+            continue
         small = at_best_l2(small, ["round"])
         choice = stats.beside(small, whole, ["seed"], chosen_on(rows))["difference"]
         small = stats.beside(small, whole, ["seed"]).assign(choice=choice)
