@@ -169,19 +169,11 @@ def test_findings_that_are_kept_follow_from_the_recorded_runs(root, found):
     """`python -m lthnb results findings` makes them; look at the difference before you commit."""
     text = (root / "results" / "findings.csv").read_text(encoding="utf-8")
     kept = pd.read_csv(io.StringIO(text))
-    for name in (
-        "claim",
-        "dataset",
-        "backbone",
-        "protocol",
-        "about",
-        "unit",
-        "verdict",
-        "by ndcg",
-        "keys",
-    ):
+    numbers = ["density", "estimate", "low", "high", "n"]
+    assert [*kept] == [*found] == verdicts.COLUMNS
+    for name in {*verdicts.COLUMNS} - {*numbers}:
         assert kept[name].fillna("").tolist() == found[name].fillna("").tolist(), name
-    for name in ("density", "estimate", "low", "high", "n"):
+    for name in numbers:
         assert np.allclose(kept[name], found[name], atol=1e-6, equal_nan=True), name
 
 

@@ -9,6 +9,7 @@ from test_face import ratings
 
 from lthnb.config import ConfigError
 from lthnb.experiments import chapters, running
+from lthnb.experiments.grid import grid
 from lthnb.store.runs import Store
 
 
@@ -35,7 +36,10 @@ def test_recorded_rows_are_shown_and_nothing_is_trained(store):
 
 @pytest.mark.parametrize("name", ["synthetic", "ratings.csv"])
 def test_data_of_which_nothing_is_recorded_are_trained_under_quick(name, monkeypatch, capsys):
-    """And it says so."""
+    """And it says so; also where the grid wants them recorded."""
+    about = grid()["chapters"]["existence"]
+    wanted = [*about["recorded"], {"group": "gowalla", "dataset": "synthetic"}]
+    monkeypatch.setitem(about, "recorded", wanted)
     asked = []
     monkeypatch.setattr(
         running, "run", lambda searches, *_: asked.extend(searches) or pd.DataFrame()
